@@ -1,0 +1,7 @@
+//! Codecs and device profiles: bytes in, readings out.
+//!
+//! Nothing here knows a clock, a socket, a machine's name or andon's topics. A device is a TOML
+//! file in `profiles/`; a protocol is one source file.
+
+pub mod modbus;
+pub mod profile;

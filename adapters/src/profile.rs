@@ -1,0 +1,5 @@
+//! Device profiles. Placeholder.
+
+/// A device.
+#[derive(Clone, Debug)]
+pub struct Profile;

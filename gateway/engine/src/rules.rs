@@ -1,0 +1,5 @@
+//! Placeholder.
+
+/// A rule.
+#[derive(Clone, Debug)]
+pub struct Rule;

@@ -1,0 +1,3 @@
+//! Configuration as people write it, layered and checked into a [`plan::Plan`].
+
+pub mod plan;

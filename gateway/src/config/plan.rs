@@ -1,0 +1,235 @@
+//! The checked configuration: every reference resolved, every quantity in its canonical unit.
+//! Only a [`Plan`] runs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use andon_adapters::profile::Profile;
+use andon_engine::plan::{ItemIndex, TripIndex};
+
+/// A name in the languages that it was given in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Name {
+    /// English; the id when none was given.
+    pub en: String,
+    /// Simplified Chinese; the English name when none was given.
+    pub zh: String,
+}
+
+/// Everything that `andon run` needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The workshop.
+    pub site: SitePlan,
+    /// Whether the system's wall clock is believed without NTP.
+    pub trust_wall: bool,
+    /// Where journal, cursors and the operator's token live.
+    pub state_dir: PathBuf,
+    /// The journal's bounds.
+    pub journal: JournalPlan,
+    /// The broker, when there is one.
+    pub mqtt: Option<MqttPlan>,
+    /// The store that the recorder in this process writes to, when there is one.
+    pub store: Option<StorePlan>,
+    /// The board and the API.
+    pub http: HttpPlan,
+    /// The buses, each with its sources.
+    pub buses: Vec<BusPlan>,
+    /// What people see of each machine; same order as `engine.machines`.
+    pub machines: Vec<MachineFace>,
+    /// What people see of each rule; same order as `engine.rules`.
+    pub rules: Vec<RuleFace>,
+    /// Where each trip output is wired; same order as `engine.trips`.
+    pub outputs: Vec<OutputPlan>,
+    /// The engine's part.
+    pub engine: andon_engine::plan::Plan,
+}
+
+/// The workshop.
+#[derive(Clone, Debug)]
+pub struct SitePlan {
+    /// `[a-z0-9-]`; the third level of every topic.
+    pub id: Arc<str>,
+    /// For people.
+    pub name: Name,
+    /// IANA name, `Asia/Shanghai`.
+    pub time_zone: String,
+}
+
+/// The journal's bounds.
+#[derive(Clone, Debug)]
+pub struct JournalPlan {
+    /// Bytes that the telemetry stream may hold before its oldest segment is recycled.
+    pub telemetry_bytes: u64,
+    /// How often written records are synced; events are synced at once.
+    pub sync: Duration,
+}
+
+/// The MQTT broker.
+#[derive(Clone, Debug)]
+pub struct MqttPlan {
+    /// Host name or address.
+    pub host: String,
+    /// 1883, or 8883 with TLS.
+    pub port: u16,
+    /// Stable across restarts, unique at the broker.
+    pub client_id: String,
+    /// User name and password.
+    pub login: Option<(String, Secret)>,
+    /// A PEM file of trusted roots; present means TLS.
+    pub ca_file: Option<PathBuf>,
+    /// The recorder whose watermark confirms delivery; without one, PUBACK does, and says so.
+    pub recorder: Option<String>,
+}
+
+/// A time-series store that speaks the InfluxDB v2 write API.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// `http://127.0.0.1:8428`.
+    pub url: String,
+    /// Organisation; may be empty for stores that have none.
+    pub org: String,
+    /// Bucket.
+    pub bucket: String,
+    /// API token; may be empty for stores that want none.
+    pub token: Secret,
+}
+
+/// A secret: never printed, never serialised.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// The board and the API.
+#[derive(Clone, Debug)]
+pub struct HttpPlan {
+    /// Loopback unless configured.
+    pub listen: SocketAddr,
+}
+
+/// What people see of a machine.
+#[derive(Clone, Debug)]
+pub struct MachineFace {
+    /// For people.
+    pub name: Name,
+    /// `laser`, `kiln`, …: picks the icon.
+    pub kind: String,
+    /// The items shown on its tile, most important first.
+    pub key_items: Vec<ItemIndex>,
+}
+
+/// What people see of a rule.
+#[derive(Clone, Debug)]
+pub struct RuleFace {
+    /// What happened and what to do.
+    pub message: Name,
+}
+
+/// Where a trip output is wired.
+#[derive(Clone, Debug)]
+pub struct OutputPlan {
+    /// The engine's index of it.
+    pub trip: TripIndex,
+    /// Position in [`Plan::buses`].
+    pub bus: usize,
+    /// Position in that bus's `units`.
+    pub unit: usize,
+    /// Coil address, 0-based.
+    pub coil: u16,
+    /// The coil's state that means cut; `false` for energise-to-run wiring.
+    pub tripped: bool,
+}
+
+/// One serial line or TCP gateway.
+#[derive(Clone, Debug)]
+pub struct BusPlan {
+    /// Its id.
+    pub id: Arc<str>,
+    /// How it is reached.
+    pub link: Link,
+    /// The devices on it.
+    pub units: Vec<UnitPlan>,
+    /// Floor of every deadline: what a device may take to begin its answer.
+    pub turnaround: Duration,
+}
+
+impl BusPlan {
+    /// Whether a trip output hangs on this bus (then the bus has a thread to itself).
+    pub fn carries_trips(&self) -> bool {
+        self.units.iter().any(|unit| !unit.writable_coils.is_empty())
+    }
+}
+
+/// How a bus is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Modbus TCP.
+    Tcp {
+        /// `host:port`.
+        address: String,
+    },
+    /// RTU frames on a TCP stream (ser2net, transparent gateways).
+    RtuOverTcp {
+        /// `host:port`.
+        address: String,
+        /// The baud rate of the line behind it, for deadlines.
+        baud: u32,
+    },
+    /// Modbus RTU on a serial port.
+    Rtu {
+        /// A stable name, `/dev/serial/by-id/…`.
+        port: PathBuf,
+        /// Bits per second.
+        baud: u32,
+        /// Parity.
+        parity: Parity,
+        /// 1 or 2.
+        stop_bits: u8,
+    },
+}
+
+/// Parity of a serial line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parity {
+    /// N.
+    None,
+    /// E.
+    Even,
+    /// O.
+    Odd,
+}
+
+/// One device (source) on a bus.
+#[derive(Clone, Debug)]
+pub struct UnitPlan {
+    /// The source's id.
+    pub source: Arc<str>,
+    /// Modbus unit id.
+    pub unit_id: u8,
+    /// What it understands.
+    pub profile: Arc<Profile>,
+    /// What is polled.
+    pub polls: Vec<PollPlan>,
+    /// The write allow-list: coils that a trip output names. Anything else is refused.
+    pub writable_coils: Vec<u16>,
+}
+
+/// One item of a device that is polled.
+#[derive(Clone, Debug)]
+pub struct PollPlan {
+    /// Position in the profile's `items`.
+    pub profile_item: usize,
+    /// The machine items that it feeds.
+    pub feeds: Vec<ItemIndex>,
+    /// How often.
+    pub period: Duration,
+    /// Factor from current/voltage transformer ratios; 1 without.
+    pub ratio: f64,
+}

@@ -1,0 +1,21 @@
+//! andon: one binary that reads every machine of a workshop.
+//!
+//! Reading order: [`config`] (what is written) → [`run`] (what is started) → [`bus`] (bytes) →
+//! `andon_engine` (decisions) → [`journal`] (what is kept) → [`mqtt`], [`recorder`], [`http`]
+//! (what is told) → [`cli`] (what a person types).
+
+pub mod bus;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod history;
+pub mod hours;
+pub mod http;
+pub mod journal;
+pub mod mqtt;
+pub mod outputs;
+pub mod recorder;
+pub mod run;
+pub mod simulate;
+pub mod wire;
