@@ -72,3 +72,24 @@ pub fn record(dir: &Path, broker_port: u16, store_url: &str, site: &str) -> Resu
     command.args(["--store", store_url, "--bucket", "andon", "--state"]).arg(state);
     Process::start("andon-record", dir, &mut command)
 }
+
+/// Gets JSON from andon's API.
+///
+/// # Errors
+/// When it does not answer with JSON.
+pub fn get(url: &str) -> Result<serde_json::Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Ok(reqwest::get(url).await?.error_for_status()?.json().await?) })
+}
+
+/// Posts JSON to andon's API with the operator's token; returns the status.
+///
+/// # Errors
+/// When it does not answer.
+pub fn post(url: &str, token: &str, body: &serde_json::Value) -> Result<u16> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let request = reqwest::Client::new().post(url).bearer_auth(token).json(body);
+        Ok(request.send().await?.status().as_u16())
+    })
+}

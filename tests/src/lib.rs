@@ -8,4 +8,5 @@ pub mod andon;
 pub mod compare;
 pub mod peers;
 pub mod process;
+pub mod simulator;
 pub mod workshop;

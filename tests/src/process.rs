@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,28 @@ impl Process {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(name: &str, dir: &Path, command: &mut Command) -> Result<Self> {
+        Self::start_with(name, dir, command, Stdio::null())
+    }
+
+    /// As [`Process::start`], with a way to type into it.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_interactive(
+        name: &str,
+        dir: &Path,
+        command: &mut Command,
+    ) -> Result<(Self, ChildStdin)> {
+        let mut process = Self::start_with(name, dir, command, Stdio::piped())?;
+        let stdin = process.child.stdin.take().context("stdin is a pipe")?;
+        Ok((process, stdin))
+    }
+
+    fn start_with(name: &str, dir: &Path, command: &mut Command, stdin: Stdio) -> Result<Self> {
         let log = dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
         let child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
