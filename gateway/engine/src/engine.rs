@@ -168,6 +168,8 @@ struct Machine {
 struct Collected {
     commands: Vec<Command>,
     rest: Vec<Output>,
+    /// Whether a machine's state changed: rules look at states too.
+    states_changed: bool,
 }
 
 impl Engine {
@@ -283,7 +285,11 @@ impl Engine {
         let items: Vec<ItemIndex> = observed.iter().map(|(item, _)| *item).collect();
         // The observation stands before the events that it led to.
         collected.rest.insert(0, Output::Observation { machine, at, items: observed });
-        self.evaluate_rules_of(now, &items, collected);
+        if collected.states_changed {
+            self.evaluate_all_rules(now, collected);
+        } else {
+            self.evaluate_rules_of(now, &items, collected);
+        }
     }
 
     /// Lets the machine's activity, its register and the trips that it proves follow a value.
@@ -346,6 +352,10 @@ impl Engine {
             let outcome = self.trips[trip].tick(&self.plan.trips[trip], now);
             self.note_trip(now, trip, outcome, collected);
         }
+        self.evaluate_all_rules(now, collected);
+    }
+
+    fn evaluate_all_rules(&mut self, now: BootTime, collected: &mut Collected) {
         for rule in 0..self.plan.rules.len() {
             self.evaluate(now, rule, collected);
         }
@@ -487,6 +497,7 @@ impl Engine {
         let at = machine.told.map_or(at, |(_, last)| at.max(last));
         machine.told = Some((execution, at));
         self.states[index] = (execution, activity);
+        collected.states_changed = true;
         let raw_run = machine.tracker.as_mut().map(Tracker::take_raw_run).unwrap_or_default();
         let id = self.plan.machines[index].id.clone();
         collected.rest.push(Output::Event(Event::Activity {
