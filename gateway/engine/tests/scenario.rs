@@ -12,6 +12,8 @@
 //! 3.0 reset hot REASON | acknowledge hot
 //! ```
 
+#![expect(clippy::unwrap_used, reason = "a broken scenario is a failed test")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
