@@ -23,7 +23,8 @@
 //! # On disk
 //!
 //! ```text
-//! DIR/lock                      locked (flock) by the one gateway that writes
+//! DIR/lock                      locked (flock) by the one gateway that writes; JSON [boot, number]:
+//!                               where the numbers of its run began
 //! DIR/telemetry/00000001.seg …  segments of 4 MiB, preallocated, numbered upwards for ever
 //! DIR/events/00000001.seg …     segments of 1 MiB
 //! DIR/cursors/CONSUMER-STREAM   JSON {"boot", "seq"}: replaced by rename, see [`Cursor`]
@@ -97,6 +98,9 @@ const EVENTS_SEGMENT: u64 = 1024 * 1024;
 /// The least that telemetry is bounded to: something must remain while the oldest is recycled.
 const SEGMENTS_MIN: u64 = 2;
 
+/// Longest note in the lock file that is read.
+const NOTE_MAX: usize = 256;
+
 /// The journal of one gateway, being written.
 #[derive(Debug)]
 pub struct Journal {
@@ -142,7 +146,8 @@ impl Journal {
         let writer = |stream: Stream, found| {
             StreamWriter::new(stream, boot, sizes[stream as usize], Arc::clone(&shared), found)
         };
-        let streams = [writer(Stream::Telemetry, telemetry), writer(Stream::Events, events)];
+        let mut streams = [writer(Stream::Telemetry, telemetry), writer(Stream::Events, events)];
+        begin_run(&lock, boot, &mut streams);
         let writer =
             Writer { shared: Arc::clone(&shared), streams, sync_every, pause: Duration::ZERO };
         let writer =
@@ -208,11 +213,30 @@ impl Drop for Journal {
     }
 }
 
+/// Makes this run's numbers begin beyond those of the run before it, even if all that it wrote is
+/// gone, and leaves a note for the next one. The note need not be synced: a boot ends with the
+/// power. Without one, what is found in the segments has to do.
+fn begin_run(lock: &File, boot: BootId, streams: &mut [StreamWriter; 2]) {
+    use std::os::unix::fs::FileExt;
+    let mut note = [0; NOTE_MAX];
+    let length = lock.read_at(&mut note, 0).unwrap_or(0);
+    let before: Option<(BootId, u64)> = serde_json::from_slice(&note[..length]).ok();
+    let before = before.filter(|(of, _)| *of == boot).map(|(_, began)| began);
+    let began = streams.iter_mut().map(|stream| stream.begin_after(before)).max().unwrap_or(1);
+    let noted = serde_json::to_vec(&(boot, began)).map_err(io::Error::other).and_then(|note| {
+        lock.write_all_at(&note, 0)?;
+        lock.set_len(note.len() as u64)
+    });
+    if let Err(error) = noted {
+        tracing::warn!(%error, "Where this run's numbers begin could not be noted.");
+    }
+}
+
 /// Locks the folder for this process.
 fn lock(dir: &Path) -> io::Result<File> {
     fs::create_dir_all(dir)?;
     let path: PathBuf = dir.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::new(

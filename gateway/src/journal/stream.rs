@@ -138,6 +138,13 @@ impl StreamWriter {
         }
     }
 
+    /// Begins no earlier than a jump beyond where the run `before` began; returns where it begins.
+    pub(super) fn begin_after(&mut self, before: Option<u64>) -> u64 {
+        let floor = before.map_or(0, |before| before.saturating_add(REOPEN_JUMP));
+        self.next_seq = self.next_seq.max(floor);
+        self.next_seq
+    }
+
     /// Writes from the front of `queue` until it is empty, removing what is written.
     pub(super) fn write(&mut self, queue: &mut VecDeque<Payload>, now: BootTime) -> io::Result<()> {
         while !queue.is_empty() {

@@ -226,7 +226,7 @@ fn a_segment_cut_anywhere_opens_and_keeps_all_before_the_cut() {
             let kept = seen.len() - 1;
             assert_eq!(seen[..kept], records[..kept], "cut at {cut}");
             assert!(kept >= kept_before, "cut at {cut}: a longer file holds fewer records");
-            assert!(kept == 0 || seen[kept].seq > records[11].seq, "number used twice");
+            assert!(seen[kept].seq > records[11].seq, "number used twice");
             assert_eq!(follower.behind(), 0);
             kept_before = kept;
         }
@@ -398,8 +398,29 @@ fn appending_goes_on_while_the_disk_refuses_and_nothing_bounded_is_lost() {
     fs::rename(&aside, &telemetry).unwrap();
     until(|| journal.counters().failing.is_none() && journal.counters().written > appended);
     let counters = journal.counters();
-    let records = follow_all(&journal, Stream::Telemetry, 1);
-    assert_eq!(records.len() as u64 + counters.dropped, appended);
+    let expected = usize::try_from(appended - counters.dropped).unwrap();
+    assert_eq!(follow_all(&journal, Stream::Telemetry, expected).len(), expected);
+    assert_eq!(journal.follow(Stream::Telemetry, None).behind(), expected as u64);
+}
+
+#[test]
+fn a_write_that_fails_is_repeated_in_a_new_segment_under_new_numbers() {
+    let folder = Folder::new("full");
+    fs::create_dir_all(folder.path().join("telemetry")).unwrap();
+    let shared = Arc::new(Shared::new(folder.path(), State::default()));
+    let sizes = Sizes { segment: SMALL, total: None };
+    let found = stream::take_stock(&folder.path().join("telemetry")).unwrap();
+    let mut writer = StreamWriter::new(Stream::Telemetry, BOOT, sizes, Arc::clone(&shared), found);
+    let mut queue: std::collections::VecDeque<_> = [observation(1, 1.0)].into();
+    writer.write(&mut queue, BootTime(0)).unwrap();
+    writer.replace_file(File::options().write(true).open("/dev/full").unwrap());
+    queue.extend([observation(2, 2.0), observation(3, 3.0)]);
+    let error = writer.write(&mut queue, BootTime(0)).unwrap_err();
+    assert_eq!((error.kind(), queue.len()), (io::ErrorKind::StorageFull, 2));
+    writer.write(&mut queue, BootTime(0)).unwrap();
+    let records = Follower::new(Stream::Telemetry, &shared, None).next(10);
+    let numbers: Vec<_> = records.iter().map(|record| (record.prev, record.seq)).collect();
+    assert_eq!(numbers, [(0, 1), (1, 4), (4, 5)]);
 }
 
 #[test]
