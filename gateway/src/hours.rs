@@ -146,9 +146,10 @@ impl Hours {
             Event::Activity { machine, at, activity, raw_run_ms, .. } => {
                 let track = self.track(record.boot, *at, machine);
                 // A boundary may be stamped before one written earlier: the later word counts.
-                track.changes.retain(|change| change.at < *at);
-                let (activity, raw_run_ms) = (*activity, *raw_run_ms);
-                track.changes.push(Change { at: *at, activity, raw_run_ms });
+                let overruled = track.changes.partition_point(|change| change.at < *at);
+                let raw = track.changes.drain(overruled..).map(|change| change.raw_run_ms);
+                let raw_run_ms = raw.sum::<u64>().saturating_add(*raw_run_ms);
+                track.changes.push(Change { at: *at, activity: *activity, raw_run_ms });
             }
             Event::Energy { machine, register } => {
                 let register = *register;
@@ -200,9 +201,10 @@ impl Hours {
         for record in records {
             let Payload::Observation(observation) = record.payload else { continue };
             // The run in which it was made: the last one of that boot that had begun by then.
-            let run = self.runs.iter().rposition(|run| {
-                run.boot == record.boot && run.start <= observation.at
-            });
+            let run = self
+                .runs
+                .iter()
+                .rposition(|run| run.boot == record.boot && run.start <= observation.at);
             if let Some(run) = run.filter(|run| lacking.contains(run)) {
                 // That a device was asked in vain is no evidence of what its machine did.
                 if observation.items.iter().any(|(_, value)| value.is_ok()) {
@@ -238,8 +240,7 @@ impl Hours {
             let mut extent: Option<Window> = None;
             let wall = Wall::of(&self.anchors, run.boot);
             for (machine, track) in &run.tracks {
-                let entry =
-                    hours.entry(Arc::clone(machine)).or_insert_with(|| nothing(machine));
+                let entry = hours.entry(Arc::clone(machine)).or_insert_with(|| nothing(machine));
                 let Some(wall) = &wall else { continue };
                 let end = self.track_end(index, track);
                 let mut covered_to = i64::MIN;
@@ -376,7 +377,8 @@ pub fn fold(reader: &Reader) -> io::Result<Hours> {
     let last = hours.runs.len().saturating_sub(1);
     // The last run of all needs the newest telemetry only; others have their Evidence events,
     // but for a gateway that was killed while it started.
-    let segments = match hours.lacking().next() {
+    let first = hours.lacking().next();
+    let segments = match first {
         None => return Ok(hours),
         Some(first) if first < last => usize::MAX,
         Some(_) => EVIDENCE_SEGMENTS,

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What a person types.
+
+pub mod history;

@@ -79,7 +79,7 @@ mod series;
 mod shared;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 mod writer;
 
