@@ -49,7 +49,7 @@ fn open(folder: &Folder, boot: BootId, segment: u64, total: Option<u64>) -> Jour
 fn observation(at_ms: u64, value: f64) -> Payload {
     let items = vec![
         ("power.active".into(), Ok(Value::Number(value))),
-        ("relay.1".into(), Ok(Value::Flag(at_ms % 3 == 0))),
+        ("relay.1".into(), Ok(Value::Flag(at_ms.is_multiple_of(3)))),
         ("temperature".into(), Err(Unavailable::Timeout)),
     ];
     let at = BootTime::from_millis(at_ms);
@@ -69,9 +69,9 @@ fn payloads(records: &[Record]) -> Vec<Payload> {
     records.iter().map(|record| record.payload.clone()).collect()
 }
 
-/// The only segment of a stream.
-fn segment(folder: &Folder, stream: Stream) -> PathBuf {
-    let mut files: Vec<_> = fs::read_dir(folder.path().join(stream.word())).unwrap().collect();
+/// The only segment of telemetry.
+fn only_segment(folder: &Folder) -> PathBuf {
+    let mut files: Vec<_> = fs::read_dir(folder.path().join("telemetry")).unwrap().collect();
     assert_eq!(files.len(), 1);
     files.remove(0).unwrap().path()
 }
@@ -150,17 +150,17 @@ proptest! {
         let folder = Folder::new("model");
         let mut model: [Vec<Payload>; 2] = Default::default();
         let mut boot = 1;
-        for (payloads, reboot) in runs {
+        for (batch, reboot) in runs {
             boot += u8::from(reboot);
             let journal = open(&folder, BootId([boot; 16]), BIG, None);
-            for payload in &payloads {
+            for payload in &batch {
                 model[payload.stream() as usize].push(payload.clone());
             }
-            journal.append(payloads);
+            journal.append(batch);
             for stream in Stream::ALL {
                 let expected = &model[stream as usize];
                 let records = follow_all(&journal, stream, expected.len());
-                prop_assert_eq!(&payloads_of(&records), expected);
+                prop_assert_eq!(&payloads(&records), expected);
                 prop_assert!(chained(&records));
                 if records.is_empty() {
                     continue;
@@ -176,10 +176,6 @@ proptest! {
             prop_assert_eq!(&payloads(&all(&folder, stream)), &model[stream as usize]);
         }
     }
-}
-
-fn payloads_of(records: &[Record]) -> Vec<Payload> {
-    payloads(records)
 }
 
 /// Numbers ascend within a boot, and each record accounts for all since the one before.
@@ -204,7 +200,7 @@ fn small_journal(folder: &Folder, count: u64) -> Vec<Record> {
 fn a_segment_cut_anywhere_opens_and_keeps_all_before_the_cut() {
     let folder = Folder::new("cut");
     let records = small_journal(&folder, 12);
-    let file = segment(&folder, Stream::Telemetry);
+    let file = only_segment(&folder);
     let whole = fs::read(&file).unwrap();
     let written = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     let mut kept_before = 0;
@@ -245,7 +241,7 @@ fn any_flipped_bit_costs_one_block_at_most_and_is_counted() {
     }
     let records = all(&folder, Stream::Telemetry);
     assert_eq!(records.len(), 12);
-    let file = segment(&folder, Stream::Telemetry);
+    let file = only_segment(&folder);
     let whole = fs::read(&file).unwrap();
     let written = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     for place in 0..written {
@@ -295,8 +291,8 @@ fn numbers_are_never_used_twice_however_the_end_is_torn() {
         });
         drop(journal);
         let folder = folder.path().join("telemetry");
-        let newest = super::segment::list(&folder).unwrap().pop().unwrap();
-        let path = super::segment::path(&folder, newest);
+        let newest = segment::list(&folder).unwrap().pop().unwrap();
+        let path = segment::path(&folder, newest);
         let written = fs::read(&path).unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1;
         let torn = random(200).min(written as u64);
         let file = File::options().write(true).open(&path).unwrap();
@@ -320,12 +316,12 @@ fn full_segments_are_sealed_and_a_bad_footer_only_costs_time() {
     let records = follow_all(&journal, Stream::Telemetry, 4000);
     drop(journal);
     let telemetry = folder.path().join("telemetry");
-    let numbers = super::segment::list(&telemetry).unwrap();
+    let numbers = segment::list(&telemetry).unwrap();
     assert!(numbers.len() > 3, "{numbers:?}");
     for number in &numbers[..numbers.len() - 1] {
-        let path = super::segment::path(&telemetry, *number);
+        let path = segment::path(&telemetry, *number);
         let mut bytes = fs::read(&path).unwrap();
-        assert!(super::segment::footer(&File::open(&path).unwrap()).is_some());
+        assert!(segment::footer(&File::open(&path).unwrap()).is_some());
         let place = bytes.len() - 20;
         bytes[place] ^= 0x10;
         fs::write(&path, bytes).unwrap();
