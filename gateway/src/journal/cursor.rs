@@ -44,6 +44,9 @@ impl Cursor {
     pub fn load(dir: &Path, consumer: &str, stream: Stream) -> io::Result<Self> {
         let folder = dir.join("cursors");
         fs::create_dir_all(&folder)?;
+        // Consumers are named by configuration; a name is never a path.
+        let plain = |letter: char| if letter.is_alphanumeric() { letter } else { '-' };
+        let consumer: String = consumer.chars().map(plain).collect();
         let path = folder.join(format!("{consumer}-{}", stream.word()));
         let position = match fs::metadata(&path) {
             Ok(found) if found.len() <= FILE_MAX => {
@@ -98,6 +101,8 @@ mod tests {
         load().save(position).unwrap();
         assert_eq!(load().position(), Some(position));
         let file = folder.path().join("cursors/recorder-events");
+        let elsewhere = Cursor::load(folder.path(), "../recorder", Stream::Events).unwrap();
+        assert_eq!(elsewhere.path, folder.path().join("cursors/---recorder-events"));
         for damage in [&b""[..], &[0; 64], b"{\"boot\":1}", &[b' '; 5000]] {
             fs::write(&file, damage).unwrap();
             assert_eq!(load().position(), None);

@@ -176,7 +176,8 @@ impl Follower {
         let mut state = self.shared.state();
         let segments = &state.segments[self.stream as usize];
         let here = segments.iter().find(|segment| segment.number == self.number);
-        let recycled = here.is_none();
+        // A segment that never held a record and is gone had failed before it was used.
+        let recycled = here.is_none() && walker.records() > 0;
         let end = here.map_or(0, |here| here.end);
         if walker.is_behind(end) {
             walker.extend(end);

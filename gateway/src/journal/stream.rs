@@ -61,6 +61,10 @@ pub(super) struct StreamWriter {
     next_seq: u64,
     next_number: u32,
     dirty: bool,
+    /// The last segment that was given up.
+    given_up: Option<u32>,
+    /// The last segment that was sealed.
+    sealed: Option<u32>,
 }
 
 /// A stream's folder as found.
@@ -117,6 +121,9 @@ impl StreamWriter {
         let spans = last.segments.iter().flat_map(|segment| &segment.spans);
         let used = spans.filter(|span| span.boot == boot).map(|span| span.last).max();
         let next_number = last.segments.back().map_or(1, |segment| segment.number + 1);
+        // Whatever is there and will not be written further is left alone.
+        let sealed = last.segments.back().map(|segment| segment.number);
+        let sealed = if last.last.is_some() { None } else { sealed };
         let active = last.last.and_then(|(number, file, end, blocks)| {
             // A file cut short was torn at a frame's edge: preallocated space is part of it.
             let whole = file.metadata().is_ok_and(|found| found.len() >= sizes.segment);
@@ -135,6 +142,8 @@ impl StreamWriter {
             next_seq: used.map_or(1, |used| used + REOPEN_JUMP),
             next_number,
             dirty: false,
+            given_up: None,
+            sealed,
         }
     }
 
@@ -173,10 +182,34 @@ impl StreamWriter {
         self.dirty
     }
 
-    /// Leaves the segment at hand as it is; the next write begins another.
+    /// Leaves the segment at hand; the next write begins another. What was preallocated is given
+    /// back, as far as the disk lets us: a disk that refuses for days must not fill up with this.
     fn give_up(&mut self) {
         self.active = None;
         self.dirty = false;
+        let mut state = self.shared.state();
+        let segments = &mut state.segments[self.stream as usize];
+        // A segment that could not even be made left nothing: then this one is an earlier one,
+        // already cut, or sealed and longer by its footer, which must stay.
+        let Some(last) = segments.back().filter(|last| self.given_up != Some(last.number)) else {
+            return;
+        };
+        let (number, end) = (last.number, last.end);
+        if number + 1 != self.next_number || self.sealed == Some(number) {
+            return;
+        }
+        self.given_up = Some(number);
+        let path = segment::path(&self.folder, number);
+        let freed = if end == 0 {
+            segments.pop_back();
+            fs::remove_file(&path)
+        } else {
+            File::options().write(true).open(&path).and_then(|file| file.set_len(end))
+        };
+        drop(state);
+        if let Err(error) = freed {
+            tracing::warn!(segment = number, %error, "A segment that failed could not be cut.");
+        }
     }
 
     /// Writes one buffer full.
@@ -306,6 +339,7 @@ impl StreamWriter {
     /// Ends a full segment. A footer only saves time: should it fail, the segment is still good.
     fn seal(&mut self, active: &Active) {
         self.dirty = false;
+        self.sealed = Some(active.number);
         if let Err(error) = segment::seal(&active.file, active.end, &active.blocks) {
             tracing::warn!(segment = active.number, %error, "A segment could not be sealed.");
             self.shared.state().counters.failures += 1;

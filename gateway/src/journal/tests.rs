@@ -412,6 +412,8 @@ fn a_write_that_fails_is_repeated_in_a_new_segment_under_new_numbers() {
     writer.replace_file(File::options().write(true).open("/dev/full").unwrap());
     queue.extend([observation(2, 2.0), observation(3, 3.0)]);
     let error = writer.write(&mut queue, BootTime(0)).unwrap_err();
+    let cut = segment::path(&folder.path().join("telemetry"), 1);
+    assert_eq!(fs::metadata(cut).unwrap().len(), shared.state().segments[0][0].end);
     assert_eq!((error.kind(), queue.len()), (io::ErrorKind::StorageFull, 2));
     writer.write(&mut queue, BootTime(0)).unwrap();
     let records = Follower::new(Stream::Telemetry, &shared, None).next(10);
