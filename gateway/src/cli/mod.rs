@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What a person types: one file per command.
+
+pub mod alarms;
