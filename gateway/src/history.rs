@@ -224,3 +224,41 @@ impl Bucket {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::testing::shop;
+    use andon_engine::value::Unavailable;
+
+    fn ask(history: &History, now_s: u64) -> Vec<Option<Step>> {
+        let (machine, item) = ("laser".to_owned(), "temperature".to_owned());
+        let query = Query { machine, item, span: Duration::from_secs(120), buckets: 2 };
+        history.query(&query, BootTime::from_millis(now_s * 1000)).unwrap().buckets
+    }
+
+    #[test]
+    fn unknown_time_is_a_gap_and_the_order_of_samples_does_not_matter() {
+        let samples: Vec<_> = (1..=90_u64)
+            .map(|second| {
+                let known = second <= 30 || second > 60;
+                let value = f64::from(u32::try_from(second).unwrap());
+                let measured =
+                    if known { Ok(Value::Number(value)) } else { Err(Unavailable::Stale) };
+                (BootTime::from_millis(second * 1000), measured)
+            })
+            .collect();
+        let (mut forward, mut backward) = (History::new(&shop()), History::new(&shop()));
+        for (at, measured) in &samples {
+            forward.fold(ItemIndex(1), *at, measured);
+        }
+        for (at, measured) in samples.iter().rev() {
+            backward.fold_named("laser", "temperature", *at, measured);
+        }
+        let first = Step { min: 1.0, max: 30.0, mean: 15.5, coverage: 0.5 };
+        let second = Step { min: 61.0, max: 90.0, mean: 75.5, coverage: 0.5 };
+        assert_eq!(ask(&forward, 120), [Some(first), Some(second)]);
+        assert_eq!(ask(&backward, 120), [Some(first), Some(second)]);
+        assert_eq!(ask(&forward, 7200), [None, None]);
+    }
+}

@@ -22,8 +22,8 @@ use super::feed::{Feed, Progress};
 use super::picture::{Moment, Picture};
 use super::status::Status;
 use super::view::Viewers;
-use crate::history::{Answer, History, Query};
-use crate::journal::Observation;
+use crate::history::{Answer, History, Query, SPAN_MAX};
+use crate::journal::{BootId, Follower, Observation, Payload};
 
 /// Boards connected at once.
 pub const CLIENTS_MAX: usize = 64;
@@ -31,6 +31,8 @@ pub const CLIENTS_MAX: usize = 64;
 const CLIENT_FRAMES: usize = 256;
 /// Questions waiting for the hub.
 const ASKS_MAX: usize = 64;
+/// Records read from the journal at once.
+const RESTORE_RECORDS: usize = 256;
 /// The board's heartbeat.
 pub const TICK: Duration = Duration::from_secs(5);
 /// A machine is told at most this often.
@@ -92,7 +94,38 @@ impl Handle {
         self.ask(|answer| Ask::History(query, answer)).await
     }
 
-    /// Fills the last hour with what the journal remembers of this boot from before this run.
+    /// Fills the last hour with what the journal's telemetry remembers of this boot from before
+    /// `started`. To be run in the background; the caller places `follower` where the hour begins
+    /// if it can, since everything before is read and passed over.
+    ///
+    /// # Errors
+    /// [`Busy`] when the hub is gone.
+    pub async fn restore_from(
+        &self,
+        mut follower: Follower,
+        boot: BootId,
+        started: BootTime,
+    ) -> Result<(), Busy> {
+        loop {
+            let records = follower.next(RESTORE_RECORDS);
+            if records.is_empty() {
+                return Ok(());
+            }
+            let ours = records.into_iter().filter(|record| record.boot == boot);
+            let wanted = ours.filter_map(|record| match record.payload {
+                Payload::Observation(seen)
+                    if seen.at < started && started.since(seen.at) <= SPAN_MAX =>
+                {
+                    Some(seen)
+                }
+                _ => None,
+            });
+            self.restore(wanted.collect()).await?;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Fills the last hour with samples.
     ///
     /// # Errors
     /// [`Busy`] when the hub is gone.
@@ -251,7 +284,7 @@ impl Hub {
         let now = (self.now)();
         let stepped = BootTime(self.progress.stepped.load(Ordering::Relaxed));
         if now.boot.since(stepped) <= ENGINE_SILENT_MAX {
-            self.tell(frame(self.picture.seq(), "tick", &self.picture.tick(now)));
+            self.tell(&frame(self.picture.seq(), "tick", &self.picture.tick(now)));
         }
     }
 
@@ -262,7 +295,7 @@ impl Hub {
         }
         if std::mem::take(&mut self.gateway_dirty) {
             let gateway = self.picture.gateway((self.now)(), self.viewers());
-            self.tell(frame(self.picture.seq(), "gateway", &gateway));
+            self.tell(&frame(self.picture.seq(), "gateway", &gateway));
         }
     }
 
@@ -270,18 +303,18 @@ impl Hub {
         if !self.clients.is_empty()
             && let Some(view) = self.picture.machine(machine, (self.now)().boot)
         {
-            self.tell(frame(self.picture.seq(), "machine", &view));
+            self.tell(&frame(self.picture.seq(), "machine", &view));
         }
     }
 
     fn tell_alarms(&mut self) {
         if !self.clients.is_empty() {
             let alarms = self.picture.alarms((self.now)().boot);
-            self.tell(frame(self.picture.seq(), "alarms", &alarms));
+            self.tell(&frame(self.picture.seq(), "alarms", &alarms));
         }
     }
 
-    fn tell(&mut self, frame: Bytes) {
+    fn tell(&mut self, frame: &Bytes) {
         let mut slow = 0;
         self.clients.retain(|client| match client.try_send(frame.clone()) {
             Ok(()) => true,
@@ -306,3 +339,7 @@ fn frame(seq: u64, event: &str, shape: &impl Serialize) -> Bytes {
 fn json(shape: &impl Serialize) -> Bytes {
     serde_json::to_vec(shape).expect("invariant: views serialise").into()
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -10,6 +10,8 @@ pub mod picture;
 pub mod routes;
 mod server;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod token;
 pub mod view;
 

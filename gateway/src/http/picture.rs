@@ -361,3 +361,7 @@ const fn clock(now: Moment) -> Clock {
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "picture_tests.rs"]
+mod tests;

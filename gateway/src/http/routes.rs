@@ -325,4 +325,4 @@ fn failure(status: StatusCode, error: &str) -> Response {
 
 #[cfg(test)]
 #[path = "routes_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -135,3 +135,7 @@ impl AsyncWrite for Pressed {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -51,6 +51,11 @@ impl Token {
         Ok(Self(text))
     }
 
+    #[cfg(test)]
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// Whether `offered` is the token, in a time that does not depend on where they differ.
     pub fn admits(&self, offered: &str) -> bool {
         let (own, offered) = (self.0.as_bytes(), offered.as_bytes());
