@@ -1,3 +1,5 @@
+//! The hub under paused time: what each board is told, and when.
+
 use std::future::Future;
 
 use super::super::testing::{alarm, number, rules, s, sample, shop};
@@ -157,6 +159,8 @@ async fn the_hour_before_a_restart_comes_back_from_the_journal() {
             buckets: 1,
         };
         let follow = || journal.follow(crate::journal::Stream::Telemetry, None);
+        // Its writer may be a thread of its own.
+        follow().ready().await;
         let before = bench.handle.history(query()).await.unwrap();
         bench.handle.restore_from(follow(), BootId([8; 16]), s(100)).await.unwrap();
         assert_eq!(bench.handle.history(query()).await.unwrap(), before);

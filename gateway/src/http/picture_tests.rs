@@ -1,3 +1,5 @@
+//! The picture folded and rendered at given moments.
+
 use andon_engine::Output;
 use andon_engine::event::{Activity, Event, Execution, TripPhase, TripState};
 use andon_engine::value::Unavailable;

@@ -1,3 +1,5 @@
+//! The table of routes against the router, without a socket.
+
 use std::sync::Mutex;
 
 use andon_engine::time::BootTime;

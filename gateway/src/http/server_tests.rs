@@ -1,3 +1,5 @@
+//! The server on a real socket.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::routes::tests::app;
