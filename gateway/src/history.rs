@@ -1,1 +1,264 @@
-//! Placeholder.
+//! The last hour in memory: per item a ring of 30 s buckets with least, greatest and mean value
+//! and the share of time that was known. Fed by observations, live or from the journal; a sample
+//! stands for the period before it, and unknown time is a gap, never a zero.
+//!
+//! Bounds: [`SERIES_MAX`] series of [`RING`] buckets (40 bytes each, made on the first value).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use andon_engine::item::Kind;
+use andon_engine::plan::ItemIndex;
+use andon_engine::time::BootTime;
+use andon_engine::value::{Measured, Value};
+use serde::Serialize;
+
+use crate::config::plan::Plan;
+
+/// Width of a bucket.
+pub const BUCKET: Duration = Duration::from_secs(30);
+/// Buckets kept: an hour, the running one, and one that is cut by the span's edge.
+const RING: usize = 122;
+/// Longest span of a query.
+pub const SPAN_MAX: Duration = Duration::from_secs(3600);
+/// Series kept, those of the tiles first: 5 MB in the worst case.
+pub const SERIES_MAX: usize = 1024;
+
+const BUCKET_NS: u64 = 30_000_000_000;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    /// Which 30 s of the boot, plus one; 0 is empty.
+    number: u64,
+    least: f64,
+    greatest: f64,
+    /// Value times nanoseconds.
+    weighted: f64,
+    known_ns: u64,
+}
+
+#[derive(Debug)]
+struct Series {
+    machine: Arc<str>,
+    name: Arc<str>,
+    unit: &'static str,
+    period: Duration,
+    kept: bool,
+    ring: Box<[Bucket]>,
+}
+
+/// The last hour of every kept series.
+#[derive(Debug)]
+pub struct History {
+    /// In the order of the plan's items.
+    series: Vec<Series>,
+}
+
+/// The one question that can be asked.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The machine's id.
+    pub machine: String,
+    /// The item's name.
+    pub item: String,
+    /// How far back from now; at most [`SPAN_MAX`].
+    pub span: Duration,
+    /// Into how many steps the span is cut; fewer where a step would be shorter than [`BUCKET`].
+    pub buckets: usize,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    v: u8,
+    span_ms: u64,
+    step_ms: u64,
+    unit: &'static str,
+    buckets: Vec<Option<Step>>,
+}
+
+/// One step of an answer with at least one known value in it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Step {
+    min: f64,
+    max: f64,
+    mean: f64,
+    coverage: f64,
+}
+
+impl History {
+    /// Empty.
+    pub fn new(plan: &Plan) -> Self {
+        let mut series: Vec<_> = (plan.engine.items.iter())
+            .map(|item| Series {
+                machine: plan.engine.machines[usize::from(item.machine.0)].id.clone(),
+                name: item.item.name.clone(),
+                unit: item.item.unit.symbol(),
+                period: item.period,
+                kept: false,
+                ring: Box::default(),
+            })
+            .collect();
+        let keys = plan.machines.iter().flat_map(|machine| &machine.key_items);
+        let mut order: Vec<usize> = keys.map(|index| index.0 as usize).collect();
+        order.extend(0..series.len());
+        let mut room = SERIES_MAX;
+        for position in order {
+            let numeric = plan.engine.items[position].item.kind != Kind::Text;
+            if numeric && room > 0 && !series[position].kept {
+                series[position].kept = true;
+                room -= 1;
+            }
+        }
+        Self { series }
+    }
+
+    /// Takes a sample. Samples may come in any order; those older than the ring are passed over.
+    pub fn fold(&mut self, item: ItemIndex, at: BootTime, measured: &Measured) {
+        let value = match measured {
+            Ok(Value::Number(number)) => *number,
+            Ok(Value::Flag(flag)) => f64::from(u8::from(*flag)),
+            Ok(Value::Text(_)) | Err(_) => return,
+        };
+        if let Some(series) = self.series.get_mut(item.0 as usize).filter(|series| series.kept) {
+            series.fold(at, value);
+        }
+    }
+
+    /// Takes a sample by its names, as the journal has it; names that are gone are passed over.
+    pub fn fold_named(&mut self, machine: &str, item: &str, at: BootTime, measured: &Measured) {
+        let position = self.series.iter().position(|s| &*s.machine == machine && &*s.name == item);
+        if let Some(index) = position.and_then(|position| u32::try_from(position).ok()) {
+            self.fold(ItemIndex(index), at, measured);
+        }
+    }
+
+    /// Answers a query as of `now`; none when the series is not kept. The steps' edges are those
+    /// of the buckets in them, so they may lie up to 30 s beside the exact moment.
+    pub fn query(&self, query: &Query, now: BootTime) -> Option<Answer> {
+        let series = self.series.iter().find(|series| {
+            series.kept && *series.machine == *query.machine && *series.name == *query.item
+        })?;
+        let span = query.span.clamp(BUCKET, SPAN_MAX);
+        let span_ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let most = usize::try_from(span_ns / BUCKET_NS).unwrap_or(1);
+        let count = query.buckets.clamp(1, most);
+        let step_ns = span_ns / count as u64;
+        let mut steps = vec![(Bucket::default(), 0_u64); count];
+        let running = now.0 / BUCKET_NS;
+        for number in running.saturating_sub(RING as u64 - 1)..=running {
+            let end = ((number + 1) * BUCKET_NS).min(now.0);
+            let back = (now.0 - end) / step_ns.max(1);
+            let Some(place) = usize::try_from(back).ok().filter(|back| *back < count) else {
+                continue;
+            };
+            let (sum, elapsed) = &mut steps[count - 1 - place];
+            *elapsed += end - number * BUCKET_NS;
+            if let Some(bucket) = series.bucket(number) {
+                sum.add(bucket);
+            }
+        }
+        Some(Answer {
+            v: 1,
+            span_ms: span_ns / 1_000_000,
+            step_ms: step_ns / 1_000_000,
+            unit: series.unit,
+            buckets: steps.iter().map(|(sum, elapsed)| sum.step(*elapsed)).collect(),
+        })
+    }
+}
+
+impl Series {
+    fn bucket(&self, number: u64) -> Option<&Bucket> {
+        let bucket = self.ring.get(usize::try_from(number % RING as u64).ok()?)?;
+        (bucket.number == number + 1).then_some(bucket)
+    }
+
+    fn fold(&mut self, at: BootTime, value: f64) {
+        if self.ring.is_empty() {
+            self.ring = vec![Bucket::default(); RING].into();
+        }
+        let end = at.0;
+        let start = (at - self.period.min(SPAN_MAX)).0;
+        for number in start / BUCKET_NS..=end.saturating_sub(1) / BUCKET_NS {
+            let from = start.max(number * BUCKET_NS);
+            let known_ns = end.min((number + 1) * BUCKET_NS).saturating_sub(from);
+            let slot = usize::try_from(number % RING as u64).unwrap_or(0);
+            let bucket = &mut self.ring[slot];
+            if bucket.number > number + 1 {
+                continue;
+            }
+            if bucket.number < number + 1 {
+                *bucket = Bucket { number: number + 1, ..Bucket::default() };
+            }
+            let weighted = value * known_ns as f64;
+            let sample = Bucket { number, least: value, greatest: value, weighted, known_ns };
+            bucket.add(&sample);
+        }
+    }
+}
+
+impl Bucket {
+    fn add(&mut self, other: &Self) {
+        if other.known_ns == 0 {
+            return;
+        }
+        let first = self.known_ns == 0;
+        self.least = if first { other.least } else { self.least.min(other.least) };
+        self.greatest = if first { other.greatest } else { self.greatest.max(other.greatest) };
+        self.weighted += other.weighted;
+        self.known_ns += other.known_ns;
+    }
+
+    fn step(&self, elapsed_ns: u64) -> Option<Step> {
+        if self.known_ns == 0 {
+            return None;
+        }
+        let share = self.known_ns as f64 / elapsed_ns.max(1) as f64;
+        let round = |value: f64| (value * 1e4).round() / 1e4;
+        Some(Step {
+            min: self.least,
+            max: self.greatest,
+            mean: round(self.weighted / self.known_ns as f64),
+            coverage: round(share.min(1.0)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::testing::shop;
+    use andon_engine::value::Unavailable;
+
+    fn ask(history: &History, now_s: u64) -> Vec<Option<Step>> {
+        let (machine, item) = ("laser".to_owned(), "temperature".to_owned());
+        let query = Query { machine, item, span: Duration::from_secs(120), buckets: 2 };
+        history.query(&query, BootTime::from_millis(now_s * 1000)).unwrap().buckets
+    }
+
+    #[test]
+    fn unknown_time_is_a_gap_and_the_order_of_samples_does_not_matter() {
+        let samples: Vec<_> = (1..=90_u64)
+            .map(|second| {
+                let known = second <= 30 || second > 60;
+                let value = f64::from(u32::try_from(second).unwrap());
+                let measured =
+                    if known { Ok(Value::Number(value)) } else { Err(Unavailable::Stale) };
+                (BootTime::from_millis(second * 1000), measured)
+            })
+            .collect();
+        let (mut forward, mut backward) = (History::new(&shop()), History::new(&shop()));
+        for (at, measured) in &samples {
+            forward.fold(ItemIndex(1), *at, measured);
+        }
+        for (at, measured) in samples.iter().rev() {
+            backward.fold_named("laser", "temperature", *at, measured);
+        }
+        let first = Step { min: 1.0, max: 30.0, mean: 15.5, coverage: 0.5 };
+        let second = Step { min: 61.0, max: 90.0, mean: 75.5, coverage: 0.5 };
+        assert_eq!(ask(&forward, 120), [Some(first), Some(second)]);
+        assert_eq!(ask(&backward, 120), [Some(first), Some(second)]);
+        assert_eq!(ask(&forward, 7200), [None, None]);
+    }
+}

@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The board and the API: one picture, one stream, two commands.
+//!
+//! Viewers need no login; acknowledging and resetting need the operator's token. Nothing here can
+//! delay the engine: [`feed`] never waits. Reading order: [`picture`] (what is believed), [`view`]
+//! (its JSON), [`feed`] and [`hub`] (how it moves), [`routes`] (who may ask what), [`server`].
+
+pub mod feed;
+pub mod hub;
+pub mod picture;
+pub mod routes;
+mod server;
+pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod token;
+pub mod view;
+
+pub use feed::Feed;
+pub use hub::{Handle, Hub, Now};
+pub use picture::{Moment, Picture};
+pub use routes::{App, Command, Commands, Order, Refusal, build};
+pub use server::serve;
+pub use status::Status;
+pub use token::Token;

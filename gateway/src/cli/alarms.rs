@@ -1,0 +1,145 @@
+//! `andon alarms`: lists alarms, acknowledges and resets them, as a client of the gateway's API.
+//! Needs no configuration; the operator's token comes from a file.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+/// The gateway bounds its own work to less.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Lists, acknowledges and resets alarms.
+#[derive(Debug, Args)]
+pub struct AlarmsArgs {
+    /// What to do; lists when nothing is said.
+    #[command(subcommand)]
+    act: Option<Act>,
+    /// Where the gateway is.
+    #[arg(long, global = true, env = "ANDON_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// Print what the gateway answers, as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The file with the operator's token.
+    #[arg(long, global = true, env = "ANDON_TOKEN_FILE")]
+    #[arg(default_value = "/var/lib/andon/operator.token")]
+    token_file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Act {
+    /// Shows the alarms that are active, unknown, unacknowledged or latched.
+    List,
+    /// Says that a person has seen an alarm.
+    Ack {
+        /// The alarm.
+        id: String,
+        /// Who.
+        #[arg(long, env = "USER")]
+        by: String,
+    },
+    /// Ends a latched alarm and the stops that it latched.
+    Reset {
+        /// The alarm.
+        id: String,
+        /// Why it is safe.
+        #[arg(long)]
+        reason: String,
+        /// Who.
+        #[arg(long, env = "USER")]
+        by: String,
+    },
+}
+
+/// Carries it out; what was asked for goes to stdout.
+///
+/// # Errors
+/// When the gateway cannot be reached, or refuses; the message says why.
+pub async fn run(args: AlarmsArgs) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().timeout(DEADLINE).build()?;
+    let (id, verb, body) = match &args.act {
+        None | Some(Act::List) => {
+            let picture = answer(&args, client.get(address(&args, "picture")?)).await?;
+            return print(&picture["alarms"], args.json);
+        }
+        Some(Act::Ack { id, by }) => (id, "acknowledge", json!({ "by": by })),
+        Some(Act::Reset { id, reason, by }) => (id, "reset", json!({ "by": by, "reason": reason })),
+    };
+    let file = &args.token_file;
+    let token = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the operator's token from {}", file.display()))?;
+    let mut url = address(&args, "alarms")?;
+    match url.path_segments_mut() {
+        Ok(mut segments) => drop(segments.extend([id.as_str(), verb])),
+        Err(()) => bail!("{} is not the address of a gateway", args.url),
+    }
+    answer(&args, client.post(url).bearer_auth(token.trim()).json(&body)).await?;
+    Ok(())
+}
+
+fn address(args: &AlarmsArgs, path: &str) -> anyhow::Result<reqwest::Url> {
+    let text = format!("{}/api/v1/{path}", args.url.trim_end_matches('/'));
+    reqwest::Url::parse(&text).with_context(|| format!("{} is not an address", args.url))
+}
+
+async fn answer(args: &AlarmsArgs, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+    let response = request
+        .send()
+        .await
+        .with_context(|| format!("the gateway at {} cannot be reached", args.url))?;
+    let status = response.status();
+    let body: Value = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
+    if !status.is_success() {
+        bail!("the gateway refused ({status}): {}", body["error"].as_str().unwrap_or("no reason"));
+    }
+    Ok(body)
+}
+
+fn print(alarms: &Value, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{alarms}")?;
+    } else {
+        for alarm in alarms.as_array().context("the gateway's answer lists no alarms")? {
+            writeln!(out, "{}", line(alarm))?;
+        }
+    }
+    Ok(())
+}
+
+/// One alarm for a person.
+fn line(alarm: &Value) -> String {
+    let word = |key: &str| alarm[key].as_str().unwrap_or("?").to_owned();
+    let condition = match alarm["active"].as_bool() {
+        Some(true) => "active",
+        Some(false) => "cleared",
+        None => "unknown",
+    };
+    let seen = if alarm["acked"] == true { "acknowledged" } else { "unacknowledged" };
+    let latched = if alarm["latched"] == true { ", latched" } else { "" };
+    let age = alarm["for_ms"].as_u64().map_or(String::new(), |ms| format!(", {} s ago", ms / 1000));
+    format!(
+        "{:6} {:24} {:16} {condition}, {seen}{latched}{age}: {}",
+        word("severity"),
+        word("id"),
+        word("machine"),
+        word("cause"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_alarm_is_not_shown_as_cleared() {
+        let alarm = json!({ "id": "laser-hot", "machine": "laser", "severity": "high",
+            "active": null, "acked": false, "latched": true, "for_ms": null, "cause": "63.2 °C" });
+        let line = line(&alarm);
+        assert!(line.contains("unknown, unacknowledged, latched: 63.2 °C"), "{line}");
+    }
+}

@@ -1,0 +1,367 @@
+//! The picture: what the gateway believes about the shop at this moment, folded from the engine's
+//! outputs. Pure: no clock, no I/O; the moment is passed in. Everything is unknown until told.
+//!
+//! Bounded by the plan: one entry per item, machine and trip, and [`ALARMS_FOREIGN_MAX`] alarms
+//! beyond the plan's rules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use andon_engine::Output;
+use andon_engine::event::{Activity, AlarmState, Event, Execution, TripPhase, TripState};
+use andon_engine::plan::{ItemIndex, MachineIndex};
+use andon_engine::time::BootTime;
+use andon_engine::value::{Measured, Unavailable};
+
+use super::status::Status;
+use super::view::{
+    AlarmView, Clock, GatewayView, ItemView, MachineView, PhaseView, PictureView, SiteView,
+    StopView, TickView, VERSION, Viewers,
+};
+use crate::config::plan::{Name, Plan};
+
+/// Alarms of rules that have left the configuration; a person must still be able to see them.
+const ALARMS_FOREIGN_MAX: usize = 64;
+
+/// The moment of rendering, by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Boot time.
+    pub boot: BootTime,
+    /// Unix milliseconds, when this boot has an anchor.
+    pub wall_ms: Option<i64>,
+}
+
+/// What the gateway believes.
+#[derive(Debug)]
+pub struct Picture {
+    site: crate::config::plan::SitePlan,
+    build: Arc<str>,
+    messages: BTreeMap<Arc<str>, Name>,
+    machines: Vec<Machine>,
+    by_id: BTreeMap<Arc<str>, MachineIndex>,
+    /// In the order of the plan, so that an item's index finds it.
+    items: Vec<Item>,
+    alarms: BTreeMap<Arc<str>, Alarm>,
+    /// What the other parts say about themselves.
+    status: Status,
+    seq: u64,
+}
+
+#[derive(Debug)]
+struct Machine {
+    id: Arc<str>,
+    name: Name,
+    kind: String,
+    execution: Execution,
+    activity: Activity,
+    why: Option<Unavailable>,
+    since: BootTime,
+    /// Those of the tile first.
+    items: Vec<ItemIndex>,
+    key_items: usize,
+    stops: Vec<Stop>,
+}
+
+#[derive(Debug)]
+struct Item {
+    name: Arc<str>,
+    unit: &'static str,
+    stale_after_ms: u64,
+    measured: Measured,
+    at: Option<BootTime>,
+}
+
+#[derive(Debug)]
+struct Stop {
+    output: Arc<str>,
+    state: Option<TripState>,
+}
+
+#[derive(Debug)]
+struct Alarm {
+    state: AlarmState,
+    /// `raised` is a moment of an earlier boot, which cannot be compared with now.
+    foreign: bool,
+}
+
+impl Picture {
+    /// Nothing known but the configuration, since `started`. `rules` are the ids of the plan's
+    /// rules, in its order; `build` is the hash of the board's files.
+    pub fn new(plan: &Plan, rules: &[Arc<str>], build: Arc<str>, started: BootTime) -> Self {
+        let items = plan.engine.items.iter().map(|item| Item {
+            name: item.item.name.clone(),
+            unit: item.item.unit.symbol(),
+            stale_after_ms: millis(item.stale_after),
+            measured: Err(Unavailable::NotYet),
+            at: None,
+        });
+        let machines: Vec<_> =
+            (0..plan.engine.machines.len()).map(|n| Machine::new(plan, n, started)).collect();
+        let by_id = (0..).map(MachineIndex).zip(&machines).map(|(n, m)| (m.id.clone(), n));
+        let messages = rules.iter().cloned().zip(plan.rules.iter().map(|r| r.message.clone()));
+        Self {
+            site: plan.site.clone(),
+            build,
+            messages: messages.collect(),
+            by_id: by_id.collect(),
+            machines,
+            items: items.collect(),
+            alarms: BTreeMap::new(),
+            status: Status::new(plan),
+            seq: 0,
+        }
+    }
+
+    /// Takes what the other parts say about themselves.
+    pub fn set_status(&mut self, status: Status) {
+        self.status = status;
+        self.seq += 1;
+    }
+
+    /// Takes an alarm as the journal remembers it; `this_boot` says whether it was raised in this
+    /// boot, so that its age is known.
+    pub fn restore_alarm(&mut self, state: AlarmState, this_boot: bool) {
+        self.put_alarm(state, !this_boot);
+    }
+
+    /// Takes an output of the engine; returns the machine that looks different now.
+    pub fn fold(&mut self, output: &Output) -> Option<MachineIndex> {
+        match output {
+            Output::Observation { machine, at, items } => {
+                for (index, measured) in items {
+                    let Some(item) = self.items.get_mut(index.0 as usize) else { continue };
+                    if item.at.is_none_or(|before| before <= *at) {
+                        item.measured.clone_from(measured);
+                        item.at = Some(*at);
+                    }
+                }
+                self.seq += 1;
+                Some(*machine)
+            }
+            Output::Event(event) => self.fold_event(event),
+            _ => None,
+        }
+    }
+
+    fn fold_event(&mut self, event: &Event) -> Option<MachineIndex> {
+        let index = event.machine().and_then(|id| self.by_id.get(id)).copied();
+        let machine = index.and_then(|index| self.machines.get_mut(usize::from(index.0)));
+        match event {
+            Event::Activity { at, activity, execution, why, .. } => {
+                let machine = machine?;
+                if machine.execution != *execution {
+                    machine.since = *at;
+                }
+                machine.execution = *execution;
+                machine.activity = *activity;
+                machine.why = *why;
+            }
+            Event::Trip { state, .. } => {
+                let stop = machine?.stops.iter_mut().find(|stop| stop.output == state.output)?;
+                stop.state = Some(state.clone());
+            }
+            Event::Alarm { state, .. } => {
+                let foreign = self
+                    .alarms
+                    .get(&state.alarm)
+                    .is_some_and(|alarm| alarm.foreign && alarm.state.raised == state.raised);
+                self.put_alarm(state.clone(), foreign);
+                return None;
+            }
+            _ => return None,
+        }
+        self.seq += 1;
+        index
+    }
+
+    fn put_alarm(&mut self, state: AlarmState, foreign: bool) {
+        let room = self.alarms.len() < self.messages.len() + ALARMS_FOREIGN_MAX;
+        if room || self.alarms.contains_key(&state.alarm) {
+            self.alarms.insert(state.alarm.clone(), Alarm { state, foreign });
+            self.seq += 1;
+        }
+    }
+
+    /// Counts the changes since the start.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The whole picture as of `now`.
+    pub fn render(&self, now: Moment, viewers: Viewers) -> PictureView<'_> {
+        PictureView {
+            v: VERSION,
+            seq: self.seq,
+            site: SiteView {
+                id: &self.site.id,
+                name: &self.site.name,
+                time_zone: &self.site.time_zone,
+            },
+            gateway: self.gateway(now, viewers),
+            machines: self.machines.iter().map(|m| self.view(m, now.boot)).collect(),
+            alarms: self.alarms(now.boot),
+        }
+    }
+
+    /// One machine as of `now`.
+    pub fn machine(&self, index: MachineIndex, now: BootTime) -> Option<MachineView<'_>> {
+        self.machines.get(usize::from(index.0)).map(|machine| self.view(machine, now))
+    }
+
+    /// andon's own state as of `now`.
+    pub fn gateway(&self, now: Moment, viewers: Viewers) -> GatewayView<'_> {
+        GatewayView {
+            version: env!("CARGO_PKG_VERSION"),
+            build: &self.build,
+            clock: clock(now),
+            now_ms: now.wall_ms,
+            mqtt: &self.status.mqtt,
+            store: &self.status.store,
+            journal: &self.status.journal,
+            buses: &self.status.buses,
+            viewers,
+        }
+    }
+
+    /// The heartbeat as of `now`.
+    pub fn tick(&self, now: Moment) -> TickView<'_> {
+        TickView { seq: self.seq, now_ms: now.wall_ms, build: &self.build, clock: clock(now) }
+    }
+
+    /// The alarms that are active, unknown, unacknowledged or latched; most urgent first.
+    pub fn alarms(&self, now: BootTime) -> Vec<AlarmView<'_>> {
+        let concerns =
+            |state: &AlarmState| state.active != Some(false) || !state.acked || state.latched;
+        let mut listed: Vec<_> =
+            self.alarms.values().filter(|alarm| concerns(&alarm.state)).collect();
+        listed.sort_by_key(|alarm| (std::cmp::Reverse(alarm.state.severity), alarm.state.acked));
+        let view = |Alarm { state, foreign }: &'_ Alarm| {
+            (!foreign).then(|| millis(now.since(state.raised)))
+        };
+        let shown = listed.into_iter().map(|alarm| AlarmView {
+            id: &alarm.state.alarm,
+            machine: &alarm.state.machine,
+            severity: alarm.state.severity,
+            active: alarm.state.active,
+            acked: alarm.state.acked,
+            latched: alarm.state.latched,
+            for_ms: view(alarm),
+            cause: &alarm.state.cause,
+            message: self.messages.get(&alarm.state.alarm),
+        });
+        shown.collect()
+    }
+
+    fn view<'a>(&'a self, machine: &'a Machine, now: BootTime) -> MachineView<'a> {
+        let items: Vec<_> = (machine.items.iter().enumerate())
+            .filter_map(|(n, index)| {
+                Some((n < machine.key_items, self.items.get(index.0 as usize)?))
+            })
+            .map(|(key, item)| item.view(key, now))
+            .collect();
+        // Without a word from the engine, a machine that says nothing at all is unknown for the
+        // reason that its first item gives.
+        let silent = items.iter().all(|item| item.value.is_none());
+        let silence = items.first().filter(|_| silent).and_then(|item| item.why);
+        let why = (machine.execution == Execution::Unknown).then(|| machine.why.or(silence));
+        MachineView {
+            id: &machine.id,
+            name: &machine.name,
+            kind: &machine.kind,
+            execution: machine.execution,
+            activity: machine.activity,
+            why: why.flatten(),
+            in_state_ms: millis(now.since(machine.since)),
+            items,
+            stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| worry(stop.phase)),
+        }
+    }
+}
+
+impl Machine {
+    fn new(plan: &Plan, position: usize, started: BootTime) -> Self {
+        let machine = &plan.engine.machines[position];
+        let face = &plan.machines[position];
+        let mut items = face.key_items.clone();
+        let own = |item: &andon_engine::plan::ItemPlan| usize::from(item.machine.0) == position;
+        for (index, item) in (0..).map(ItemIndex).zip(&plan.engine.items) {
+            if own(item) && !face.key_items.contains(&index) {
+                items.push(index);
+            }
+        }
+        let trips = plan.engine.trips.iter().filter(|t| usize::from(t.machine.0) == position);
+        Self {
+            id: machine.id.clone(),
+            name: face.name.clone(),
+            kind: face.kind.clone(),
+            execution: Execution::Unknown,
+            activity: Activity::Unknown,
+            why: None,
+            since: started,
+            items,
+            key_items: face.key_items.len(),
+            stops: trips.map(|trip| Stop { output: trip.id.clone(), state: None }).collect(),
+        }
+    }
+}
+
+impl Item {
+    fn view(&self, key: bool, now: BootTime) -> ItemView<'_> {
+        let age_ms = self.at.map(|at| millis(now.since(at)));
+        let stale = age_ms.is_some_and(|age| age > self.stale_after_ms);
+        // The engine says so too, but a picture must not trust that its source is alive.
+        let (value, why) = match &self.measured {
+            Ok(_) if stale => (None, Some(Unavailable::Stale)),
+            Ok(value) => (Some(value), None),
+            Err(why) => (None, Some(*why)),
+        };
+        let (name, unit, stale_after_ms) = (&*self.name, self.unit, self.stale_after_ms);
+        ItemView { name, unit, value, why, age_ms, stale_after_ms, key }
+    }
+}
+
+impl Stop {
+    fn view(&self) -> StopView<'_> {
+        let state = self.state.as_ref();
+        StopView {
+            output: &self.output,
+            phase: match state.map(|state| state.phase) {
+                None => PhaseView::Unknown,
+                Some(TripPhase::Armed) => PhaseView::Armed,
+                Some(TripPhase::Tripping) => PhaseView::Tripping,
+                Some(TripPhase::Latched) => PhaseView::Latched,
+                Some(TripPhase::Failed) => PhaseView::Failed,
+            },
+            level: state.and_then(|state| state.level),
+            cause: state.and_then(|state| state.cause.as_deref()),
+            trouble: state.and_then(|state| state.trouble.as_deref()),
+        }
+    }
+}
+
+/// Which of several stops a person should see first.
+const fn worry(phase: PhaseView) -> u8 {
+    match phase {
+        PhaseView::Armed => 0,
+        PhaseView::Latched => 1,
+        PhaseView::Unknown => 2,
+        PhaseView::Tripping => 3,
+        PhaseView::Failed => 4,
+    }
+}
+
+const fn clock(now: Moment) -> Clock {
+    match now.wall_ms {
+        Some(_) => Clock::Synced,
+        None => Clock::Unsynced,
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "picture_tests.rs"]
+mod tests;

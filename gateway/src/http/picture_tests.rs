@@ -1,0 +1,141 @@
+//! The picture folded and rendered at given moments.
+
+use andon_engine::Output;
+use andon_engine::event::{Activity, Event, Execution, TripPhase, TripState};
+use andon_engine::value::Unavailable;
+use expect_test::{Expect, expect};
+
+use super::super::testing::{alarm, number, rules, s, sample, shop};
+use super::*;
+
+fn picture() -> Picture {
+    Picture::new(&shop(), &rules(), "b".into(), s(0))
+}
+
+fn check(picture: &Picture, at: BootTime, expected: &Expect) {
+    let view = picture.machine(MachineIndex(0), at).unwrap();
+    expected.assert_eq(&serde_json::to_string_pretty(&view).unwrap());
+}
+
+#[test]
+fn everything_is_unknown_at_the_start() {
+    let picture = picture();
+    let view = picture.machine(MachineIndex(0), s(3)).unwrap();
+    assert_eq!((view.execution, view.activity), (Execution::Unknown, Activity::Unknown));
+    assert_eq!((view.why, view.in_state_ms), (Some(Unavailable::NotYet), 3000));
+    assert!(view.items.iter().all(|item| item.value.is_none() && item.age_ms.is_none()));
+    assert_eq!(view.stop.unwrap().phase, PhaseView::Unknown);
+    let moment = Moment { boot: s(3), wall_ms: None };
+    let whole = serde_json::to_value(picture.render(moment, Viewers::default())).unwrap();
+    assert_eq!(whole["gateway"]["journal"]["state"], "failing");
+    assert_eq!(whole["gateway"]["clock"], "unsynced");
+    assert_eq!(whole["gateway"]["mqtt"]["state"], "off");
+}
+
+#[test]
+fn a_machine_is_rendered_with_ages() {
+    let mut picture = picture();
+    picture.fold(&sample(0, s(10), number(1500.25)));
+    picture.fold(&sample(1, s(11), Err(Unavailable::Timeout)));
+    picture.fold(&Output::Event(Event::Activity {
+        machine: "laser".into(),
+        at: s(9),
+        activity: Activity::Run,
+        execution: Execution::Running,
+        why: None,
+        raw_run_ms: 0,
+    }));
+    picture.fold(&Output::Event(Event::Trip {
+        at: s(11),
+        state: TripState {
+            output: "laser-contactor".into(),
+            machine: "laser".into(),
+            phase: TripPhase::Armed,
+            level: None,
+            cause: None,
+            trouble: None,
+        },
+    }));
+    check(
+        &picture,
+        s(12),
+        &expect![[r#"
+        {
+          "id": "laser",
+          "name": {
+            "en": "Laser",
+            "zh": "Laser"
+          },
+          "kind": "laser",
+          "execution": "running",
+          "activity": "run",
+          "why": null,
+          "in_state_ms": 3000,
+          "items": [
+            {
+              "name": "temperature",
+              "unit": "°C",
+              "value": null,
+              "why": "timeout",
+              "age_ms": 1000,
+              "stale_after_ms": 5000,
+              "key": true
+            },
+            {
+              "name": "power.active",
+              "unit": "W",
+              "value": 1500.25,
+              "why": null,
+              "age_ms": 2000,
+              "stale_after_ms": 5000,
+              "key": false
+            }
+          ],
+          "stop": {
+            "output": "laser-contactor",
+            "phase": "armed",
+            "level": null,
+            "cause": null,
+            "trouble": null
+          }
+        }"#]],
+    );
+}
+
+#[test]
+fn an_old_value_is_stale_even_if_the_engine_is_silent() {
+    let mut picture = picture();
+    picture.fold(&sample(0, s(10), number(1.0)));
+    let fresh = |at| {
+        let item = &picture.machine(MachineIndex(0), at).unwrap().items[1];
+        (item.value.is_some(), item.why)
+    };
+    assert_eq!(fresh(s(15)), (true, None));
+    assert_eq!(fresh(s(16)), (false, Some(Unavailable::Stale)));
+}
+
+#[test]
+fn only_alarms_that_concern_somebody_are_listed() {
+    let mut picture = picture();
+    for (active, acked, latched, listed) in [
+        (Some(true), true, false, true),
+        (None, true, false, true),
+        (Some(false), false, false, true),
+        (Some(false), true, true, true),
+        (Some(false), true, false, false),
+    ] {
+        picture.fold(&alarm(s(12), active, acked, latched));
+        assert_eq!(picture.alarms(s(20)).len(), usize::from(listed), "{active:?} {acked}");
+    }
+}
+
+#[test]
+fn the_age_of_an_alarm_of_another_boot_is_not_invented() {
+    let mut picture = picture();
+    let Output::Event(Event::Alarm { state, .. }) = alarm(s(12), None, false, true) else {
+        unreachable!()
+    };
+    picture.restore_alarm(state, false);
+    picture.fold(&alarm(s(12), Some(true), false, true));
+    assert_eq!(picture.alarms(s(20))[0].for_ms, None);
+}

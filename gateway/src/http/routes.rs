@@ -1,0 +1,328 @@
+//! Who may ask what: the one table of routes, the guard before them and the answers.
+//!
+//! The router is made from [`ROUTES`] alone, each with its own check; what is not in the table is
+//! 404. On loopback only requests that name this host are answered, so that a foreign page whose
+//! name resolves to 127.0.0.1 reads nothing.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use andon_engine::plan::RuleIndex;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query as Parameters, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::hub::{Busy, Handle};
+use super::token::Token;
+use crate::history::Query;
+
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 4 * 1024;
+/// A body must be there within this time.
+const BODY_DEADLINE: Duration = Duration::from_secs(5);
+/// The engine answers within a step; longer means that it is in trouble.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(3);
+/// Characters of a person's name.
+const BY_CHARS_MAX: usize = 64;
+/// Characters of a person's reason.
+const REASON_CHARS_MAX: usize = 500;
+/// Steps of a history query.
+const HISTORY_STEPS: usize = 120;
+
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The board's files: path, type, bytes.
+const FILES: [(&str, &str, &[u8]); 4] = [
+    ("/", "text/html; charset=utf-8", include_bytes!("../../../dashboards/web/dist/index.html")),
+    ("/app.js", "text/javascript", include_bytes!("../../../dashboards/web/dist/app.js")),
+    ("/app.css", "text/css", include_bytes!("../../../dashboards/web/dist/app.css")),
+    ("/favicon.svg", "image/svg+xml", include_bytes!("../../../dashboards/web/dist/favicon.svg")),
+];
+
+/// Hash of the board's files.
+pub fn build() -> Arc<str> {
+    static BUILD: LazyLock<Arc<str>> = LazyLock::new(|| {
+        let crc = FILES.iter().fold(0, |crc, (.., bytes)| crc32c::crc32c_append(crc, bytes));
+        format!("{crc:08x}").into()
+    });
+    BUILD.clone()
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Whoever reaches the port.
+    Anyone,
+    /// Whoever has the operator's token.
+    Operator,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Endpoint {
+    File(usize),
+    Health,
+    Picture,
+    Events,
+    History,
+    Acknowledge,
+    Reset,
+}
+
+struct Route(Method, &'static str, Who, Endpoint);
+
+/// Everything that this server answers.
+const ROUTES: [Route; 10] = [
+    Route(Method::GET, FILES[0].0, Who::Anyone, Endpoint::File(0)),
+    Route(Method::GET, FILES[1].0, Who::Anyone, Endpoint::File(1)),
+    Route(Method::GET, FILES[2].0, Who::Anyone, Endpoint::File(2)),
+    Route(Method::GET, FILES[3].0, Who::Anyone, Endpoint::File(3)),
+    Route(Method::GET, "/healthz", Who::Anyone, Endpoint::Health),
+    Route(Method::GET, "/api/v1/picture", Who::Anyone, Endpoint::Picture),
+    Route(Method::GET, "/api/v1/events", Who::Anyone, Endpoint::Events),
+    Route(Method::GET, "/api/v1/history", Who::Anyone, Endpoint::History),
+    Route(Method::POST, "/api/v1/alarms/{id}/acknowledge", Who::Operator, Endpoint::Acknowledge),
+    Route(Method::POST, "/api/v1/alarms/{id}/reset", Who::Operator, Endpoint::Reset),
+];
+
+/// What a person orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Acknowledge the alarm.
+    Acknowledge,
+    /// Reset it and the stops that it latched.
+    Reset {
+        /// Why; never empty.
+        reason: Arc<str>,
+    },
+}
+
+/// A person's order about an alarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The alarm.
+    pub rule: RuleIndex,
+    /// Who; never empty.
+    pub by: Arc<str>,
+    /// What.
+    pub order: Order,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The engine will not, and says why.
+    Refused(Arc<str>),
+    /// The engine cannot be asked.
+    Busy,
+}
+
+/// Hands an order to the engine's safety queue and awaits what became of it.
+pub type Commands =
+    Arc<dyn Fn(Command) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>> + Send + Sync>;
+
+/// What the routes need.
+pub struct App {
+    /// Asks the hub.
+    pub hub: Handle,
+    /// The operator's.
+    pub token: Token,
+    /// Carries orders to the engine.
+    pub commands: Commands,
+    /// Ids of the plan's rules, in its order.
+    pub rules: Vec<Arc<str>>,
+    /// Whether the server listens on loopback: then foreign host names are refused.
+    pub loopback: bool,
+    /// Host names that are ours beside `localhost`, without ports.
+    pub names: Vec<String>,
+}
+
+/// The router of the table.
+pub(super) fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for Route(method, path, who, endpoint) in &ROUTES {
+        let post = *method == Method::POST;
+        let filter = if post { MethodFilter::POST } else { MethodFilter::GET };
+        router = router.route(path, endpoint.with(filter, *who));
+    }
+    router
+        .fallback(async || failure(StatusCode::NOT_FOUND, "there is nothing here"))
+        .layer(from_fn_with_state(app.clone(), guard))
+        .with_state(app)
+}
+
+impl Endpoint {
+    fn with(self, filter: MethodFilter, who: Who) -> MethodRouter<Arc<App>> {
+        on(filter, move |State(app): State<Arc<App>>, request: Request| async move {
+            if who == Who::Operator && !operator(&app, request.headers()) {
+                let mut refused =
+                    failure(StatusCode::UNAUTHORIZED, "the operator's token is needed");
+                let bearer = HeaderValue::from_static("Bearer");
+                refused.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+                return refused;
+            }
+            match self {
+                Self::File(position) => file(position, request.headers()),
+                Self::Health => "ok".into_response(),
+                Self::Picture => app.hub.picture().await.map_or_else(busy, json_bytes),
+                Self::Events => app.hub.subscribe().await.map_or_else(busy, stream),
+                Self::History => history(&app, request.uri().clone()).await,
+                Self::Acknowledge | Self::Reset => command(&app, self, request).await,
+            }
+        })
+    }
+}
+
+async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let api = request.uri().path().starts_with("/api/");
+    let mut response = if app.loopback && !names_us(&app, request.headers()) {
+        failure(StatusCode::FORBIDDEN, "this host name is not the gateway's")
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, if api { "no-store" } else { "no-cache" }),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn names_us(app: &App, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let ours = ["localhost", "127.0.0.1", "[::1]"].into_iter();
+    ours.chain(app.names.iter().map(String::as_str)).any(|own| own.eq_ignore_ascii_case(name))
+}
+
+fn operator(app: &App, headers: &HeaderMap) -> bool {
+    let offered = headers.get(header::AUTHORIZATION).and_then(|offered| offered.to_str().ok());
+    let token = offered.and_then(|offered| offered.strip_prefix("Bearer "));
+    token.is_some_and(|token| app.token.admits(token))
+}
+
+fn file(position: usize, headers: &HeaderMap) -> Response {
+    let (_, kind, bytes) = FILES[position];
+    let tag = format!("\"{}\"", build());
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| *known == *tag);
+    let tag = (header::ETAG, tag);
+    if known {
+        return (StatusCode::NOT_MODIFIED, [tag]).into_response();
+    }
+    ([tag, (header::CONTENT_TYPE, kind.to_owned())], bytes).into_response()
+}
+
+fn stream(frames: tokio::sync::mpsc::Receiver<Bytes>) -> Response {
+    let frames = futures_util::stream::unfold(frames, async |mut frames| {
+        let frame = frames.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), frames))
+    });
+    let kind = [(header::CONTENT_TYPE.as_str(), "text/event-stream"), ("x-accel-buffering", "no")];
+    (kind, Body::from_stream(frames)).into_response()
+}
+
+#[derive(Deserialize)]
+struct HistoryParameters {
+    machine: String,
+    item: String,
+    span_s: u64,
+    buckets: usize,
+}
+
+async fn history(app: &App, uri: Uri) -> Response {
+    let Ok(Parameters(asked)) = Parameters::<HistoryParameters>::try_from_uri(&uri) else {
+        return failure(StatusCode::BAD_REQUEST, "machine, item, span_s and buckets are needed");
+    };
+    let query = Query {
+        machine: asked.machine,
+        item: asked.item,
+        span: Duration::from_secs(asked.span_s),
+        buckets: asked.buckets.min(HISTORY_STEPS),
+    };
+    match app.hub.history(query).await {
+        Ok(Some(answer)) => axum::Json(answer).into_response(),
+        Ok(None) => failure(StatusCode::NOT_FOUND, "no history is kept of this item"),
+        Err(error) => busy(error),
+    }
+}
+
+#[derive(Deserialize)]
+struct CommandBody {
+    by: String,
+    #[serde(default)]
+    reason: String,
+}
+
+async fn command(app: &App, endpoint: Endpoint, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let id = axum::RequestPartsExt::extract::<Path<String>>(&mut parts).await;
+    let rule = id.ok().and_then(|Path(id)| app.rules.iter().position(|rule| **rule == *id));
+    let Some(rule) = rule.and_then(|rule| u16::try_from(rule).ok()).map(RuleIndex) else {
+        return failure(StatusCode::NOT_FOUND, "there is no alarm of this id");
+    };
+    let body = tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, BODY_BYTES_MAX));
+    let bytes = match body.await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => return failure(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        Err(_) => return failure(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    };
+    let Ok(CommandBody { by, reason }) = serde_json::from_slice(&bytes) else {
+        return failure(StatusCode::BAD_REQUEST, "the body must be JSON with \"by\"");
+    };
+    let Some(by) = words(&by, BY_CHARS_MAX) else {
+        return failure(StatusCode::BAD_REQUEST, "\"by\" must say who, in at most 64 characters");
+    };
+    let order = match (endpoint, words(&reason, REASON_CHARS_MAX)) {
+        (Endpoint::Reset, Some(reason)) => Order::Reset { reason },
+        (Endpoint::Reset, None) => {
+            let what = "\"reason\" must say why, in at most 500 characters";
+            return failure(StatusCode::BAD_REQUEST, what);
+        }
+        _ => Order::Acknowledge,
+    };
+    let outcome = (app.commands)(Command { rule, by, order });
+    match tokio::time::timeout(COMMAND_DEADLINE, outcome).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(Refusal::Refused(why))) => failure(StatusCode::CONFLICT, &why),
+        Ok(Err(Refusal::Busy)) => busy(Busy),
+        Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "the engine did not answer; look again"),
+    }
+}
+
+/// What a person wrote, when it says something, is not too long and has no control characters.
+fn words(written: &str, chars_max: usize) -> Option<Arc<str>> {
+    let written = written.trim();
+    let fits = !written.is_empty() && written.chars().count() <= chars_max;
+    (fits && !written.chars().any(char::is_control)).then(|| written.into())
+}
+
+fn json_bytes(bytes: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}
+
+fn busy(error: Busy) -> Response {
+    failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+}
+
+fn failure(status: StatusCode, error: &str) -> Response {
+    (status, axum::Json(json!({ "error": error }))).into_response()
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,135 @@
+//! The table of routes against the router, without a socket.
+
+use std::sync::Mutex;
+
+use andon_engine::time::BootTime;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
+
+use super::super::testing::{rules, shop};
+use super::super::{Hub, Moment, Picture, Status};
+use super::*;
+use crate::history::History;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+struct Desk {
+    service: TowerToHyperService<Router>,
+    orders: Arc<Mutex<Vec<Command>>>,
+    _feed: super::super::Feed,
+}
+
+/// What the routes need, around a hub that runs as long as the feed is kept.
+pub(in super::super) fn app() -> (App, super::super::Feed) {
+    let plan = shop();
+    let started = BootTime::from_millis(0);
+    let picture = Picture::new(&plan, &rules(), build(), started);
+    let (_, status) = watch::channel(Status::new(&plan));
+    let now = Arc::new(|| Moment { boot: BootTime::from_millis(1), wall_ms: None });
+    let (hub, feed, handle) = Hub::new(picture, History::new(&plan), status, now);
+    tokio::spawn(hub.run());
+    let app = App {
+        hub: handle,
+        token: Token::of(SECRET),
+        commands: Arc::new(|_| Box::pin(async { Ok(()) })),
+        rules: rules(),
+        loopback: true,
+        names: vec!["andon.local".into()],
+    };
+    (app, feed)
+}
+
+fn desk() -> Desk {
+    let (mut app, feed) = app();
+    let orders: Arc<Mutex<Vec<Command>>> = Arc::default();
+    let taken = orders.clone();
+    app.commands = Arc::new(move |command| {
+        taken.lock().unwrap().push(command);
+        Box::pin(async { Ok(()) })
+    });
+    Desk { service: TowerToHyperService::new(router(Arc::new(app))), orders, _feed: feed }
+}
+
+impl Desk {
+    async fn status(&self, request: axum::http::request::Builder, body: &str) -> StatusCode {
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        self.service.call(request).await.unwrap().status()
+    }
+}
+
+fn request(method: &Method, path: &str, token: Option<&str>) -> axum::http::request::Builder {
+    let path = path.replace("{id}", "laser-hot");
+    let request = Request::builder().method(method).uri(path).header("host", "localhost:8080");
+    match token {
+        Some(token) => request.header("authorization", format!("Bearer {token}")),
+        None => request,
+    }
+}
+
+const RESET: &str = "/api/v1/alarms/laser-hot/reset";
+
+#[tokio::test]
+async fn the_table_is_what_the_router_does() {
+    let desk = desk();
+    let body = r#"{"by":"Ann","reason":"cooled down"}"#;
+    let query = "?machine=laser&item=temperature&span_s=60&buckets=2";
+    for Route(method, path, who, _) in &ROUTES {
+        let path =
+            &if path.ends_with("history") { format!("{path}{query}") } else { (*path).into() };
+        for token in [None, Some("wrong"), Some(SECRET)] {
+            let status = desk.status(request(method, path, token), body).await;
+            let admitted = *who == Who::Anyone || token == Some(SECRET);
+            assert_eq!(status.is_success(), admitted, "{method} {path} {token:?} {status}");
+            assert!(admitted || status == StatusCode::UNAUTHORIZED);
+        }
+        for other in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+            let status = desk.status(request(&other, path, Some(SECRET)), body).await;
+            assert_eq!(status.is_success(), other == *method, "{other} {path} {status}");
+        }
+    }
+    assert!(!desk.orders.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn foreign_hosts_and_unknown_paths_are_refused() {
+    let desk = desk();
+    for (host, status) in [
+        ("localhost", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("ANDON.local", 200),
+        ("evil.example:8080", 403),
+        ("localhost.evil.example", 403),
+        ("", 403),
+    ] {
+        let request = Request::builder().uri("/api/v1/picture").header("host", host);
+        assert_eq!(desk.status(request, "").await.as_u16(), status, "{host}");
+    }
+    for path in ["/nothing", "/../etc/passwd", "/api/v1/", "/index.html"] {
+        let status = desk.status(request(&Method::GET, path, None), "").await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn rubbish_orders_reach_nobody() {
+    let desk = desk();
+    let huge = format!(r#"{{"by":"Ann","reason":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
+    for (body, status) in [
+        (r#"{"by":"Ann"}"#, 400),
+        (r#"{"by":"Ann","reason":"  "}"#, 400),
+        (r#"{"by":"","reason":"cooled"}"#, 400),
+        (r#"{"by":"A\nB","reason":"cooled"}"#, 400),
+        ("[[[[", 400),
+        (huge.as_str(), 413),
+    ] {
+        let request = request(&Method::POST, RESET, Some(SECRET));
+        assert_eq!(desk.status(request, body).await.as_u16(), status, "{body}");
+    }
+    let elsewhere = RESET.replace("laser-hot", "nobody");
+    let request = request(&Method::POST, &elsewhere, Some(SECRET));
+    let body = r#"{"by":"Ann","reason":"cooled"}"#;
+    assert_eq!(desk.status(request, body).await, StatusCode::NOT_FOUND);
+    assert!(desk.orders.lock().unwrap().is_empty());
+}
