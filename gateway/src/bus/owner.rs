@@ -353,11 +353,12 @@ impl Owner {
             }
             Err(Fault::Timeout | Fault::Garbled) => {
                 alive = false;
-                unit.why = Unavailable::Timeout;
-                if outcome.result == Err(Fault::Garbled) {
+                if outcome.result == Err(Fault::Timeout) {
+                    unit.why = Unavailable::Timeout;
+                    unit.turnaround.silent();
+                } else {
                     unit.why = Unavailable::Garbled;
                 }
-                unit.turnaround.silent();
                 let exchange = match ask {
                     Ask::Read(block) => timing.read_time(block, allowance),
                     Ask::WriteCoil { .. } => timing.exchange(8) + allowance,
