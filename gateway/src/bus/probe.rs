@@ -10,7 +10,7 @@ use andon_engine::value::{Measured, Unavailable, Value};
 
 use super::timing::{LineTiming, TURNAROUND_MAX, reply_bytes};
 use super::transaction::{Answer, Ask, Connection, Fault, Framing};
-use super::transport;
+use super::transport::{self, Opener};
 use crate::config::plan::{BusPlan, UnitPlan};
 
 /// What stands in a device beside what it means.
@@ -33,8 +33,15 @@ pub struct RawReading {
 /// # Errors
 /// When the port or connection cannot be opened, or there is no such unit.
 pub async fn probe_once(plan: &BusPlan, unit: usize) -> io::Result<Vec<RawReading>> {
+    probe_with(plan, unit, transport::opener(&plan.link)).await
+}
+
+pub(super) async fn probe_with(
+    plan: &BusPlan,
+    unit: usize,
+    mut open: Opener,
+) -> io::Result<Vec<RawReading>> {
     let unit = plan.units.get(unit).ok_or(io::ErrorKind::NotFound)?;
-    let mut open = transport::opener(&plan.link);
     let (framing, timing) = (Framing::of(&plan.link), LineTiming::of(&plan.link));
     let allowance = TURNAROUND_MAX.max(plan.turnaround);
     let mut connection = Connection::new(open().await?, framing, timing);

@@ -19,6 +19,8 @@ use super::unit::UnitState;
 use super::*;
 use crate::config::plan::{PollPlan, UnitPlan};
 
+/// Makes a reply that should not be believed.
+type Forge = fn(&Request) -> Vec<u8>;
 type Replies = Vec<(Duration, Vec<u8>)>;
 type Script = Arc<Mutex<dyn FnMut(&Request) -> Replies + Send>>;
 
@@ -312,7 +314,7 @@ async fn a_device_slower_than_the_floor_is_found() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_are_not_answers_are_garbled() {
-    let wrong: [(&str, fn(&Request) -> Vec<u8>); 5] = [
+    let wrong: [(&str, Forge); 5] = [
         ("unit", |request| {
             let mut pdu = request.honest_pdu();
             pdu[0] += 1;
@@ -564,4 +566,134 @@ proptest! {
             assert_eq!(bench.readings(6).await.len(), 12);
         });
     }
+}
+
+/// A pseudo-terminal with a device at its far end; dropping it pulls the plug.
+struct Terminal {
+    name: std::path::PathBuf,
+    device: tokio::task::JoinHandle<()>,
+}
+
+impl Terminal {
+    fn plug(script: Script) -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap().into();
+        rustix::io::ioctl_fionbio(&master, true).unwrap();
+        let master = tokio::io::unix::AsyncFd::new(std::fs::File::from(master)).unwrap();
+        let device = tokio::spawn(async move {
+            let mut request = Vec::new();
+            loop {
+                let mut bytes = [0; 8];
+                let mut ready = master.readable().await.unwrap();
+                match ready.try_io(|file| std::io::Read::read(&mut file.get_ref(), &mut bytes)) {
+                    Ok(Ok(count)) => request.extend(&bytes[..count]),
+                    // Nobody has the other end open at the moment.
+                    Ok(Err(_)) => ready.clear_ready(),
+                    Err(_) => {}
+                }
+                if request.len() >= 8 {
+                    let asked = Request::parse(&request.drain(..8).collect::<Vec<_>>(), false);
+                    let replies = script.lock().unwrap()(&asked);
+                    for (_, reply) in replies {
+                        let _ = std::io::Write::write(&mut master.get_ref(), &reply);
+                    }
+                }
+            }
+        });
+        Self { name, device }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.device.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_vanishes_and_returns_under_another_name_is_read_again() {
+    let honest = script(|request| soon(request.honest()));
+    let path = std::env::temp_dir().join(format!("andon-bus-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let (mut plan, engine) = bus(false, 1, &profile(&[100]));
+    plan.units[0].polls[0].period = Duration::from_millis(50);
+    let parity = crate::config::plan::Parity::None;
+    plan.link = Link::Rtu { port: path.clone(), baud: 115_200, parity, stop_bits: 1 };
+    let (sink, deliveries) = mpsc::channel(64);
+    let (handle, running) = prepare(&plan, &engine, sink, transport::opener(&plan.link));
+    tokio::spawn(running);
+    let mut bench = Bench { handle, deliveries };
+    // Absent at first, then plugged in, pulled, and plugged in elsewhere.
+    bench.until(&Err(Unavailable::Disconnected)).await;
+    for _ in 0..2 {
+        let terminal = Terminal::plug(honest.clone());
+        std::os::unix::fs::symlink(&terminal.name, &path).unwrap();
+        bench.until(&number(100)).await;
+        assert_eq!(bench.handle.status().down, None);
+        drop(terminal);
+        std::fs::remove_file(&path).unwrap();
+        bench.until(&Err(Unavailable::Disconnected)).await;
+        assert!(bench.handle.status().down.is_some());
+    }
+}
+
+impl Bench {
+    async fn until(&mut self, expected: &Measured) {
+        let begun = Instant::now();
+        while self.next().await.readings[0].1 != *expected {
+            assert!(begun.elapsed() < 20 * SECOND, "{expected:?} never came");
+        }
+    }
+}
+
+#[tokio::test]
+async fn over_loopback_a_black_hole_is_left_and_the_returning_server_read() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (mut plan, engine) = bus(true, 1, &profile(&[100]));
+    plan.units[0].writable_coils.clear();
+    plan.units[0].polls[0].period = Duration::from_millis(50);
+    plan.link = Link::Tcp { address };
+    let shared = Runtime::start().unwrap();
+    let (sink, deliveries) = mpsc::channel(64);
+    let mut bench = Bench { handle: start(&plan, &engine, sink, &shared).unwrap(), deliveries };
+    // The first two connections are accepted and swallow everything.
+    let held = (listener.accept().await.unwrap(), listener.accept().await.unwrap());
+    bench.until(&Err(Unavailable::Timeout)).await;
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut bytes = [0; 12];
+                while stream.read_exact(&mut bytes).await.is_ok() {
+                    let reply = Request::parse(&bytes, true).honest();
+                    stream.write_all(&reply).await.unwrap();
+                }
+            });
+        }
+    });
+    bench.until(&number(100)).await;
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_shows_registers_beside_values() {
+    let mut turn = 0;
+    let device = script(move |request: &Request| {
+        turn += 1;
+        let hole = request.address <= 20 && request.address + request.count > 20;
+        match turn {
+            1 => vec![],
+            _ if hole => soon(request.exception(2)),
+            _ => soon(request.honest()),
+        }
+    });
+    let (plan, _) = bus(false, 1, &profile(&[19, 20]));
+    let readings = probe::probe_with(&plan, 0, scripted(false, device)).await.unwrap();
+    let seen: Vec<_> =
+        readings.iter().map(|it| (it.address, it.words.clone(), it.measured.clone())).collect();
+    assert_eq!(seen, [(19, vec![19], number(19)), (20, vec![], Err(Unavailable::Refused))]);
 }
