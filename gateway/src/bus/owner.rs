@@ -163,6 +163,9 @@ impl Owner {
         for unit in &mut self.units {
             unit.fence = None;
             unit.grace |= fresh;
+            if unit.why == Unavailable::Disconnected {
+                unit.why = Unavailable::Timeout;
+            }
         }
         self.publish();
     }
@@ -258,11 +261,7 @@ impl Owner {
         if waiting.is_empty() {
             self.remember_holes(group, &splits, &refused);
         }
-        let why = if self.units[group.unit].why == Unavailable::Disconnected && self.link.is_up() {
-            Unavailable::Timeout
-        } else {
-            self.units[group.unit].why
-        };
+        let why = self.units[group.unit].why;
         for batch in waiting {
             group.fail(&batch, why, round);
         }
@@ -344,7 +343,8 @@ impl Owner {
                 {
                     // The answer may have been the late one; then the other is still to come.
                     let quiet = asked.elapsed().min(2 * allowance);
-                    reopen = connection.recover(&outcome, quiet).await.err().map(|_| false);
+                    let recovered = connection.recover(&outcome, quiet).await;
+                    reopen = recovered.err().map(|_| connection_ended(framing));
                 }
             }
             Err(Fault::Exception(_)) => {

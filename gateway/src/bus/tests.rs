@@ -287,11 +287,11 @@ async fn honest_devices_are_read_on_the_grid() {
 #[tokio::test(start_paused = true)]
 async fn a_late_answer_is_never_taken_for_another() {
     for tcp in [false, true] {
-        for late in [60, 90, 130, 200, 320, 700] {
+        for late in [66, 70, 75, 80, 90, 110, 130, 200, 320, 700] {
             let mut turn = 0;
             let device = script(move |request: &Request| {
                 turn += 1;
-                let delay = if turn % 3 == 0 { late } else { 5 };
+                let delay = if turn % 3 == 0 { late } else { 25 };
                 vec![(Duration::from_millis(delay), request.honest())]
             });
             let mut bench = Bench::start(tcp, 1, &[100, 200], device);
