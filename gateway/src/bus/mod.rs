@@ -3,7 +3,8 @@
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
 //! is next), `group` (what is read together), `transaction` (one checked question), `transport`
-//! and `link` (the stream), `owner` (the loop). Nothing here knows rules, topics or disks.
+//! and `link` (the stream), `owner` (the loop), `asking` (what follows from a reply). Nothing here
+//! knows rules, topics or disks.
 //!
 //! Bounds: a dead unit costs at most 5 % of the bus (`unit`); a write waits for at most the frame
 //! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::config::plan::{BusPlan, Link};
 
+mod asking;
 mod group;
 mod link;
 mod owner;

@@ -8,19 +8,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use andon_adapters::modbus::{Batch, Block, Holes, Table};
-use andon_engine::engine::Reply;
+use andon_adapters::modbus::{Batch, Block, Holes};
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::group::{Group, Machines, Round};
 use super::link::{Link, PATIENCE};
 use super::scheduler::{GroupIndex, Scheduler};
 use super::status::{Counters, Occupancy, Status, UnitStatus};
 use super::timing::{LineTiming, Turnaround};
-use super::transaction::{Answer, Ask, Fault, Framing};
+use super::transaction::{Fault, Framing};
 use super::transport::Opener;
 use super::unit::UnitHealth;
 use super::{Delivery, Sink, WriteCoil};
@@ -36,40 +35,40 @@ pub(super) fn is_allowed(plan: &BusPlan, write: &WriteCoil) -> bool {
 }
 
 /// What is known of a unit.
-struct Unit {
-    plan: UnitPlan,
-    health: UnitHealth,
-    turnaround: Turnaround,
-    holes: Holes,
+pub(super) struct Unit {
+    pub(super) plan: UnitPlan,
+    pub(super) health: UnitHealth,
+    pub(super) turnaround: Turnaround,
+    pub(super) holes: Holes,
     /// Items (positions in the profile) that are refused alone, and until when.
-    refused: BTreeMap<usize, BootTime>,
+    pub(super) refused: BTreeMap<usize, BootTime>,
     /// The read that failed last on a serial line. It is asked again before any other, so that a
     /// late answer to it is an answer to the same question.
-    fence: Option<(Block, Instant)>,
+    pub(super) fence: Option<(Block, Instant)>,
     /// The first failure after power or cable may have been away does not count: some devices
     /// swallow the first frame.
-    grace: bool,
+    pub(super) grace: bool,
     /// Why it does not answer.
-    why: Unavailable,
-    last_answer: Option<BootTime>,
-    counters: Counters,
+    pub(super) why: Unavailable,
+    pub(super) last_answer: Option<BootTime>,
+    pub(super) counters: Counters,
 }
 
 /// Owner of one bus.
 pub(super) struct Owner {
-    plan: Arc<BusPlan>,
-    link: Link,
-    units: Vec<Unit>,
-    groups: Vec<Group>,
-    scheduler: Scheduler,
-    machines: Machines,
-    sink: Sink,
-    writes: mpsc::Receiver<WriteCoil>,
-    status: Arc<Mutex<Status>>,
-    occupancy: Occupancy,
-    skipped: u64,
-    strays: u64,
-    epoch: (BootTime, Instant),
+    pub(super) plan: Arc<BusPlan>,
+    pub(super) link: Link,
+    pub(super) units: Vec<Unit>,
+    pub(super) groups: Vec<Group>,
+    pub(super) scheduler: Scheduler,
+    pub(super) machines: Machines,
+    pub(super) sink: Sink,
+    pub(super) writes: mpsc::Receiver<WriteCoil>,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) occupancy: Occupancy,
+    pub(super) skipped: u64,
+    pub(super) strays: u64,
+    pub(super) epoch: (BootTime, Instant),
 }
 
 impl Owner {
@@ -151,7 +150,7 @@ impl Owner {
         }
     }
 
-    fn now(&self) -> BootTime {
+    pub(super) fn now(&self) -> BootTime {
         self.epoch.0 + self.epoch.1.elapsed()
     }
 
@@ -159,7 +158,7 @@ impl Owner {
         self.epoch.1 + at.since(self.epoch.0)
     }
 
-    fn opened(&mut self, fresh: bool) {
+    pub(super) fn opened(&mut self, fresh: bool) {
         for unit in &mut self.units {
             unit.fence = None;
             unit.grace |= fresh;
@@ -306,164 +305,7 @@ impl Owner {
         }
     }
 
-    /// Reads a block; first once more the one that failed last, when that is another.
-    async fn read(&mut self, unit: usize, block: Block) -> Result<Answer, Fault> {
-        if let Some((fence, _)) = self.units[unit].fence
-            && fence != block
-        {
-            match self.ask(unit, Ask::Read(fence)).await {
-                Ok(_) | Err(Fault::Exception(_)) => {}
-                Err(fault) => return Err(fault),
-            }
-        }
-        self.ask(unit, Ask::Read(block)).await
-    }
-
-    /// One transaction with everything that follows from it.
-    async fn ask(&mut self, index: usize, ask: Ask) -> Result<Answer, Fault> {
-        let begun = Instant::now();
-        let timing = self.link.timing();
-        let framing = self.link.framing();
-        let unit = &mut self.units[index];
-        let Some(connection) = self.link.connection() else {
-            unit.why = Unavailable::Disconnected;
-            return Err(Fault::Disconnected);
-        };
-        let allowance = unit.turnaround.allowance();
-        let outcome = connection.ask(unit.plan.unit_id, ask, allowance).await;
-        unit.counters.count(outcome.result.as_ref().err().copied());
-        let mut alive = true;
-        let mut reopen = None;
-        match outcome.result {
-            Ok(_) | Err(Fault::Exception(..0x0A | 0x0C..)) => {
-                unit.turnaround.answered(outcome.taken);
-                if framing == Framing::Rtu
-                    && matches!(ask, Ask::Read(_))
-                    && let Some((_, asked)) = unit.fence.take()
-                {
-                    // The answer may have been the late one; then the other is still to come.
-                    let quiet = asked.elapsed().min(2 * allowance);
-                    let recovered = connection.recover(&outcome, quiet).await;
-                    reopen = recovered.err().map(|_| connection_ended(framing));
-                }
-            }
-            Err(Fault::Exception(_)) => {
-                unit.why = Unavailable::Timeout;
-                alive = false;
-            }
-            Err(Fault::Timeout | Fault::Garbled) => {
-                alive = false;
-                if outcome.result == Err(Fault::Timeout) {
-                    unit.why = Unavailable::Timeout;
-                    unit.turnaround.silent();
-                } else {
-                    unit.why = Unavailable::Garbled;
-                }
-                let exchange = match ask {
-                    Ask::Read(block) => timing.read_time(block, allowance),
-                    Ask::WriteCoil { .. } => timing.exchange(8) + allowance,
-                };
-                match connection.recover(&outcome, exchange).await {
-                    Ok(late) => {
-                        if let Some(late) = late {
-                            unit.counters.late += 1;
-                            unit.turnaround.answered(late);
-                        }
-                        if let Ask::Read(block) = ask {
-                            unit.fence = Some((block, outcome.sent));
-                        }
-                    }
-                    Err(_) => reopen = Some(connection_ended(framing)),
-                }
-            }
-            Err(Fault::Disconnected) => {
-                unit.why = Unavailable::Disconnected;
-                reopen = Some(true);
-            }
-        }
-        self.strays += connection.take_strays();
-        self.conclude(index, &outcome.result, alive, begun);
-        if let Some(gone) = reopen {
-            self.link.drop_connection(gone);
-        }
-        outcome.result
-    }
-
-    /// Books the transaction: bus time, the unit's state.
-    fn conclude(
-        &mut self,
-        index: usize,
-        result: &Result<Answer, Fault>,
-        alive: bool,
-        begun: Instant,
-    ) {
-        let now = self.now();
-        let cost = begun.elapsed();
-        self.occupancy.add(now, cost);
-        let bus = &self.plan.id;
-        let unit = &mut self.units[index];
-        let source = &unit.plan.source;
-        if !alive {
-            if std::mem::take(&mut unit.grace) {
-                return;
-            }
-            if unit.health.missed(now, cost) {
-                tracing::warn!(%bus, unit = %source, error = %unit.why, "a unit is lost");
-            }
-        } else if *result != Err(Fault::Disconnected) {
-            unit.grace = false;
-            unit.last_answer = Some(now);
-            self.link.answered();
-            if unit.health.answered() {
-                tracing::info!(%bus, unit = %source, "a unit is back");
-            }
-        }
-    }
-
-    /// Writes a coil, checks the echo, reads it back, and says so at each step.
-    async fn write(&mut self, mut write: WriteCoil) {
-        let outcome = self.try_write(&mut write).await;
-        if let Err(words) = outcome {
-            (write.reply)(Reply::Failed(words.into()));
-        }
-        self.publish();
-    }
-
-    async fn try_write(&mut self, write: &mut WriteCoil) -> Result<(), &'static str> {
-        if !is_allowed(&self.plan, write) {
-            return Err("this coil is not on the allow-list");
-        }
-        self.wait_for_link().await;
-        let ask = Ask::WriteCoil { coil: write.coil, value: write.value };
-        let again = self.units[write.unit].grace;
-        let mut echo = self.ask(write.unit, ask).await;
-        if again && matches!(echo, Err(Fault::Timeout | Fault::Garbled)) {
-            self.wait_for_link().await;
-            echo = self.ask(write.unit, ask).await;
-        }
-        echo.map_err(words)?;
-        (write.reply)(Reply::Echoed);
-        let block = Block { table: Table::Coil, start: write.coil, count: 1 };
-        match self.read(write.unit, block).await.map_err(words)? {
-            Answer::Bits(bits) if bits.len() == 1 => {
-                (write.reply)(Reply::ReadBack(bits[0] == write.value));
-                Ok(())
-            }
-            Answer::Bits(_) | Answer::Registers(_) | Answer::Echoed => Err(words(Fault::Garbled)),
-        }
-    }
-
-    /// A connection that was dropped on purpose is back in a moment.
-    async fn wait_for_link(&mut self) {
-        if !self.link.is_up()
-            && self.link.patience_ends().is_some()
-            && let Ok(fresh) = timeout(PATIENCE, self.link.open()).await
-        {
-            self.opened(fresh);
-        }
-    }
-
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let now = self.now();
         let occupancy = self.occupancy.share(now);
         self.publish_units(occupancy);
@@ -491,17 +333,3 @@ impl Owner {
 
 /// The engine's end of the sink is gone.
 struct NobodyListens;
-
-/// A serial port that cannot be drained is lost; a TCP connection is dropped on purpose.
-fn connection_ended(framing: Framing) -> bool {
-    framing == Framing::Rtu
-}
-
-const fn words(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Timeout => "the device did not answer",
-        Fault::Garbled => "the device's answer was not one to this command",
-        Fault::Exception(_) => "the device refused",
-        Fault::Disconnected => "the bus is down",
-    }
-}
