@@ -147,7 +147,7 @@ fn prepare(
 ) -> (BusHandle, impl Future<Output = ()> + Send + use<>) {
     let plan = Arc::new(plan.clone());
     let (writes, waiting) = mpsc::channel(WRITES_MAX);
-    let status = Arc::new(Mutex::new(Status::default()));
+    let status = Arc::new(Mutex::new(Status::before(&plan)));
     let machines = group::Machines::of_plan(engine);
     let shared = status.clone();
     let bus = plan.clone();

@@ -8,6 +8,7 @@ use andon_engine::time::BootTime;
 
 use super::transaction::Fault;
 use super::unit::UnitState;
+use crate::config::plan::{BusPlan, UnitPlan};
 
 /// A bus at one moment.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,20 @@ pub struct Status {
 }
 
 impl Status {
+    /// Before the owner has done anything.
+    pub(super) fn before(plan: &BusPlan) -> Self {
+        let unit = |unit: &UnitPlan| UnitStatus {
+            source: unit.source.clone(),
+            unit_id: unit.unit_id,
+            state: UnitState::Online,
+            last_answer: None,
+            allowance: plan.turnaround,
+            counters: Counters::default(),
+        };
+        let units = plan.units.iter().map(unit).collect();
+        Self { down: Some("opening".to_owned()), units, ..Self::default() }
+    }
+
     /// The age, at `now`, of the oldest last answer among the units; `None` while a unit has
     /// never answered.
     pub fn worst_age(&self, now: BootTime) -> Option<Duration> {

@@ -402,3 +402,40 @@ async fn a_probe_shows_registers_beside_values() {
         readings.iter().map(|it| (it.address, it.words.clone(), it.measured.clone())).collect();
     assert_eq!(seen, [(19, vec![19], number(19)), (20, vec![], Err(Unavailable::Refused))]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_to_a_quarantined_unit_is_tried_at_once() {
+    let wrote = Arc::new(AtomicU64::new(0));
+    let counted = wrote.clone();
+    let device = script(move |request: &Request| {
+        let write = request.function == 5;
+        counted.fetch_add(u64::from(write), Ordering::Relaxed);
+        if write { soon(request.honest()) } else { vec![] }
+    });
+    let mut bench = Bench::start(false, 1, &[100], device);
+    while !matches!(bench.handle.status().units[0].state, UnitState::Quarantined { .. }) {
+        bench.next().await;
+    }
+    let replies = bench.write(0, true).await;
+    // The coil's echo came; its read-back did not, and that is said too.
+    assert!(matches!(replies[..], [Reply::Echoed, Reply::Failed(_)]), "{replies:?}");
+    assert_eq!(wrote.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_bus_with_trips_runs_on_a_thread_of_its_own_and_ends_with_its_handle() {
+    let (mut plan, engine) = bus(true, 1, &profile(&[100]));
+    plan.units[0].polls[0].period = Duration::from_millis(20);
+    // Nobody listens on the discard port of the loopback interface.
+    plan.link = Link::Tcp { address: "127.0.0.1:9".to_owned() };
+    assert!(plan.carries_trips());
+    let (sink, deliveries) = mpsc::channel(64);
+    let shared = Runtime::start().unwrap();
+    let mut bench = Bench { handle: start(&plan, &engine, sink, &shared).unwrap(), deliveries };
+    bench.until(&Err(Unavailable::Disconnected)).await;
+    assert!(matches!(bench.write(0, false).await[..], [Reply::Failed(_)]));
+    let Bench { handle, mut deliveries } = bench;
+    drop(handle);
+    let ended = async { while deliveries.recv().await.is_some() {} };
+    tokio::time::timeout(10 * SECOND, ended).await.expect("the owner ends");
+}
