@@ -1,0 +1,5 @@
+//! MQTT.
+
+mod backoff;
+
+pub use backoff::Backoff;
