@@ -55,6 +55,12 @@ impl Journal {
         }
     }
 
+    /// The newest record of a stream; `None` when there is none.
+    pub fn newest(&self, stream: Stream) -> Option<Position> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept[stream as usize].back().map(Record::position)
+    }
+
     /// The durable position of a consumer, known to this journal from now on.
     ///
     /// # Errors
