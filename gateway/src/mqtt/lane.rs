@@ -88,6 +88,8 @@ pub(super) struct Lane {
     position: Option<Position>,
     live: Place,
     pass: Option<Place>,
+    /// Where the pass ends: from there on, live has sent or will send.
+    pass_end: Option<Position>,
     outstanding: VecDeque<Covered>,
     confirmed: HashMap<BootId, Ranges>,
     acknowledged: HashMap<BootId, Ranges>,
@@ -123,6 +125,7 @@ impl Lane {
             position,
             live,
             pass: None,
+            pass_end: None,
             outstanding: VecDeque::new(),
             confirmed: HashMap::new(),
             acknowledged: HashMap::new(),
@@ -162,7 +165,8 @@ impl Lane {
     }
 
     fn start_pass(&mut self, now: Instant) {
-        self.pass = Some(Place::after(&self.journal, self.stream, self.position));
+        self.pass_end = self.live.last;
+        self.pass = self.pass_end.map(|_| Place::after(&self.journal, self.stream, self.position));
         self.outstanding.clear();
         self.unsynced = None;
         (self.stuck_since, self.grown) = (now, false);
@@ -219,12 +223,12 @@ impl Lane {
             if self.outstanding.len() >= PASS_WINDOW {
                 return None;
             }
-            let live = self.live.last;
+            let end = self.pass_end;
             let pass = self.pass.as_mut()?;
             let reached = match pass.peek() {
                 None => true,
                 Some(record) => {
-                    live.is_some_and(|live| live.boot == record.boot && record.seq > live.seq)
+                    end.is_some_and(|end| end.boot == record.boot && record.seq > end.seq)
                 }
             };
             if reached {

@@ -169,7 +169,9 @@ impl Publisher {
         }
         match wire::decode::<Stored>(payload) {
             Ok(stored) => self.lanes.iter_mut().for_each(|lane| lane.stored(now, &stored)),
-            Err(error) => tracing::warn!(recorder, %error, "the recorder's watermark is unreadable"),
+            Err(error) => {
+                tracing::warn!(recorder, %error, "the recorder's watermark is unreadable")
+            }
         }
     }
 

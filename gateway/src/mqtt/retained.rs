@@ -160,21 +160,19 @@ fn births(plan: &Plan) -> BTreeMap<Arc<str>, Birth> {
     let machines = plan.engine.machines.iter().zip(&plan.machines).enumerate();
     machines
         .map(|(index, (machine, face))| {
-            let of_machine = |item: &andon_engine::plan::ItemPlan| {
-                usize::from(item.machine.0) == index
-            };
+            let of_machine =
+                |item: &andon_engine::plan::ItemPlan| usize::from(item.machine.0) == index;
             let items = (0u32..).zip(&plan.engine.items).filter(|(_, item)| of_machine(item));
             let items = items.map(|(place, item)| {
-                let millis = |span: std::time::Duration| {
-                    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-                };
+                let millis =
+                    |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
                 let unit = origin.get(&place);
                 let born = BirthItem {
                     unit: item.item.unit.symbol().to_owned(),
                     period_ms: millis(item.period),
                     stale_after_ms: millis(item.stale_after),
                     source: unit.map(|unit| Arc::clone(&unit.source)),
-                    profile: unit.and_then(|unit| super::profile_id(unit)),
+                    profile: unit.map(|unit| super::profile_id(unit)),
                 };
                 (Arc::clone(&item.item.name), born)
             });
