@@ -1,1 +1,4 @@
 //! Placeholder.
+
+pub mod record;
+pub mod tap;

@@ -173,7 +173,7 @@ impl Lane {
     }
 
     fn wall_ms(&self, record: &Record) -> Option<i64> {
-        super::messages::wall_ms(&self.wall, record)
+        super::messages::record_wall_ms(&self.wall, record)
     }
 
     /// Takes note that a record was read after `last`.

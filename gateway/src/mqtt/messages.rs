@@ -8,7 +8,7 @@ use crate::journal::{BootId, Payload, Record};
 use crate::wire::{self, EventMessage, GATEWAY, Header, ObservationMessage, Topic};
 
 /// The wall time of a record in Unix milliseconds: that of its sample or happening.
-pub(super) fn wall_ms(wall: &WallClock, record: &Record) -> Option<i64> {
+pub fn record_wall_ms(wall: &WallClock, record: &Record) -> Option<i64> {
     let (boot, at): (Option<BootId>, BootTime) = match &record.payload {
         Payload::Observation(observation) => (None, observation.at),
         Payload::Event(event) => wire::moment(event),

@@ -18,6 +18,7 @@ mod tests;
 
 pub use backoff::Backoff;
 pub use link::{LinkOptions, client_options};
+pub use messages::record_wall_ms;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
