@@ -164,7 +164,7 @@ mod tests {
         ];
         expect![[r#"
             2026-09-21T14:13:20.250Z  shop/laser  energy.import 18230.0, input.1 true, power.active 1500.25, temperature.tube missing (timeout)
-            2026-09-21T14:13:20.000Z  shop/laser  is execution running
+            2026-09-21T14:13:25.000Z  shop/laser  is execution running
             no wall time  shop/laser  
             other/topic  (1 bytes)
             {"payload":"not json","retained":false,"topic":"andon/v1/shop/laser/state"}"#]]

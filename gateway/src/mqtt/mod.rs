@@ -8,6 +8,8 @@
 //! PUBACK paces; delivery is what the recorder's watermark says, or PUBACK where there is none.
 
 mod backoff;
+#[cfg(test)]
+mod broker_fixture;
 mod lane;
 mod link;
 mod messages;

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::config::plan::{Secret, StorePlan};
 
 /// A fresh folder below the system's temporary one.
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let n = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -41,7 +41,7 @@ struct Target {
 type Shared = Arc<Mutex<Inner>>;
 
 /// The store.
-pub struct FakeStore {
+pub(crate) struct FakeStore {
     inner: Shared,
     address: std::net::SocketAddr,
     serving: JoinHandle<()>,
@@ -70,7 +70,7 @@ async fn write(State(shared): State<Shared>, Query(to): Query<Target>, body: Str
 
 impl FakeStore {
     /// Starts a store that answers with these statuses first, then takes everything.
-    pub async fn start(script: Vec<u16>) -> Self {
+    pub(crate) async fn start(script: Vec<u16>) -> Self {
         let inner = Arc::new(Mutex::new(Inner { script, ..Inner::default() }));
         Self::serve(inner, "127.0.0.1:0".parse().unwrap()).await
     }
@@ -87,7 +87,7 @@ impl FakeStore {
     }
 
     /// Stops listening; what is stored stays.
-    pub async fn stop(self) -> Self {
+    pub(crate) async fn stop(self) -> Self {
         self.serving.abort();
         let serving = tokio::spawn(async {});
         let _ = self.serving.await;
@@ -95,12 +95,12 @@ impl FakeStore {
     }
 
     /// Listens again at the same address.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         Self::serve(self.inner, self.address).await
     }
 
     /// Its configuration.
-    pub fn plan(&self) -> StorePlan {
+    pub(crate) fn plan(&self) -> StorePlan {
         StorePlan {
             url: format!("http://{}", self.address),
             org: "shop".into(),
@@ -110,22 +110,22 @@ impl FakeStore {
     }
 
     /// Refuses every request that contains `text`.
-    pub fn refuse(&self, text: &str, status: u16) {
+    pub(crate) fn refuse(&self, text: &str, status: u16) {
         self.inner.lock().unwrap().refused = Some((text.to_owned(), status));
     }
 
     /// Refuses larger requests with 413.
-    pub fn body_max(&self, bytes: usize) {
+    pub(crate) fn body_max(&self, bytes: usize) {
         self.inner.lock().unwrap().body_max = bytes;
     }
 
     /// Everything taken so far.
-    pub fn stored(&self) -> String {
+    pub(crate) fn stored(&self) -> String {
         self.inner.lock().unwrap().stored.clone()
     }
 
     /// Requests received so far.
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.inner.lock().unwrap().requests
     }
 }

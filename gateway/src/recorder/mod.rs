@@ -9,7 +9,7 @@ pub mod broker;
 mod dead;
 pub mod embedded;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod ledger;
 pub mod line;
 mod store;
