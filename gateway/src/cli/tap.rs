@@ -61,7 +61,7 @@ pub async fn run(args: TapArgs) -> anyhow::Result<()> {
                 Err(error) => break error,
             }
         };
-        let pause = backoff.next();
+        let pause = backoff.pause();
         tracing::warn!(%error, broker = args.broker.broker, "not connected; trying again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

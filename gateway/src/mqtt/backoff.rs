@@ -31,7 +31,7 @@ impl Backoff {
     }
 
     /// The pause before the next attempt: between half and all of the doubled one.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let doubled = self.first.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         let share = self.random.hash_one(self.failures) % 1024;
@@ -54,12 +54,12 @@ mod tests {
     fn pauses_double_up_to_the_longest_and_begin_anew() {
         let mut backoff = Backoff::default();
         for expected in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
-            let pause = backoff.next().as_secs_f64();
+            let pause = backoff.pause().as_secs_f64();
             assert!((expected / 2.0..=expected).contains(&pause), "{pause} of {expected}");
         }
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
-        let others = (0..20).map(|_| Backoff::default().next());
+        assert!(backoff.pause() <= FIRST);
+        let others = (0..20).map(|_| Backoff::default().pause());
         let distinct: std::collections::BTreeSet<_> = others.collect();
         assert!(distinct.len() > 10, "gateways do not return together");
     }

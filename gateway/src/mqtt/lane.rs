@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Pace, WallClock};
+use super::{Inputs, Pace, WallClock};
 use crate::journal::{BootId, Follower, Journal, Position, Record, Stream};
 use crate::wire::{BOOTS_MAX, Ranges, Stored};
 
@@ -105,23 +105,19 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(
+        inputs: &Inputs,
         stream: Stream,
-        journal: &Arc<Journal>,
-        boot: BootId,
-        wall: &WallClock,
-        pace: Pace,
-        by_recorder: bool,
         position: Option<Position>,
         now: Instant,
     ) -> Self {
-        let live = Place::after(journal, stream, position);
+        let live = Place::after(&inputs.journal, stream, position);
         Self {
             stream,
-            journal: Arc::clone(journal),
-            boot,
-            wall: Arc::clone(wall),
-            pace,
-            by_recorder,
+            journal: Arc::clone(&inputs.journal),
+            boot: inputs.boot,
+            wall: Arc::clone(&inputs.wall),
+            pace: inputs.pace,
+            by_recorder: inputs.mqtt.recorder.is_some(),
             position,
             live,
             pass: None,

@@ -126,7 +126,7 @@ pub(super) async fn run(
             why.words
         };
         say_down(&status, &why, &inputs);
-        let pause = backoff.next();
+        let pause = backoff.pause();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => {}

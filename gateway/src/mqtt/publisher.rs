@@ -50,12 +50,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new(inputs: &Inputs, positions: [Option<Position>; 2], now: Instant) -> Self {
-        let by_recorder = inputs.mqtt.recorder.is_some();
-        let lane = |stream: Stream| {
-            let position = positions[stream as usize];
-            let (journal, wall) = (&inputs.journal, &inputs.wall);
-            Lane::new(stream, journal, inputs.boot, wall, inputs.pace, by_recorder, position, now)
-        };
+        let lane = |stream: Stream| Lane::new(inputs, stream, positions[stream as usize], now);
         let events = inputs.journal.follow(Stream::Events, None);
         Self {
             site: Arc::clone(&inputs.plan.site.id),
@@ -170,7 +165,7 @@ impl Publisher {
         match wire::decode::<Stored>(payload) {
             Ok(stored) => self.lanes.iter_mut().for_each(|lane| lane.stored(now, &stored)),
             Err(error) => {
-                tracing::warn!(recorder, %error, "the recorder's watermark is unreadable")
+                tracing::warn!(recorder, %error, "the recorder's watermark is unreadable");
             }
         }
     }

@@ -122,7 +122,7 @@ async fn receive(inputs: &BrokerInputs, options: &MqttOptions, desk: &Desk) {
         desk.inbox().connection = None;
         drop(events);
         tracing::warn!(broker = inputs.link.host, why, "the connection to the broker ended");
-        sleep(backoff.next()).await;
+        sleep(backoff.pause()).await;
     }
 }
 

@@ -8,26 +8,26 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// Largest dead-letter file, in bytes.
-pub const FILE_MAX: u64 = 4 * 1024 * 1024;
+pub(super) const FILE_MAX: u64 = 4 * 1024 * 1024;
 
 /// Where refused lines go.
 #[derive(Debug)]
-pub struct DeadLetters {
+pub(super) struct DeadLetters {
     path: PathBuf,
     /// Lines refused since the start.
-    pub refused: u64,
+    pub(super) refused: u64,
     /// Of these, the ones that could not be kept either.
-    pub lost: u64,
+    pub(super) lost: u64,
 }
 
 impl DeadLetters {
     /// Letters are kept in the file `path`; it is made with the first one.
-    pub const fn new(path: PathBuf) -> Self {
+    pub(super) const fn new(path: PathBuf) -> Self {
         Self { path, refused: 0, lost: 0 }
     }
 
     /// Keeps a line with the reason of its refusal.
-    pub fn keep(&mut self, why: &str, line: &str) {
+    pub(super) fn keep(&mut self, why: &str, line: &str) {
         self.refused += 1;
         match self.append(why, line) {
             Ok(()) => tracing::error!(why, file = %self.path.display(), "a line was refused"),

@@ -148,7 +148,7 @@ impl Recorder {
             self.writer.commit(&lines).await;
             // Only now: were this future dropped before, the records would still be buffered.
             let place = &mut self.places[stream as usize];
-            place.position = place.buffer.drain(..taken).last().map(|record| record.position());
+            place.position = place.buffer.drain(..taken).next_back().map(|last| last.position());
         }
         let behind = |place: &Place| place.follower.behind() + place.buffer.len() as u64;
         self.writer.set_behind(self.places.iter().map(behind).sum());

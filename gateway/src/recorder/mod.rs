@@ -15,6 +15,9 @@ pub mod line;
 mod store;
 mod writer;
 
+#[cfg(test)]
+mod victoria;
+
 pub use store::{Refusal, Store};
 pub use writer::{BODY_MAX, StoreStatus, Writer};
 

@@ -124,7 +124,7 @@ impl Writer {
             status.up = false;
             status.why = Some(why_text);
         });
-        tokio::time::sleep(self.backoff.next()).await;
+        tokio::time::sleep(self.backoff.pause()).await;
     }
 }
 
