@@ -1,4 +1,5 @@
-//! Placeholder.
+//! What a person types.
 
+pub mod history;
 pub mod record;
 pub mod tap;

@@ -91,7 +91,18 @@ impl Shop {
             let at = BootTime::from_millis(n * 1000);
             Payload::Observation(Observation { machine: "laser".into(), at, items })
         };
-        self.inputs.journal.append(numbers.map(observation).collect());
+        let end = numbers.end;
+        self.append(numbers.map(observation).collect(), Stream::Telemetry, end);
+    }
+
+    /// Appends and waits until the journal's thread has written up to `seq`.
+    fn append(&self, payloads: Vec<Payload>, stream: Stream, seq: u64) {
+        self.inputs.journal.append(payloads);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while self.inputs.journal.newest(stream).is_none_or(|newest| newest.seq < seq) {
+            assert!(std::time::Instant::now() < deadline, "the journal does not write");
+            std::thread::yield_now();
+        }
     }
 
     fn publisher(&self, now: Instant) -> Publisher {
@@ -289,7 +300,7 @@ async fn states_are_retained_from_the_fold_and_sent_on_every_connection() {
             raw_run_ms: 0,
         })
     };
-    shop.inputs.journal.append(vec![activity(Execution::Ready), activity(Execution::Running)]);
+    shop.append(vec![activity(Execution::Ready), activity(Execution::Running)], Stream::Events, 2);
     let mut publisher = shop.publisher(now);
     for _ in 0..2 {
         publisher.connected(now, true);
@@ -312,7 +323,7 @@ async fn states_are_retained_from_the_fold_and_sent_on_every_connection() {
             crate::wire::decode(retained["andon/v1/shop/laser/state"]).unwrap();
         assert_eq!((state.since, state.activity), (Some(NOON + 1000), Activity::Run));
     }
-    shop.inputs.journal.append(vec![activity(Execution::Paused)]);
+    shop.append(vec![activity(Execution::Paused)], Stream::Events, 3);
     let messages = take(&mut publisher, now);
     assert!(messages[0].retain && messages[0].topic.ends_with("/state"));
     let event = EventMessage::decode(&messages[1].payload).unwrap();

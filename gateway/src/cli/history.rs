@@ -1,0 +1,269 @@
+//! `andon history`: what the journal knows of the past, as a table or as JSON.
+//!
+//! It reads the journal's folder itself and changes nothing, whether a gateway is running or not.
+//! The report is data, so it goes to stdout; everything said about it goes to stderr.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::hours::{self, MachineHours, Window};
+use crate::journal::Reader;
+
+/// What the journal knows of the past.
+#[derive(Args, Debug)]
+pub struct HistoryArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// How long each machine ran, idled, was off, was in fault, or was not known to.
+    Hours(HoursArgs),
+}
+
+/// Where the window lies and what the report looks like.
+#[derive(Args, Debug)]
+struct HoursArgs {
+    /// Begin: RFC 3339, a local date or date and time, or `-24h` for that long ago.
+    #[arg(long, allow_hyphen_values = true)]
+    from: String,
+    /// End, excluded; the same forms, and `now`.
+    #[arg(long, allow_hyphen_values = true, default_value = "now")]
+    to: String,
+    /// What each row is about.
+    #[arg(long, value_enum, default_value_t = By::Machine)]
+    by: By,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    format: Format,
+    /// The configuration, for the journal's folder and the time zone.
+    #[arg(long, value_name = "PATH", conflicts_with = "journal")]
+    config: Option<PathBuf>,
+    /// The journal's folder.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// The zone of local dates, an IANA name; the site's, or else this computer's.
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum By {
+    Machine,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Csv,
+    Json,
+}
+
+/// What the command takes from a configuration.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The journal's folder.
+    pub journal: PathBuf,
+    /// IANA name of the site's time zone.
+    pub time_zone: String,
+}
+
+/// Runs the command. `site` finds the journal and the zone of the configuration at a path (the
+/// default one without); it is only asked when `--journal` is not given.
+///
+/// # Errors
+/// When the window, the configuration or the journal cannot be read, with what to do about it.
+pub fn run(
+    args: HistoryArgs,
+    site: impl FnOnce(Option<&Path>) -> anyhow::Result<Site>,
+) -> anyhow::Result<()> {
+    let Command::Hours(args) = args.command;
+    let (journal, zone) = match args.journal {
+        Some(journal) => (journal, None),
+        None => {
+            let site = site(args.config.as_deref())?;
+            (site.journal, Some(site.time_zone))
+        }
+    };
+    let zone = match args.time_zone.or(zone) {
+        Some(name) => TimeZone::get(&name).with_context(|| format!("time zone {name:?}"))?,
+        None => TimeZone::system(),
+    };
+    let window = window(&args.from, &args.to, Timestamp::now(), &zone)?;
+    let reader = Reader::open(&journal)
+        .with_context(|| format!("there is no journal in {}", journal.display()))?;
+    let hours = hours::fold(&reader)?.within(window);
+    let By::Machine = args.by;
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Csv => write_csv(&mut out, window, &zone, &hours)?,
+        Format::Json => {
+            let report = Report { v: 1, window, time_zone: zone.iana_name(), machines: &hours };
+            serde_json::to_writer_pretty(&mut out, &report)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}
+
+/// The report as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    v: u8,
+    #[serde(flatten)]
+    window: Window,
+    time_zone: Option<&'a str>,
+    machines: &'a [MachineHours],
+}
+
+fn window(from: &str, to: &str, now: Timestamp, zone: &TimeZone) -> anyhow::Result<Window> {
+    let from_ms = moment(from, now, zone).context("--from")?.as_millisecond();
+    let to_ms = moment(to, now, zone).context("--to")?.as_millisecond();
+    anyhow::ensure!(from_ms < to_ms, "--from {from} is not before --to {to}");
+    Ok(Window { from_ms, to_ms })
+}
+
+/// A moment as people write it.
+fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> anyhow::Result<Timestamp> {
+    if text == "now" {
+        return Ok(now);
+    }
+    if let Some(ago) = text.strip_prefix('-') {
+        let ago: SignedDuration = ago.parse().with_context(|| format!("{text:?} as `-24h`"))?;
+        return Ok(now.checked_sub(ago)?);
+    }
+    if let Ok(moment) = text.parse::<Timestamp>() {
+        return Ok(moment);
+    }
+    // A date is its first moment there, which is not midnight everywhere.
+    let local = match text.parse::<Date>() {
+        Ok(date) if text.len() <= "2026-01-01".len() => date.to_datetime(jiff::civil::Time::MIN),
+        Ok(_) | Err(_) => text.parse::<DateTime>().with_context(|| {
+            format!(
+                "{text:?} is none of 2026-01-31, 2026-01-31T08:00, 2026-01-31T08:00Z, -24h, now"
+            )
+        })?,
+    };
+    Ok(zone.to_timestamp(local)?)
+}
+
+fn write_csv(
+    out: &mut impl Write,
+    window: Window,
+    zone: &TimeZone,
+    hours: &[MachineHours],
+) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "machine,from,to,run_ms,idle_ms,off_ms,fault_ms,unknown_ms,raw_run_ms,energy_wh,\
+         energy_first_at,energy_first_wh,energy_last_at,energy_last_wh"
+    )?;
+    let local = |ms: i64| -> anyhow::Result<String> {
+        let local = Timestamp::from_millisecond(ms)?.to_zoned_datetime(zone.clone());
+        Ok(local.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string())
+    };
+    let (from, to) = (local(window.from_ms)?, local(window.to_ms)?);
+    for row in hours {
+        // Ids are [a-z0-9-] by configuration, but a journal may hold anything: quoted, RFC 4180.
+        let machine = row.machine.replace('"', "\"\"");
+        write!(
+            out,
+            "\"{machine}\",{from},{to},{},{},{},{},{},{},",
+            row.run_ms, row.idle_ms, row.off_ms, row.fault_ms, row.unknown_ms, row.raw_run_ms,
+        )?;
+        match &row.energy {
+            Some(energy) => writeln!(
+                out,
+                "{},{},{},{},{}",
+                energy.wh,
+                local(energy.first.at_ms)?,
+                energy.first.wh,
+                local(energy.last.at_ms)?,
+                energy.last.wh,
+            )?,
+            None => writeln!(out, ",,,,")?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    const NOW: Timestamp = Timestamp::constant(1_790_000_000, 0);
+
+    fn read(text: &str) -> String {
+        let zone = TimeZone::get("Europe/Vienna").unwrap();
+        moment(text, NOW, &zone).map_or_else(|error| error.to_string(), |at| at.to_string())
+    }
+
+    #[test]
+    fn moments_are_read_as_people_write_them() {
+        let texts = [
+            "now",
+            "-24h",
+            "2026-07-01",
+            "2026-07-01T08:30",
+            "2026-07-01T08:30:00Z",
+            "2026-07-01T08:30:00+08:00",
+            "2026-03-29T02:30",
+            "yesterday",
+            "-x",
+        ];
+        let read: Vec<_> = texts.iter().map(|text| format!("{text} = {}", read(text))).collect();
+        expect![[r#"
+            now = 2026-09-21T14:13:20Z
+            -24h = 2026-09-20T14:13:20Z
+            2026-07-01 = 2026-06-30T22:00:00Z
+            2026-07-01T08:30 = 2026-07-01T06:30:00Z
+            2026-07-01T08:30:00Z = 2026-07-01T08:30:00Z
+            2026-07-01T08:30:00+08:00 = 2026-07-01T00:30:00Z
+            2026-03-29T02:30 = 2026-03-29T01:30:00Z
+            yesterday = "yesterday" is none of 2026-01-31, 2026-01-31T08:00, 2026-01-31T08:00Z, -24h, now
+            -x = "-x" as `-24h`"#]]
+        .assert_eq(&read.join("\n"));
+    }
+
+    #[test]
+    fn a_window_must_have_a_length() {
+        assert!(window("now", "-1h", NOW, &TimeZone::UTC).is_err());
+        let day = window("-1h", "now", NOW, &TimeZone::UTC).unwrap();
+        assert_eq!(day.to_ms - day.from_ms, 3_600_000);
+    }
+
+    #[test]
+    fn csv_names_the_bounding_readings_and_leaves_absent_energy_empty() {
+        let reading = |at_ms, wh| hours::Reading { at_ms, wh, epoch: 1 };
+        let (first, last) =
+            (reading(1_790_000_000_000, 1000.5), reading(1_790_000_060_000, 1010.5));
+        let row = |machine: &str, energy| MachineHours {
+            machine: machine.into(),
+            run_ms: 1,
+            idle_ms: 2,
+            off_ms: 3,
+            fault_ms: 4,
+            unknown_ms: 5,
+            raw_run_ms: 6,
+            energy,
+        };
+        let rows = [row("a", Some(hours::Energy { wh: 10.0, first, last })), row("b\"", None)];
+        let mut out = Vec::new();
+        let window = Window { from_ms: 1_790_000_000_000, to_ms: 1_790_000_000_015 };
+        write_csv(&mut out, window, &TimeZone::UTC, &rows).unwrap();
+        expect![[r#"
+            machine,from,to,run_ms,idle_ms,off_ms,fault_ms,unknown_ms,raw_run_ms,energy_wh,energy_first_at,energy_first_wh,energy_last_at,energy_last_wh
+            "a",2026-09-21T14:13:20+00:00,2026-09-21T14:13:20.015+00:00,1,2,3,4,5,6,10,2026-09-21T14:13:20+00:00,1000.5,2026-09-21T14:14:20+00:00,1010.5
+            "b""",2026-09-21T14:13:20+00:00,2026-09-21T14:13:20.015+00:00,1,2,3,4,5,6,,,,,
+        "#]]
+        .assert_eq(&String::from_utf8(out).unwrap());
+    }
+}

@@ -1,0 +1,118 @@
+//! What the journal's writer, followers and consumers know in common, behind short locks.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::record::{Counters, Payload, Position, Stream};
+use super::segment::Summary;
+
+/// Observations that may wait for the disk: half a minute of a busy shop. Then the oldest go.
+pub(super) const TELEMETRY_QUEUE_MAX: usize = 16_384;
+/// Events that may wait for the disk: days of a shop. Then the oldest go, and it is an error.
+pub(super) const EVENTS_QUEUE_MAX: usize = 65_536;
+
+/// Records on their way to the writer.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) queues: [VecDeque<Payload>; 2],
+    pub(super) closing: bool,
+}
+
+impl Inbox {
+    /// Drops the oldest beyond the bounds and returns how many of each stream.
+    pub(super) fn trim(&mut self) -> [u64; 2] {
+        let mut dropped = [0; 2];
+        let bounds = [TELEMETRY_QUEUE_MAX, EVENTS_QUEUE_MAX];
+        for ((queue, bound), dropped) in self.queues.iter_mut().zip(bounds).zip(&mut dropped) {
+            let excess = queue.len().saturating_sub(bound);
+            queue.drain(..excess);
+            *dropped = excess as u64;
+        }
+        dropped
+    }
+}
+
+/// What is on disk, who has read how far, and what went wrong.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Of each stream, oldest first; the last one grows.
+    pub(super) segments: [VecDeque<Summary>; 2],
+    /// How far each registered consumer is.
+    pub(super) cursors: HashMap<(String, Stream), Option<Position>>,
+    pub(super) counters: Counters,
+}
+
+impl State {
+    /// How many records of `segment` some registered consumer has not got.
+    pub(super) fn unread(&self, stream: Stream, segment: &Summary) -> u64 {
+        let cursors = self.cursors.iter().filter(|((_, of), _)| *of == stream);
+        cursors
+            .map(|(_, position)| self.unread_after(stream, *position, segment))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn unread_after(&self, stream: Stream, after: Option<Position>, segment: &Summary) -> u64 {
+        let Some(after) = after else { return segment.records };
+        let newest = self.segments[stream as usize].iter().rev();
+        match newest.clone().find(|segment| segment.reaches_back_to(after)) {
+            Some(place) if place.number > segment.number => 0,
+            Some(place) if place.number == segment.number => {
+                let spans = segment.spans.iter().skip_while(|span| span.boot != after.boot);
+                let unread = spans.map(|span| match span.boot == after.boot {
+                    true => span.last.saturating_sub(after.seq.max(span.first - 1)),
+                    false => span.last - span.first + 1,
+                });
+                unread.sum::<u64>().min(segment.records)
+            }
+            Some(_) | None => segment.records,
+        }
+    }
+}
+
+/// Shared by everything that belongs to one open journal.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) dir: PathBuf,
+    inbox: Mutex<Inbox>,
+    pub(super) filled: Condvar,
+    state: Mutex<State>,
+    /// Counts what was published of each stream.
+    pub(super) published: [watch::Sender<u64>; 2],
+}
+
+impl Shared {
+    pub(super) fn new(dir: &Path, state: State) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            inbox: Mutex::default(),
+            filled: Condvar::new(),
+            state: Mutex::new(state),
+            published: [watch::Sender::new(0), watch::Sender::new(0)],
+        }
+    }
+
+    // A panic of another thread leaves counters and queues whole: each change is one step.
+    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count_dropped(&self, [telemetry, events]: [u64; 2]) {
+        if telemetry + events > 0 {
+            let mut state = self.state();
+            state.counters.dropped += telemetry;
+            state.counters.events_dropped += events;
+        }
+    }
+
+    pub(super) fn publish(&self, stream: Stream) {
+        self.published[stream as usize].send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
