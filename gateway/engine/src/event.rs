@@ -246,7 +246,8 @@ pub enum Event {
         machine: Arc<str>,
         /// The last moment with evidence, in the boot named.
         until: BootTime,
-        /// The boot id of that run.
+        /// The boot id of that run; `of_boot` in JSON, where `boot` is the writer's.
+        #[serde(rename = "of_boot")]
         boot: Arc<str>,
     },
     /// A reading of a machine's energy register; written at the edges of activity and on a grid.

@@ -174,6 +174,13 @@ impl Journal {
         Follower::new(stream, &self.shared, after)
     }
 
+    /// The newest record of a stream that can be read; `None` when there is none.
+    pub fn newest(&self, stream: Stream) -> Option<Position> {
+        let state = self.shared.state();
+        let spans = state.segments[stream as usize].iter().rev().flat_map(|it| it.spans.last());
+        spans.map(|span| Position { boot: span.boot, seq: span.last }).next()
+    }
+
     /// The durable position of a consumer. From now on, what is recycled before this consumer has
     /// it is counted.
     ///

@@ -1,0 +1,184 @@
+//! What the broker retains for whoever comes later: births, states, alarms, and the status.
+//!
+//! States and alarms are a fold of the journal's events, so that they are right after a restart
+//! without asking anybody. Everything is sent again on every connection. Bounded by the plan:
+//! machines and rules that it does not know are passed over.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use andon_engine::event::{Activity, AlarmState, Event, Execution};
+use andon_engine::time::BootTime;
+use andon_engine::value::Unavailable;
+
+use super::WallClock;
+use crate::config::plan::Plan;
+use crate::journal::{BootId, Follower, Payload};
+use crate::wire::{self, Alarm, Birth, BirthItem, State, Topic, VERSION};
+
+/// Events read in one go.
+const READ_MAX: usize = 1024;
+
+/// Something retained.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Status,
+    Birth(Arc<str>),
+    State(Arc<str>),
+    Alarm(Arc<str>),
+}
+
+struct Doing {
+    boot: BootId,
+    since: BootTime,
+    activity: Activity,
+    execution: Execution,
+    why: Option<Unavailable>,
+}
+
+/// The retained messages and which of them are to be sent.
+pub(super) struct Retained {
+    site: Arc<str>,
+    events: Follower,
+    births: BTreeMap<Arc<str>, Birth>,
+    doing: HashMap<Arc<str>, Doing>,
+    alarms: HashMap<Arc<str>, (BootId, BootTime, AlarmState)>,
+    due: BTreeSet<Key>,
+}
+
+impl Retained {
+    /// What `plan` has, with the events so far.
+    pub(super) fn new(plan: &Plan, events: Follower) -> Self {
+        Self {
+            site: Arc::clone(&plan.site.id),
+            events,
+            births: births(plan),
+            doing: HashMap::new(),
+            alarms: HashMap::new(),
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// Folds the events that have happened since.
+    pub(super) fn fold(&mut self) {
+        loop {
+            let records = self.events.next(READ_MAX);
+            for record in &records {
+                if let Payload::Event(event) = &record.payload {
+                    self.note(record.boot, event);
+                }
+            }
+            if records.len() < READ_MAX {
+                return;
+            }
+        }
+    }
+
+    fn note(&mut self, boot: BootId, event: &Event) {
+        if event.machine().is_none_or(|machine| !self.births.contains_key(machine)) {
+            return;
+        }
+        match event {
+            Event::Activity { machine, at, activity, execution, why, .. } => {
+                let doing = Doing {
+                    boot,
+                    since: *at,
+                    activity: *activity,
+                    execution: *execution,
+                    why: *why,
+                };
+                self.doing.insert(Arc::clone(machine), doing);
+                self.due.insert(Key::State(Arc::clone(machine)));
+            }
+            Event::Alarm { at, state, .. } => {
+                self.alarms.insert(Arc::clone(&state.alarm), (boot, *at, state.clone()));
+                self.due.insert(Key::Alarm(Arc::clone(&state.alarm)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything is to be sent again.
+    pub(super) fn all_due(&mut self) {
+        self.due.insert(Key::Status);
+        self.due.extend(self.births.keys().cloned().map(Key::Birth));
+        self.due.extend(self.doing.keys().cloned().map(Key::State));
+        self.due.extend(self.alarms.keys().cloned().map(Key::Alarm));
+    }
+
+    /// The status is to be sent again.
+    pub(super) fn status_due(&mut self) {
+        self.due.insert(Key::Status);
+    }
+
+    /// The next message that is to be sent: topic and payload; the payload of the status is made
+    /// by the caller.
+    pub(super) fn next(
+        &mut self,
+        wall: &WallClock,
+        now_ms: Option<i64>,
+    ) -> Option<(String, Option<Vec<u8>>)> {
+        while let Some(key) = self.due.pop_first() {
+            let message = match &key {
+                Key::Status => Some((Topic::Status, None)),
+                Key::Birth(machine) => self
+                    .births
+                    .get(machine)
+                    .map(|birth| (Topic::Birth(machine), Some(wire::encode(birth)))),
+                Key::State(machine) => self.doing.get(machine).map(|doing| {
+                    let state = State {
+                        v: VERSION,
+                        t: now_ms,
+                        since: wall(&doing.boot, doing.since),
+                        execution: doing.execution,
+                        activity: doing.activity,
+                        why: doing.why,
+                    };
+                    (Topic::State(machine), Some(wire::encode(&state)))
+                }),
+                Key::Alarm(id) => self.alarms.get(id).map(|(boot, at, state)| {
+                    let payload = Alarm { v: VERSION, t: wall(boot, *at), state: state.clone() };
+                    (Topic::Alarm(&state.machine, id), Some(wire::encode(&payload)))
+                }),
+            };
+            if let Some((topic, payload)) = message {
+                return Some((topic.at(&self.site), payload));
+            }
+        }
+        None
+    }
+}
+
+/// The births of all machines.
+fn births(plan: &Plan) -> BTreeMap<Arc<str>, Birth> {
+    let mut origin = HashMap::new();
+    for unit in plan.buses.iter().flat_map(|bus| &bus.units) {
+        for fed in unit.polls.iter().flat_map(|poll| &poll.feeds) {
+            origin.insert(fed.0, unit);
+        }
+    }
+    let machines = plan.engine.machines.iter().zip(&plan.machines).enumerate();
+    machines
+        .map(|(index, (machine, face))| {
+            let of_machine =
+                |item: &andon_engine::plan::ItemPlan| usize::from(item.machine.0) == index;
+            let items = (0u32..).zip(&plan.engine.items).filter(|(_, item)| of_machine(item));
+            let items = items.map(|(place, item)| {
+                let millis =
+                    |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+                let unit = origin.get(&place);
+                let born = BirthItem {
+                    unit: item.item.unit.symbol().to_owned(),
+                    period_ms: millis(item.period),
+                    stale_after_ms: millis(item.stale_after),
+                    source: unit.map(|unit| Arc::clone(&unit.source)),
+                    profile: unit.map(|unit| super::profile_id(unit)),
+                };
+                (Arc::clone(&item.item.name), born)
+            });
+            let (name, kind) = (face.name.clone(), face.kind.clone());
+            let birth = Birth { v: VERSION, name, kind, items: items.collect() };
+            (Arc::clone(&machine.id), birth)
+        })
+        .collect()
+}
