@@ -1,7 +1,8 @@
 //! Codecs and device profiles: bytes in, readings out.
 //!
 //! Nothing here knows a clock, a socket, a machine's name or andon's topics. A device is a TOML
-//! file in `profiles/`; a protocol is one source file.
+//! file in `profiles/` ([`profile`]); a protocol is one source file ([`modbus`]). Who polls, when
+//! and over which wire is the gateway's business.
 
 pub mod modbus;
 pub mod profile;

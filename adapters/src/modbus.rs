@@ -1,1 +1,220 @@
-//! Modbus codec. Placeholder.
+//! Modbus as arithmetic: which blocks to read for the items that are wanted, and what the words
+//! of a reply mean. Framing, timing, retries and ports belong to the gateway's bus.
+//!
+//! It must not believe a reply's length: [`decode`] answers [`Unavailable::Garbled`] for words
+//! that do not fill the block exactly, and panics for none. Addresses are those of the PDU,
+//! 0-based. Limits are from the Modbus Application Protocol Specification V1.1b3, §6.1–6.4.
+
+use std::fmt;
+
+use andon_engine::value::{Measured, Unavailable};
+
+use crate::profile::{Profile, ProfileItem};
+
+mod encoding;
+mod plan;
+
+pub use encoding::{Encoding, Form, Order, Scale};
+pub use plan::{HOLES_MAX, Holes, coalesce};
+
+/// Most registers that one read may ask for (functions 3 and 4).
+pub const REGISTERS_MAX: u16 = 125;
+/// Most coils or discrete inputs that one read may ask for (functions 1 and 2).
+pub const BITS_MAX: u16 = 2000;
+
+/// The four address spaces of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Outputs that can be written, one bit each; read with function 1.
+    Coil,
+    /// Inputs, one bit each; read with function 2.
+    Discrete,
+    /// Measured values, 16 bits each; read with function 4.
+    Input,
+    /// Settings and often measured values too, 16 bits each; read with function 3.
+    Holding,
+}
+
+impl Table {
+    /// Every table, in the order of their words in a profile.
+    pub const ALL: [Self; 4] = [Self::Coil, Self::Discrete, Self::Input, Self::Holding];
+
+    /// The word in front of an address in a profile: `input:0x000C`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Coil => "coil",
+            Self::Discrete => "discrete",
+            Self::Input => "input",
+            Self::Holding => "holding",
+        }
+    }
+
+    /// Whether it holds bits rather than registers.
+    pub const fn is_bits(self) -> bool {
+        matches!(self, Self::Coil | Self::Discrete)
+    }
+
+    /// The function code that reads it.
+    pub const fn read_function(self) -> u8 {
+        match self {
+            Self::Coil => 1,
+            Self::Discrete => 2,
+            Self::Holding => 3,
+            Self::Input => 4,
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Consecutive addresses of one table: what one read request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Block {
+    /// The table.
+    pub table: Table,
+    /// Its first address.
+    pub start: u16,
+    /// How many registers or bits.
+    pub count: u16,
+}
+
+impl Block {
+    /// The address after the last one; 65536 at the end of the table.
+    pub const fn end(self) -> u32 {
+        self.start as u32 + self.count as u32
+    }
+
+    /// Whether all of `other` lies in this block.
+    pub const fn contains(self, other: Self) -> bool {
+        self.table as u8 == other.table as u8
+            && self.start <= other.start
+            && other.end() <= self.end()
+    }
+}
+
+impl fmt::Display for Block {
+    /// `input:0x000C+2`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:0x{:04X}+{}", self.table, self.start, self.count)
+    }
+}
+
+/// A read request and the items that its reply holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// What to read.
+    pub block: Block,
+    /// Positions in [`Profile::items`], by rising address; never empty.
+    pub items: Vec<usize>,
+}
+
+impl Batch {
+    /// The tightest batch around `items`, which are positions in the profile by rising address,
+    /// all of one table. `None` when there are none or they span more than a block can.
+    fn around(profile: &Profile, items: Vec<usize>) -> Option<Self> {
+        let blocks = || items.iter().filter_map(|&item| profile.items.get(item));
+        let first = blocks().next()?.block();
+        let end = blocks().map(|item| item.block().end()).max()?;
+        let count = u16::try_from(end - u32::from(first.start)).ok()?;
+        Some(Self { block: Block { count, ..first }, items })
+    }
+
+    /// Two smaller batches with the same items, for when the device refused this one (exception 2
+    /// or 3): parted at the widest gap between items, because that is where the hole most likely
+    /// is, and in the middle when all gaps are equal, so that one bad item of *n* is found in
+    /// about log *n* requests. `None` when one item is left: then it is the item that is refused.
+    ///
+    /// When both halves are answered, the boundary between them is the hole to remember:
+    /// [`Holes::insert_between`].
+    pub fn split(&self, profile: &Profile) -> Option<(Self, Self)> {
+        let middle = self.items.len() / 2;
+        let mut end = 0;
+        let mut best: Option<(u32, usize, usize)> = None;
+        for (position, &item) in self.items.iter().enumerate() {
+            let block = profile.items.get(item)?.block();
+            if position > 0 {
+                let gap = u32::from(block.start).saturating_sub(end);
+                let off_middle = position.abs_diff(middle);
+                if best.is_none_or(|(widest, off, _)| {
+                    gap > widest || (gap == widest && off_middle < off)
+                }) {
+                    best = Some((gap, off_middle, position));
+                }
+            }
+            end = end.max(block.end());
+        }
+        let (left, right) = self.items.split_at(best?.2);
+        Some((Self::around(profile, left.to_vec())?, Self::around(profile, right.to_vec())?))
+    }
+}
+
+/// What a reply holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words<'a> {
+    /// Of functions 3 and 4, in the host's byte order.
+    Registers(&'a [u16]),
+    /// Of functions 1 and 2, without the padding of the last byte.
+    Bits(&'a [bool]),
+}
+
+impl Words<'_> {
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Registers(registers) => registers.len(),
+            Self::Bits(bits) => bits.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The readings in the reply to `batch`: one for each of its items, in its order. Words that are
+/// of the wrong kind or number make every reading [`Unavailable::Garbled`]: a reply of the wrong
+/// length is the answer to another question, and none of it can be believed.
+pub fn decode(profile: &Profile, batch: &Batch, words: Words<'_>) -> Vec<(usize, Measured)> {
+    let fits = words.len() == usize::from(batch.block.count)
+        && matches!(words, Words::Bits(_)) == batch.block.table.is_bits();
+    let reading = |item: &ProfileItem| -> Measured {
+        let block = item.block();
+        if !fits || !batch.block.contains(block) {
+            return Err(Unavailable::Garbled);
+        }
+        let from = usize::from(block.start - batch.block.start);
+        let to = from + usize::from(block.count);
+        match words {
+            Words::Bits(bits) => {
+                let bit = bits.get(from).ok_or(Unavailable::Garbled)?;
+                item.decode(&[u16::from(*bit)])
+            }
+            Words::Registers(registers) => {
+                item.decode(registers.get(from..to).ok_or(Unavailable::Garbled)?)
+            }
+        }
+    };
+    batch
+        .items
+        .iter()
+        .filter_map(|&at| profile.items.get(at).map(|item| (at, reading(item))))
+        .collect()
+}
+
+/// The words that a device which measures `value` (in the item's canonical unit) holds: the
+/// inverse of [`decode`] for simulators and tests, written independently of it. One word, 0 or 1,
+/// for a coil or discrete input. A value beyond what the registers can hold saturates. NaN is the
+/// device's "no value": NaN in floats, the first sentinel in integers, 0 where there is none.
+pub fn encode(item: &ProfileItem, value: f64) -> Vec<u16> {
+    if value.is_nan()
+        && let Some(&sentinel) = item.sentinels.first()
+    {
+        return item.encoding.words_of(sentinel);
+    }
+    item.encoding.encode(item.scale, value)
+}

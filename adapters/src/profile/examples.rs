@@ -1,0 +1,171 @@
+//! Examples: registers from a manual, a device or an independent encoder, and what they must
+//! read. They are what makes a wrong table, word order or scale impossible to overlook.
+//!
+//! It must not use [`crate::modbus::encode`]: an example that andon wrote itself proves nothing.
+
+use andon_engine::item::Item;
+use andon_engine::value::{Measured, Unavailable, Value};
+use toml::de::DeValue;
+
+use super::check::parse_place;
+use super::toml_reader::{Reader, Section, integer, nearest, number};
+use super::{Example, Profile};
+use crate::modbus::{Batch, Block, Table, Words};
+
+/// The keys of an example; the schema is tested against them.
+pub(super) const EXAMPLE_KEYS: &[&str] = &["registers", "expect"];
+
+/// How far an example may be from what it expects: manuals print singles, which have seven
+/// digits, often cut rather than rounded.
+const TOLERANCE: f64 = 1e-6;
+
+/// Reads the examples into the profile and decodes each.
+pub(super) fn examples(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &mut Profile) {
+    let sections = top.sections(reader, "example", "example.");
+    if sections.is_empty() {
+        let hint = "registers from the manual or a device and what they mean".to_owned();
+        reader.problem(0, "example", "there is none", Some(hint));
+    }
+    for section in sections {
+        section.refuse_others(reader, EXAMPLE_KEYS);
+        let registers = example_registers(reader, section, profile);
+        let expect = example_expect(reader, section, profile);
+        for (at, item, expected) in &expect {
+            let Some(found) = decode_in(profile, *item, &registers) else {
+                let block = profile.items[*item].block();
+                let message = format!("the registers do not hold {block}");
+                reader.problem(*at, "example.expect", message, None);
+                continue;
+            };
+            compare(reader, *at, &profile.items[*item].item, expected, &found);
+        }
+        let expect = expect.into_iter().map(|(_, item, expected)| (item, expected)).collect();
+        profile.examples.push(Example { registers, expect });
+    }
+}
+
+fn compare(reader: &mut Reader<'_>, at: usize, item: &Item, expected: &Measured, found: &Measured) {
+    let alike = match (expected, found) {
+        (Ok(Value::Number(expected)), Ok(Value::Number(found))) => {
+            (expected - found).abs() <= TOLERANCE * expected.abs().max(found.abs())
+        }
+        _ => expected == found,
+    };
+    if !alike {
+        let show = |measured: &Measured| match measured {
+            Ok(value) => format!("{value} {}", item.unit).trim().to_owned(),
+            Err(why) => format!("\"{why}\""),
+        };
+        let (read, not) = (show(found), show(expected));
+        let message = format!("\"{}\" reads {read}, not {not}", item.name);
+        let hint = "table, address, type, order, unit or scale of the item is wrong".to_owned();
+        reader.problem(at, "example.expect", message, Some(hint));
+    }
+    if let Ok(Value::Number(number)) = found
+        && !(item.least..=item.greatest).contains(number)
+    {
+        let message = format!(
+            "\"{}\" reads {number} {}, which it cannot be ({} to {})",
+            item.name, item.unit, item.least, item.greatest
+        );
+        reader.problem(at, "example.expect", message, None);
+    }
+}
+
+/// What one item reads in an example's registers; `None` when they do not hold it.
+fn decode_in(
+    profile: &Profile,
+    item: usize,
+    registers: &[(Table, u16, Vec<u16>)],
+) -> Option<Measured> {
+    let block = profile.items.get(item)?.block();
+    registers.iter().find_map(|(table, start, words)| {
+        let count = u16::try_from(words.len()).ok()?;
+        let batch =
+            Batch { block: Block { table: *table, start: *start, count }, items: vec![item] };
+        if !batch.block.contains(block) {
+            return None;
+        }
+        let bits: Vec<bool> = words.iter().map(|&word| word != 0).collect();
+        let words =
+            if table.is_bits() { Words::Bits(&bits) } else { Words::Registers(words.as_slice()) };
+        crate::modbus::decode(profile, &batch, words).pop().map(|(_, measured)| measured)
+    })
+}
+
+fn example_registers(
+    reader: &mut Reader<'_>,
+    section: Section<'_, '_>,
+    profile: &Profile,
+) -> Vec<(Table, u16, Vec<u16>)> {
+    let mut registers = Vec::new();
+    for (place, value) in section.entries(reader, "registers") {
+        let key = "example.registers";
+        let (table, start) = match parse_place(place.value) {
+            Ok(found) => found,
+            Err((message, hint)) => {
+                reader.problem(place.at, key, message, Some(hint));
+                continue;
+            }
+        };
+        let most = if table.is_bits() { 1 } else { i128::from(u16::MAX) };
+        let word = |value: &DeValue<'_>| {
+            let flag = value.as_bool().filter(|_| table.is_bits()).map(i128::from);
+            let word = flag.or_else(|| integer(value)).filter(|word| (0..=most).contains(word));
+            word.and_then(|word| u16::try_from(word).ok())
+        };
+        let words: Option<Vec<u16>> = value.as_array().and_then(|array| {
+            array.iter().map(|element| word(element.get_ref())).collect::<Option<Vec<_>>>()
+        });
+        let Some(words) = words.filter(|words| !words.is_empty()) else {
+            reader.problem(place.at, key, format!("must be a list of numbers 0 to {most}"), None);
+            continue;
+        };
+        if usize::from(start) + words.len() > 0x1_0000 {
+            reader.problem(place.at, key, "goes beyond the last address, 0xFFFF", None);
+            continue;
+        }
+        let cut = profile.items.iter().find(|item| {
+            let (block, end) = (item.block(), usize::from(start) + words.len());
+            let within = |at: u32| (u32::from(start)..).contains(&at) && (at as usize) < end;
+            block.table == table && within(u32::from(block.start)) != within(block.end() - 1)
+        });
+        if let Some(item) = cut {
+            let message = format!("cuts {} of \"{}\" in two", item.block(), item.item.name);
+            reader.problem(place.at, key, message, None);
+        }
+        registers.push((table, start, words));
+    }
+    registers
+}
+
+fn example_expect(
+    reader: &mut Reader<'_>,
+    section: Section<'_, '_>,
+    profile: &Profile,
+) -> Vec<(usize, usize, Measured)> {
+    let mut expect = Vec::new();
+    for (name, value) in section.entries(reader, "expect") {
+        let Some(item) = profile.position(name.value) else {
+            let names: Vec<&str> = profile.items.iter().map(|item| &*item.item.name).collect();
+            let hint = nearest(name.value, &names).map(|near| format!("did you mean \"{near}\"?"));
+            let message = format!("\"{}\" is not an item of this profile", name.value);
+            reader.problem(name.at, "example.expect", message, hint);
+            continue;
+        };
+        let word = |word| Unavailable::ALL.into_iter().find(|reason| reason.word() == word);
+        let expected = match (value.as_bool(), value.as_str()) {
+            (Some(flag), _) => Some(Ok(Value::Flag(flag))),
+            (_, Some(text)) => word(text).map(Err),
+            _ => number(value).map(|number| Ok(Value::Number(number))),
+        };
+        match expected {
+            Some(expected) => expect.push((name.at, item, expected)),
+            None => {
+                let message = "must be a number, true, false or \"sentinel\"";
+                reader.problem(name.at, "example.expect", message, None);
+            }
+        }
+    }
+    expect
+}
