@@ -117,6 +117,8 @@ pub struct TripPlan {
     pub attempt_deadline: Duration,
     /// Attempts before the trip is failed (and tried further at a slower pace).
     pub attempts: u8,
+    /// Whether a person's reset also permits again; otherwise it leaves the output as it is.
+    pub permit_on_reset: bool,
 }
 
 /// What counts as proof that a trip took effect: `samples` readings below `below`, all newer than
