@@ -1,1 +1,5 @@
-//! Placeholder.
+//! What a person types: one file per command.
+
+pub mod check;
+pub mod plan;
+pub mod profile;

@@ -14,15 +14,15 @@ use super::plan::{Link, Parity};
 use super::section::Section;
 
 /// Most buses: each has a task or a thread of its own.
-pub const BUSES_MAX: usize = 256;
+pub(super) const BUSES_MAX: usize = 256;
 /// Most sources.
-pub const SOURCES_MAX: usize = 20_000;
+pub(super) const SOURCES_MAX: usize = 20_000;
 /// What the line usually needs to be told; makers' defaults vary, so the port must say it.
 const BAUDS: &[i64] = &[1200, 2400, 4800, 9600, 14_400, 19_200, 38_400, 57_600, 115_200];
 /// What a device may take to begin its answer, unless configured.
-const TURNAROUND_RTU: Duration = Duration::from_millis(200);
+const TURNAROUND_RTU: Duration = Duration::from_millis(100);
 /// The same through a gateway, which may be busy with other devices.
-const TURNAROUND_TCP: Duration = Duration::from_millis(500);
+const TURNAROUND_TCP: Duration = Duration::from_millis(250);
 /// Largest transformer ratio: 100 kA to 1 A.
 const RATIO_MAX: f64 = 100_000.0;
 

@@ -21,9 +21,9 @@ use super::node::{Content, Node};
 use super::problem::{Place, Problem, Report, did_you_mean};
 
 /// Most files of one configuration.
-pub const FILES_MAX: usize = 256;
+pub(super) const FILES_MAX: usize = 256;
 /// Most bytes of one file: ten thousand sources fit several times.
-pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+pub(super) const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// What environment variables of andon begin with.
 const PREFIX: &str = "ANDON__";
 

@@ -19,9 +19,9 @@ use super::problem::did_you_mean;
 use super::section::Section;
 
 /// Most machines.
-pub const MACHINES_MAX: usize = 10_000;
+pub(super) const MACHINES_MAX: usize = 10_000;
 /// Most items on a machine's tile.
-pub const KEY_ITEMS_MAX: usize = 6;
+pub(super) const KEY_ITEMS_MAX: usize = 6;
 /// Items on a tile, unless configured.
 const KEY_ITEMS: usize = 3;
 /// How long a higher band must hold, unless configured.

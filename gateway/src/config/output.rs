@@ -14,7 +14,7 @@ use super::named::Named;
 use super::section::Section;
 
 /// Most outputs.
-pub const OUTPUTS_MAX: usize = 1000;
+pub(super) const OUTPUTS_MAX: usize = 1000;
 /// When an attempt is taken to have failed, unless configured.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(1);
 /// Attempts before a trip is failed, unless configured.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 /// Most problems of one report: nobody reads further, and a broken file cannot grow it.
-pub const PROBLEMS_MAX: usize = 500;
+pub(super) const PROBLEMS_MAX: usize = 500;
 
 /// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
