@@ -203,11 +203,18 @@ pub struct Register {
 pub enum Event {
     /// The gateway started; everything was unknown until then.
     Started {
+        /// When.
+        #[serde(default)]
+        at: BootTime,
         /// andon's version.
         version: Arc<str>,
     },
     /// The gateway stopped in an orderly way.
-    Stopped {},
+    Stopped {
+        /// When.
+        #[serde(default)]
+        at: BootTime,
+    },
     /// A wall clock for this boot: boot time `at` was `wall_ms` (Unix milliseconds).
     Clock {
         /// The moment of the anchor.
@@ -275,7 +282,7 @@ impl Event {
     /// The machine concerned, when there is one.
     pub fn machine(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Started { .. } | Self::Stopped {} | Self::Clock { .. } => None,
+            Self::Started { .. } | Self::Stopped { .. } | Self::Clock { .. } => None,
             Self::Activity { machine, .. }
             | Self::Evidence { machine, .. }
             | Self::Energy { machine, .. } => Some(machine),

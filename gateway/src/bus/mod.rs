@@ -1,1 +1,157 @@
-//! Placeholder.
+//! The buses: one owner per serial line or TCP connection. It alone opens, asks, checks, waits and
+//! opens again; readings leave through a [`Sink`], writes come in through a [`BusHandle`].
+//!
+//! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
+//! is next), `group` (what is read together), `transaction` (one checked question), `transport`
+//! and `link` (the stream), `owner` (the loop). Nothing here knows rules, topics or disks.
+//!
+//! Bounds: a dead unit costs at most 5 % of the bus (`unit`); a write waits for at most the frame
+//! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use andon_engine::engine::Reply;
+use andon_engine::plan::{ItemIndex, Plan};
+use andon_engine::time::BootTime;
+use andon_engine::value::Measured;
+use tokio::sync::mpsc;
+
+use crate::config::plan::{BusPlan, Link};
+
+mod group;
+mod link;
+mod owner;
+mod probe;
+pub mod scheduler;
+pub mod status;
+pub mod timing;
+mod transaction;
+mod transport;
+pub mod unit;
+
+#[cfg(test)]
+mod tests;
+
+pub use probe::{RawReading, probe_once};
+pub use status::Status;
+
+/// Writes that may wait. A trip is one write per attempt; more than this waiting means that the
+/// bus is dead, and the next is better refused than late.
+pub const WRITES_MAX: usize = 64;
+
+/// Readings of one machine, sampled at one moment: the engine's `Input::Readings`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The sample's moment; not later than now.
+    pub at: BootTime,
+    /// The items of one machine.
+    pub readings: Vec<(ItemIndex, Measured)>,
+}
+
+/// Where readings go. Bounded and awaited: polling slows when the engine is behind.
+pub type Sink = mpsc::Sender<Delivery>;
+
+/// A command to a coil.
+pub struct WriteCoil {
+    /// Position in the bus plan's `units`.
+    pub unit: usize,
+    /// Coil address, 0-based.
+    pub coil: u16,
+    /// What it is to be.
+    pub value: bool,
+    /// Called with [`Reply::Echoed`] and then [`Reply::ReadBack`], or with [`Reply::Failed`] in
+    /// the place of either. On the bus's own thread: it must not block.
+    pub reply: Box<dyn FnMut(Reply) + Send>,
+}
+
+/// A running bus. Its owner ends when the handle is dropped, after the writes that wait.
+#[derive(Clone)]
+pub struct BusHandle {
+    plan: Arc<BusPlan>,
+    writes: mpsc::Sender<WriteCoil>,
+    status: Arc<Mutex<Status>>,
+}
+
+impl BusHandle {
+    /// Queues a write and returns at once. It goes out before any poll that has not begun. What
+    /// is not on the allow-list, or finds the queue full, is answered [`Reply::Failed`] now.
+    pub fn write(&self, mut write: WriteCoil) {
+        if !owner::is_allowed(&self.plan, &write) {
+            (write.reply)(Reply::Failed("this coil is not on the allow-list".into()));
+            return;
+        }
+        if let Err(refused) = self.writes.try_send(write) {
+            let (words, mut write) = match refused {
+                mpsc::error::TrySendError::Full(write) => ("too many writes are waiting", write),
+                mpsc::error::TrySendError::Closed(write) => ("the bus has stopped", write),
+            };
+            (write.reply)(Reply::Failed(words.into()));
+        }
+    }
+
+    /// The last snapshot.
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The thread that the TCP buses without trip outputs share.
+#[derive(Clone, Debug)]
+pub struct Runtime(tokio::runtime::Handle);
+
+impl Runtime {
+    /// Starts the thread. It lives as long as the process.
+    ///
+    /// # Errors
+    /// When the system has no thread or descriptor left.
+    pub fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new()
+            .name("buses".to_owned())
+            .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        Ok(Self(handle))
+    }
+}
+
+/// Starts the owner of a bus: on a thread of its own when it is a serial line or carries trip
+/// outputs, else on `shared`. Whether anything is connected does not matter.
+///
+/// # Errors
+/// When the system has no thread or descriptor left.
+pub fn start(plan: &BusPlan, engine: &Plan, sink: Sink, shared: &Runtime) -> io::Result<BusHandle> {
+    let opener = transport::opener(&plan.link);
+    let own_thread = plan.carries_trips() || matches!(plan.link, Link::Rtu { .. });
+    if !own_thread {
+        let (handle, running) = prepare(plan, engine, sink, opener);
+        shared.0.spawn(running);
+        return Ok(handle);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (handle, running) = prepare(plan, engine, sink, opener);
+    std::thread::Builder::new()
+        .name(format!("bus {}", plan.id))
+        .spawn(move || runtime.block_on(running))?;
+    Ok(handle)
+}
+
+fn prepare(
+    plan: &BusPlan,
+    engine: &Plan,
+    sink: Sink,
+    opener: transport::Opener,
+) -> (BusHandle, impl Future<Output = ()> + Send + use<>) {
+    let plan = Arc::new(plan.clone());
+    let (writes, waiting) = mpsc::channel(WRITES_MAX);
+    let status = Arc::new(Mutex::new(Status::default()));
+    let machines = group::Machines::of_plan(engine);
+    let shared = status.clone();
+    let bus = plan.clone();
+    // The owner is built where it runs: it takes the runtime's time.
+    let running = async move {
+        owner::Owner::new(&bus, machines, sink, waiting, shared, opener).run().await;
+    };
+    (BusHandle { plan, writes, status }, running)
+}

@@ -1,0 +1,187 @@
+//! Whether the bus's stream is open, being opened, or waiting to be: never gives up, never storms.
+//!
+//! A vanished port is closed at once, so that the device gets its old name back when it returns.
+//! A stream that was dropped on purpose (late replies on TCP) is opened again at once, provided
+//! that it had brought an answer; otherwise tries back off, with jitter, up to a cap.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::timing::LineTiming;
+use super::transaction::{Connection, Framing};
+use super::transport::{Opener, Opening};
+
+/// First pause after a failed attempt.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+/// Greatest pause between attempts on a network.
+const PAUSE_MAX_TCP: Duration = Duration::from_secs(10);
+/// Greatest pause between looks for a serial port's path: looking is cheap.
+const PAUSE_MAX_SERIAL: Duration = Duration::from_secs(2);
+/// While a dropped connection is opened again, polls wait this long before their items are
+/// delivered as disconnected, and writes before they are reported failed.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+enum State {
+    Up(Box<Connection>),
+    Opening(Opening),
+    Waiting { until: Instant },
+}
+
+/// The stream of a bus.
+pub(super) struct Link {
+    bus: std::sync::Arc<str>,
+    opener: Opener,
+    framing: Framing,
+    timing: LineTiming,
+    state: State,
+    pause: Duration,
+    /// The stream has brought an answer since it was opened.
+    proved: bool,
+    /// Since when it is not up.
+    down_since: Instant,
+    /// The loss has been told.
+    told: bool,
+    /// It was dropped to get rid of late replies, not lost.
+    on_purpose: bool,
+    /// Why it is down, for status.
+    why: Option<String>,
+    jitter: u64,
+}
+
+impl Link {
+    pub(super) fn new(
+        bus: std::sync::Arc<str>,
+        mut opener: Opener,
+        framing: Framing,
+        timing: LineTiming,
+    ) -> Self {
+        let state = State::Opening(opener());
+        let jitter = bus.bytes().fold(0x9E37_79B9_7F4A_7C15, |seed: u64, byte| {
+            (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+        });
+        Self {
+            bus,
+            opener,
+            framing,
+            timing,
+            state,
+            pause: Duration::ZERO,
+            proved: false,
+            down_since: Instant::now(),
+            told: false,
+            on_purpose: false,
+            why: None,
+            jitter: jitter | 1,
+        }
+    }
+
+    pub(super) const fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    pub(super) const fn timing(&self) -> LineTiming {
+        self.timing
+    }
+
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match &mut self.state {
+            State::Up(connection) => Some(connection),
+            State::Opening(_) | State::Waiting { .. } => None,
+        }
+    }
+
+    pub(super) const fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
+    /// Why it is down; `None` when it is up.
+    pub(super) fn why(&self) -> Option<&str> {
+        if self.is_up() { None } else { Some(self.why.as_deref().unwrap_or("opening")) }
+    }
+
+    /// Until when a bus that is just being opened again is worth waiting for.
+    pub(super) fn patience_ends(&self) -> Option<Instant> {
+        let ends = self.down_since + PATIENCE;
+        (matches!(self.state, State::Opening(_)) && Instant::now() < ends).then_some(ends)
+    }
+
+    /// An answer came.
+    pub(super) fn answered(&mut self) {
+        self.proved = true;
+        self.pause = Duration::ZERO;
+    }
+
+    /// Closes the stream, at once. On purpose, and proved: opened again without a pause and
+    /// without a word.
+    pub(super) fn drop_connection(&mut self, gone: bool) {
+        self.down_since = Instant::now();
+        self.on_purpose = !gone;
+        if self.proved && !gone {
+            self.state = State::Opening((self.opener)());
+        } else {
+            let why = if gone { "the port or connection is gone" } else { "nobody answers" };
+            if gone {
+                self.tell(why);
+            }
+            self.why = Some(why.to_owned());
+            self.wait();
+        }
+        self.proved = false;
+    }
+
+    /// Goes on with opening; returns when it is up, with whether the devices may have been without
+    /// power or cable meanwhile. Cancel safe.
+    pub(super) async fn open(&mut self) -> bool {
+        loop {
+            match &mut self.state {
+                State::Up(_) => return std::future::pending().await,
+                State::Waiting { until } => {
+                    sleep_until(*until).await;
+                    self.state = State::Opening((self.opener)());
+                }
+                State::Opening(opening) => match opening.await {
+                    Ok(stream) => {
+                        let connection = Connection::new(stream, self.framing, self.timing);
+                        self.state = State::Up(Box::new(connection));
+                        self.why = None;
+                        if std::mem::take(&mut self.told) {
+                            tracing::info!(bus = %self.bus, "the bus is back");
+                        }
+                        return !std::mem::take(&mut self.on_purpose);
+                    }
+                    Err(error) => self.failed(&error),
+                },
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        let why = error.to_string();
+        self.tell(&why);
+        self.why = Some(why);
+        self.wait();
+    }
+
+    fn tell(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(bus = %self.bus, error = why, "the bus is lost; trying again");
+        }
+    }
+
+    fn wait(&mut self) {
+        let most = match self.framing {
+            Framing::Rtu => PAUSE_MAX_SERIAL,
+            Framing::RtuOverTcp | Framing::Mbap => PAUSE_MAX_TCP,
+        };
+        self.pause = (self.pause * 2).clamp(PAUSE_MIN, most);
+        // xorshift: half of the pause is certain, half is chance.
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        let half = self.pause / 2;
+        let chance = half.mul_f64(f64::from((self.jitter >> 48) as u16) / f64::from(u16::MAX));
+        self.state = State::Waiting { until: Instant::now() + half + chance };
+    }
+}

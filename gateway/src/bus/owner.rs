@@ -1,0 +1,506 @@
+//! The loop that owns a bus: writes first, then the released group with the earliest deadline;
+//! between the frames of a group it looks for writes again.
+//!
+//! A failure is a reading too: whatever is due is delivered in its round, if need be as
+//! unavailable, and without bus time where none would help. It must not decide what a value means.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use andon_adapters::modbus::{Batch, Block, Holes, Table};
+use andon_engine::engine::Reply;
+use andon_engine::time::BootTime;
+use andon_engine::value::Unavailable;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::group::{Group, Machines, Round};
+use super::link::{Link, PATIENCE};
+use super::scheduler::{GroupIndex, Scheduler};
+use super::status::{Counters, Occupancy, Status, UnitStatus};
+use super::timing::{LineTiming, Turnaround};
+use super::transaction::{Answer, Ask, Fault, Framing};
+use super::transport::Opener;
+use super::unit::UnitHealth;
+use super::{Delivery, Sink, WriteCoil};
+use crate::config::plan::{BusPlan, UnitPlan};
+
+/// An item that the device refuses alone is asked for again after this time: firmware changes,
+/// and a device that is still starting may refuse what it later knows.
+const REFUSED_RETRY: Duration = Duration::from_secs(600);
+
+/// Whether the bus plan lets anybody write this coil.
+pub(super) fn is_allowed(plan: &BusPlan, write: &WriteCoil) -> bool {
+    plan.units.get(write.unit).is_some_and(|unit| unit.writable_coils.contains(&write.coil))
+}
+
+/// What is known of a unit.
+struct Unit {
+    plan: UnitPlan,
+    health: UnitHealth,
+    turnaround: Turnaround,
+    holes: Holes,
+    /// Items (positions in the profile) that are refused alone, and until when.
+    refused: BTreeMap<usize, BootTime>,
+    /// The read that failed last on a serial line. It is asked again before any other, so that a
+    /// late answer to it is an answer to the same question.
+    fence: Option<(Block, Instant)>,
+    /// The first failure after power or cable may have been away does not count: some devices
+    /// swallow the first frame.
+    grace: bool,
+    /// Why it does not answer.
+    why: Unavailable,
+    last_answer: Option<BootTime>,
+    counters: Counters,
+}
+
+/// Owner of one bus.
+pub(super) struct Owner {
+    plan: Arc<BusPlan>,
+    link: Link,
+    units: Vec<Unit>,
+    groups: Vec<Group>,
+    scheduler: Scheduler,
+    machines: Machines,
+    sink: Sink,
+    writes: mpsc::Receiver<WriteCoil>,
+    status: Arc<Mutex<Status>>,
+    occupancy: Occupancy,
+    skipped: u64,
+    strays: u64,
+    epoch: (BootTime, Instant),
+}
+
+impl Owner {
+    pub(super) fn new(
+        plan: &Arc<BusPlan>,
+        machines: Machines,
+        sink: Sink,
+        writes: mpsc::Receiver<WriteCoil>,
+        status: Arc<Mutex<Status>>,
+        opener: Opener,
+    ) -> Self {
+        let now = crate::clock::boot_now();
+        let unit = |unit: &UnitPlan| Unit {
+            plan: unit.clone(),
+            health: UnitHealth::new(now),
+            turnaround: Turnaround::new(plan.turnaround),
+            holes: Holes::default(),
+            refused: BTreeMap::new(),
+            fence: None,
+            grace: true,
+            why: Unavailable::Timeout,
+            last_answer: None,
+            counters: Counters::default(),
+        };
+        let groups = Group::all(plan);
+        let (framing, timing) = (Framing::of(&plan.link), LineTiming::of(&plan.link));
+        let owner = Self {
+            link: Link::new(plan.id.clone(), opener, framing, timing),
+            units: plan.units.iter().map(unit).collect(),
+            scheduler: Scheduler::new(groups.iter().map(|group| group.period), now),
+            groups,
+            machines,
+            sink,
+            writes,
+            status,
+            occupancy: Occupancy::new(now),
+            skipped: 0,
+            strays: 0,
+            epoch: (now, Instant::now()),
+            plan: plan.clone(),
+        };
+        owner.publish_units(0.0);
+        owner
+    }
+
+    /// Runs until every handle is dropped or nobody takes the readings any more.
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.writes.try_recv() {
+                Ok(write) => {
+                    self.write(write).await;
+                    continue;
+                }
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            let patience = self.link.patience_ends();
+            if patience.is_none()
+                && let Some(group) = self.scheduler.next(self.now())
+            {
+                if self.round(group).await.is_err() {
+                    return;
+                }
+                // Let others on the shared thread have a turn, and the link go on opening.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let wake = patience.or_else(|| self.scheduler.wake().map(|at| self.instant(at)));
+            let wake = wake.unwrap_or_else(|| Instant::now() + PATIENCE);
+            tokio::select! {
+                biased;
+                write = self.writes.recv() => match write {
+                    Some(write) => self.write(write).await,
+                    None => return,
+                },
+                fresh = self.link.open() => self.opened(fresh),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> BootTime {
+        self.epoch.0 + self.epoch.1.elapsed()
+    }
+
+    fn instant(&self, at: BootTime) -> Instant {
+        self.epoch.1 + at.since(self.epoch.0)
+    }
+
+    fn opened(&mut self, fresh: bool) {
+        for unit in &mut self.units {
+            unit.fence = None;
+            unit.grace |= fresh;
+        }
+        self.publish();
+    }
+
+    /// Reads a group once and delivers what came of it.
+    async fn round(&mut self, index: GroupIndex) -> Result<(), NobodyListens> {
+        let Some(group) = self.groups.get(index.0).cloned() else { return Ok(()) };
+        let mut round = Round::default();
+        let unit = &self.units[group.unit];
+        if !self.link.is_up() {
+            group.fail_all(Unavailable::Disconnected, &mut round);
+        } else if unit.health.may_ask(self.now()) {
+            self.read_group(&group, &mut round).await;
+        } else {
+            group.fail_all(unit.why, &mut round);
+        }
+        let now = self.now();
+        let at = self.scheduler.stamp(index, round.taken.unwrap_or(now));
+        self.skipped += self.scheduler.finish(index, now);
+        self.publish();
+        for delivery in round.deliveries(at, &self.machines) {
+            self.deliver(delivery).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands a delivery over; a write does not wait for the engine to catch up.
+    async fn deliver(&mut self, delivery: Delivery) -> Result<(), NobodyListens> {
+        let sink = self.sink.clone();
+        loop {
+            tokio::select! {
+                biased;
+                permit = sink.reserve() => {
+                    permit.map_err(|_| NobodyListens)?.send(delivery);
+                    return Ok(());
+                }
+                Some(write) = self.writes.recv() => self.write(write).await,
+            }
+        }
+    }
+
+    async fn read_group(&mut self, group: &Group, round: &mut Round) {
+        let mut waiting: VecDeque<Batch> = group.batches().to_vec().into();
+        let mut splits = Vec::new();
+        let mut refused = Vec::new();
+        let mut retried =
+            !matches!(self.units[group.unit].health.state(), super::unit::UnitState::Online);
+        while let Some(batch) = waiting.pop_front() {
+            while let Ok(write) = self.writes.try_recv() {
+                self.write(write).await;
+            }
+            if self.is_refused(group.unit, &batch) {
+                group.fail(&batch, Unavailable::Refused, round);
+                continue;
+            }
+            match self.read(group.unit, batch.block).await {
+                Ok(answer) => {
+                    round.taken.get_or_insert(self.now());
+                    group.decode(&batch, answer.words(), round);
+                }
+                Err(Fault::Exception(2 | 3)) => match batch.split(group.profile()) {
+                    Some((left, right)) => {
+                        waiting.push_front(right.clone());
+                        waiting.push_front(left.clone());
+                        splits.push((left, right));
+                    }
+                    None => {
+                        refused.push(batch.block);
+                        self.refuse(group.unit, &batch);
+                        group.fail(&batch, Unavailable::Refused, round);
+                    }
+                },
+                Err(Fault::Exception(0x0A | 0x0B)) => {
+                    waiting.push_front(batch);
+                    break;
+                }
+                Err(Fault::Exception(code)) => {
+                    if code == 1 {
+                        self.refuse(group.unit, &batch);
+                    }
+                    group.fail(&batch, Unavailable::Refused, round);
+                }
+                Err(Fault::Timeout | Fault::Garbled) if !retried && self.link.is_up() => {
+                    retried = true;
+                    waiting.push_front(batch);
+                }
+                Err(Fault::Timeout | Fault::Garbled | Fault::Disconnected) => {
+                    waiting.push_front(batch);
+                    break;
+                }
+            }
+        }
+        if waiting.is_empty() {
+            self.remember_holes(group, &splits, &refused);
+        }
+        let why = if self.units[group.unit].why == Unavailable::Disconnected && self.link.is_up() {
+            Unavailable::Timeout
+        } else {
+            self.units[group.unit].why
+        };
+        for batch in waiting {
+            group.fail(&batch, why, round);
+        }
+    }
+
+    fn is_refused(&self, unit: usize, batch: &Batch) -> bool {
+        let refused = &self.units[unit].refused;
+        let now = self.now();
+        batch.items.iter().all(|item| refused.get(item).is_some_and(|&until| now < until))
+    }
+
+    fn refuse(&mut self, unit: usize, batch: &Batch) {
+        let until = self.now() + REFUSED_RETRY;
+        self.units[unit].refused.extend(batch.items.iter().map(|&item| (item, until)));
+        tracing::info!(
+            bus = %self.plan.id,
+            unit = %self.units[unit].plan.source,
+            block = %batch.block,
+            "the device refuses these addresses; they are asked for rarely"
+        );
+    }
+
+    /// After a round that was answered to the end: plans the unit's reads around what it refused.
+    fn remember_holes(&mut self, group: &Group, splits: &[(Batch, Batch)], refused: &[Block]) {
+        if splits.is_empty() && refused.is_empty() {
+            return;
+        }
+        let unit = &mut self.units[group.unit];
+        let mut news = false;
+        for block in refused {
+            news |= unit.holes.insert(block.table, block.start, block.count);
+        }
+        for (left, right) in splits {
+            let holds = |batch: &Batch| refused.iter().any(|&block| batch.block.contains(block));
+            if !holds(left) && !holds(right) {
+                news |= unit.holes.insert_between(left, right);
+            }
+        }
+        if news {
+            let ours = self.groups.iter_mut().filter(|other| other.unit == group.unit);
+            ours.for_each(|other| other.replan(&unit.holes));
+        }
+    }
+
+    /// Reads a block; first once more the one that failed last, when that is another.
+    async fn read(&mut self, unit: usize, block: Block) -> Result<Answer, Fault> {
+        if let Some((fence, _)) = self.units[unit].fence
+            && fence != block
+        {
+            match self.ask(unit, Ask::Read(fence)).await {
+                Ok(_) | Err(Fault::Exception(_)) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        self.ask(unit, Ask::Read(block)).await
+    }
+
+    /// One transaction with everything that follows from it.
+    async fn ask(&mut self, index: usize, ask: Ask) -> Result<Answer, Fault> {
+        let begun = Instant::now();
+        let timing = self.link.timing();
+        let framing = self.link.framing();
+        let unit = &mut self.units[index];
+        let Some(connection) = self.link.connection() else {
+            unit.why = Unavailable::Disconnected;
+            return Err(Fault::Disconnected);
+        };
+        let allowance = unit.turnaround.allowance();
+        let outcome = connection.ask(unit.plan.unit_id, ask, allowance).await;
+        unit.counters.count(outcome.result.as_ref().err().copied());
+        let mut alive = true;
+        let mut reopen = None;
+        match outcome.result {
+            Ok(_) | Err(Fault::Exception(..0x0A | 0x0C..)) => {
+                unit.turnaround.answered(outcome.taken);
+                if framing == Framing::Rtu
+                    && matches!(ask, Ask::Read(_))
+                    && let Some((_, asked)) = unit.fence.take()
+                {
+                    // The answer may have been the late one; then the other is still to come.
+                    let quiet = asked.elapsed().min(2 * allowance);
+                    reopen = connection.recover(&outcome, quiet).await.err().map(|_| false);
+                }
+            }
+            Err(Fault::Exception(_)) => {
+                unit.why = Unavailable::Timeout;
+                alive = false;
+            }
+            Err(Fault::Timeout | Fault::Garbled) => {
+                alive = false;
+                unit.why = Unavailable::Timeout;
+                if outcome.result == Err(Fault::Garbled) {
+                    unit.why = Unavailable::Garbled;
+                }
+                unit.turnaround.silent();
+                let exchange = match ask {
+                    Ask::Read(block) => timing.read_time(block, allowance),
+                    Ask::WriteCoil { .. } => timing.exchange(8) + allowance,
+                };
+                match connection.recover(&outcome, exchange).await {
+                    Ok(late) => {
+                        if let Some(late) = late {
+                            unit.counters.late += 1;
+                            unit.turnaround.answered(late);
+                        }
+                        if let Ask::Read(block) = ask {
+                            unit.fence = Some((block, outcome.sent));
+                        }
+                    }
+                    Err(_) => reopen = Some(connection_ended(framing)),
+                }
+            }
+            Err(Fault::Disconnected) => {
+                unit.why = Unavailable::Disconnected;
+                reopen = Some(true);
+            }
+        }
+        self.strays += connection.take_strays();
+        self.conclude(index, &outcome.result, alive, begun);
+        if let Some(gone) = reopen {
+            self.link.drop_connection(gone);
+        }
+        outcome.result
+    }
+
+    /// Books the transaction: bus time, the unit's state.
+    fn conclude(
+        &mut self,
+        index: usize,
+        result: &Result<Answer, Fault>,
+        alive: bool,
+        begun: Instant,
+    ) {
+        let now = self.now();
+        let cost = begun.elapsed();
+        self.occupancy.add(now, cost);
+        let bus = &self.plan.id;
+        let unit = &mut self.units[index];
+        let source = &unit.plan.source;
+        if !alive {
+            if std::mem::take(&mut unit.grace) {
+                return;
+            }
+            if unit.health.missed(now, cost) {
+                tracing::warn!(%bus, unit = %source, error = %unit.why, "a unit is lost");
+            }
+        } else if *result != Err(Fault::Disconnected) {
+            unit.grace = false;
+            unit.last_answer = Some(now);
+            self.link.answered();
+            if unit.health.answered() {
+                tracing::info!(%bus, unit = %source, "a unit is back");
+            }
+        }
+    }
+
+    /// Writes a coil, checks the echo, reads it back, and says so at each step.
+    async fn write(&mut self, mut write: WriteCoil) {
+        let outcome = self.try_write(&mut write).await;
+        if let Err(words) = outcome {
+            (write.reply)(Reply::Failed(words.into()));
+        }
+        self.publish();
+    }
+
+    async fn try_write(&mut self, write: &mut WriteCoil) -> Result<(), &'static str> {
+        if !is_allowed(&self.plan, write) {
+            return Err("this coil is not on the allow-list");
+        }
+        self.wait_for_link().await;
+        let ask = Ask::WriteCoil { coil: write.coil, value: write.value };
+        let again = self.units[write.unit].grace;
+        let mut echo = self.ask(write.unit, ask).await;
+        if again && matches!(echo, Err(Fault::Timeout | Fault::Garbled)) {
+            self.wait_for_link().await;
+            echo = self.ask(write.unit, ask).await;
+        }
+        echo.map_err(words)?;
+        (write.reply)(Reply::Echoed);
+        let block = Block { table: Table::Coil, start: write.coil, count: 1 };
+        match self.read(write.unit, block).await.map_err(words)? {
+            Answer::Bits(bits) if bits.len() == 1 => {
+                (write.reply)(Reply::ReadBack(bits[0] == write.value));
+                Ok(())
+            }
+            Answer::Bits(_) | Answer::Registers(_) | Answer::Echoed => Err(words(Fault::Garbled)),
+        }
+    }
+
+    /// A connection that was dropped on purpose is back in a moment.
+    async fn wait_for_link(&mut self) {
+        if !self.link.is_up()
+            && self.link.patience_ends().is_some()
+            && let Ok(fresh) = timeout(PATIENCE, self.link.open()).await
+        {
+            self.opened(fresh);
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = self.now();
+        let occupancy = self.occupancy.share(now);
+        self.publish_units(occupancy);
+    }
+
+    fn publish_units(&self, occupancy: f64) {
+        let unit = |unit: &Unit| UnitStatus {
+            source: unit.plan.source.clone(),
+            unit_id: unit.plan.unit_id,
+            state: unit.health.state(),
+            last_answer: unit.last_answer,
+            allowance: unit.turnaround.allowance(),
+            counters: unit.counters,
+        };
+        let status = Status {
+            down: self.link.why().map(str::to_owned),
+            occupancy,
+            skipped: self.skipped,
+            stray_bytes: self.strays,
+            units: self.units.iter().map(unit).collect(),
+        };
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+/// The engine's end of the sink is gone.
+struct NobodyListens;
+
+/// A serial port that cannot be drained is lost; a TCP connection is dropped on purpose.
+fn connection_ended(framing: Framing) -> bool {
+    framing == Framing::Rtu
+}
+
+const fn words(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Timeout => "the device did not answer",
+        Fault::Garbled => "the device's answer was not one to this command",
+        Fault::Exception(_) => "the device refused",
+        Fault::Disconnected => "the bus is down",
+    }
+}

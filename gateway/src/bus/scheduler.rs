@@ -1,0 +1,160 @@
+//! What to read next: groups of one unit and one period on a grid of absolute instants, earliest
+//! deadline first. Pure: time comes in, and it knows no socket and no frame.
+//!
+//! A group is released at every whole multiple of its period since the boot and should be read
+//! before the next one, its deadline. What is missed is counted and skipped: there is never more
+//! than one round of a group outstanding.
+
+use std::time::Duration;
+
+use andon_engine::time::BootTime;
+
+/// A sample keeps its grid instant when it was taken no later after it than this, or a tenth of
+/// the period when that is less: equal distances cost a store nothing.
+pub const SNAP_MAX: Duration = Duration::from_millis(100);
+
+/// Position of a group in the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupIndex(pub usize);
+
+#[derive(Clone, Debug)]
+struct Group {
+    period: Duration,
+    due: BootTime,
+    last_sample: Option<BootTime>,
+    skipped: u64,
+}
+
+/// The groups of a bus.
+#[derive(Clone, Debug, Default)]
+pub struct Scheduler {
+    groups: Vec<Group>,
+}
+
+impl Scheduler {
+    /// Groups with these periods; each is due at the first of its grid instants from `now` on.
+    pub fn new(periods: impl IntoIterator<Item = Duration>, now: BootTime) -> Self {
+        let groups = periods.into_iter().map(|period| {
+            let period = period.max(Duration::from_millis(1));
+            let past = grid(now, period);
+            let due = if past == now { now } else { past + period };
+            Group { period, due, last_sample: None, skipped: 0 }
+        });
+        Self { groups: groups.collect() }
+    }
+
+    /// The released group with the earliest deadline, if any is released.
+    pub fn next(&self, now: BootTime) -> Option<GroupIndex> {
+        let released = self.groups.iter().enumerate().filter(|(_, group)| group.due <= now);
+        released.min_by_key(|(_, group)| group.due + group.period).map(|(at, _)| GroupIndex(at))
+    }
+
+    /// When the next group is released; `None` without groups.
+    pub fn wake(&self) -> Option<BootTime> {
+        self.groups.iter().map(|group| group.due).min()
+    }
+
+    /// The time to stamp on the group's sample, taken at `taken`: its grid instant when that is
+    /// near, else `taken`; always later than the group's sample before. It belongs to the
+    /// group's outstanding round, so ask before [`Scheduler::finish`].
+    pub fn stamp(&mut self, group: GroupIndex, taken: BootTime) -> BootTime {
+        let Some(group) = self.groups.get_mut(group.0) else { return taken };
+        let tolerance = (group.period / 10).min(SNAP_MAX);
+        let near = taken >= group.due && taken.since(group.due) <= tolerance;
+        let mut stamp = if near { group.due } else { taken };
+        if let Some(last) = group.last_sample
+            && stamp <= last
+        {
+            stamp = taken.max(last + Duration::from_nanos(1));
+        }
+        group.last_sample = Some(stamp);
+        stamp
+    }
+
+    /// The group's round is over at `now`. The next one is the latest grid instant not later than
+    /// `now`, or the next to come; those between are skipped. Returns how many.
+    pub fn finish(&mut self, group: GroupIndex, now: BootTime) -> u64 {
+        let Some(group) = self.groups.get_mut(group.0) else { return 0 };
+        let next = group.due + group.period;
+        let latest = grid(now, group.period);
+        let due = next.max(latest);
+        let period = group.period.as_nanos().max(1);
+        let skipped = u64::try_from(due.since(next).as_nanos() / period).unwrap_or(u64::MAX);
+        group.due = due;
+        group.skipped = group.skipped.saturating_add(skipped);
+        skipped
+    }
+}
+
+/// The last whole multiple of `period` not later than `now`.
+fn grid(now: BootTime, period: Duration) -> BootTime {
+    let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+    BootTime(now.0 - now.0 % period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> BootTime {
+        BootTime::from_millis(millis)
+    }
+
+    #[test]
+    fn the_earliest_deadline_goes_first() {
+        let mut scheduler = Scheduler::new([SECOND * 10, SECOND], at(9_500));
+        assert_eq!(scheduler.next(at(9_999)), None);
+        assert_eq!(scheduler.wake(), Some(at(10_000)));
+        assert_eq!(scheduler.next(at(10_000)), Some(GroupIndex(1)));
+        scheduler.finish(GroupIndex(1), at(10_100));
+        assert_eq!(scheduler.next(at(10_100)), Some(GroupIndex(0)));
+        // The slow group is overdue by nine periods of the fast one; now it goes first.
+        assert_eq!(scheduler.next(at(19_500)), Some(GroupIndex(1)));
+        scheduler.finish(GroupIndex(1), at(19_500));
+        assert_eq!(scheduler.next(at(19_500)), Some(GroupIndex(0)));
+    }
+
+    #[test]
+    fn missed_rounds_are_counted_and_not_caught_up() {
+        let mut scheduler = Scheduler::new([SECOND], at(1000));
+        assert_eq!(scheduler.finish(GroupIndex(0), at(1200)), 0);
+        assert_eq!(scheduler.wake(), Some(at(2000)));
+        assert_eq!(scheduler.finish(GroupIndex(0), at(7300)), 4);
+        assert_eq!(scheduler.wake(), Some(at(7000)));
+        assert_eq!(scheduler.finish(GroupIndex(0), at(7400)), 0);
+        assert_eq!(scheduler.wake(), Some(at(8000)));
+    }
+
+    #[test]
+    fn samples_snap_to_the_grid_when_near_and_keep_their_moment_when_not() {
+        let mut scheduler = Scheduler::new([SECOND], at(1000));
+        assert_eq!(scheduler.stamp(GroupIndex(0), at(1080)), at(1000));
+        scheduler.finish(GroupIndex(0), at(1080));
+        assert_eq!(scheduler.stamp(GroupIndex(0), at(2101)), at(2101));
+    }
+
+    #[test]
+    fn no_two_samples_have_the_same_time() {
+        let mut scheduler = Scheduler::new([SECOND], at(1000));
+        let first = scheduler.stamp(GroupIndex(0), at(1000));
+        let second = scheduler.stamp(GroupIndex(0), at(1000));
+        let third = scheduler.stamp(GroupIndex(0), at(900));
+        assert!(first < second && second < third, "{first:?} {second:?} {third:?}");
+    }
+
+    #[test]
+    fn under_overload_every_group_still_has_its_turn() {
+        let mut scheduler = Scheduler::new([SECOND; 4], at(0));
+        let mut turns = [0u32; 4];
+        let mut now = 0;
+        while now < 60_000 {
+            let group = scheduler.next(at(now)).unwrap();
+            now += 700;
+            turns[group.0] += 1;
+            scheduler.finish(group, at(now));
+        }
+        assert!(turns.iter().all(|&turns| turns >= 20), "{turns:?}");
+    }
+}

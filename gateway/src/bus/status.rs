@@ -1,0 +1,146 @@
+//! What a bus tells about itself: a snapshot, taken once per round by its owner and read by
+//! whoever likes. Counters only grow, from the start of the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use andon_engine::time::BootTime;
+
+use super::transaction::Fault;
+use super::unit::UnitState;
+
+/// A bus at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// Why the bus is down; `None` when it is up.
+    pub down: Option<String>,
+    /// Share of the last minute in which the bus was in use, 0–1.
+    pub occupancy: f64,
+    /// Rounds that were due and skipped, because the bus was busy.
+    pub skipped: u64,
+    /// Bytes that nobody had asked for: noise, or late answers.
+    pub stray_bytes: u64,
+    /// The units, in the order of the plan.
+    pub units: Vec<UnitStatus>,
+}
+
+impl Status {
+    /// The age, at `now`, of the oldest last answer among the units; `None` while a unit has
+    /// never answered.
+    pub fn worst_age(&self, now: BootTime) -> Option<Duration> {
+        let ages = self.units.iter().map(|unit| unit.last_answer.map(|at| now.since(at)));
+        ages.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+}
+
+/// A unit at one moment.
+#[derive(Clone, Debug)]
+pub struct UnitStatus {
+    /// The source's id.
+    pub source: Arc<str>,
+    /// Modbus unit id.
+    pub unit_id: u8,
+    /// Whether it is being polled.
+    pub state: UnitState,
+    /// When it last answered, exceptions counted.
+    pub last_answer: Option<BootTime>,
+    /// How long it is waited for, beyond wire time.
+    pub allowance: Duration,
+    /// What became of the requests.
+    pub counters: Counters,
+}
+
+/// What became of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Answered.
+    pub answers: u64,
+    /// Not answered in time.
+    pub timeouts: u64,
+    /// Answered with something else.
+    pub garbled: u64,
+    /// Answered with an exception.
+    pub exceptions: u64,
+    /// The port went away meanwhile.
+    pub disconnects: u64,
+    /// Answered after the deadline; those answers were thrown away.
+    pub late: u64,
+}
+
+impl Counters {
+    pub(super) fn count(&mut self, fault: Option<Fault>) {
+        let counter = match fault {
+            None => &mut self.answers,
+            Some(Fault::Timeout) => &mut self.timeouts,
+            Some(Fault::Garbled) => &mut self.garbled,
+            Some(Fault::Exception(_)) => &mut self.exceptions,
+            Some(Fault::Disconnected) => &mut self.disconnects,
+        };
+        *counter += 1;
+    }
+
+    /// Requests that failed.
+    pub const fn errors(&self) -> u64 {
+        self.timeouts + self.garbled + self.exceptions + self.disconnects
+    }
+}
+
+/// Busy time of the last minute, by the second.
+#[derive(Clone, Debug)]
+pub(super) struct Occupancy {
+    busy: [Duration; 60],
+    second: u64,
+    /// Seconds since the start, at most 60: a young bus is not measured by a whole minute.
+    seen: u64,
+}
+
+impl Occupancy {
+    pub(super) const fn new(now: BootTime) -> Self {
+        Self { busy: [Duration::ZERO; 60], second: now.0 / 1_000_000_000, seen: 1 }
+    }
+
+    /// The bus was in use for `busy` until `now`. Counted for the second of `now`.
+    pub(super) fn add(&mut self, now: BootTime, busy: Duration) {
+        self.advance(now);
+        if let Some(slot) = self.busy.get_mut(usize::try_from(self.second % 60).unwrap_or(0)) {
+            *slot += busy;
+        }
+    }
+
+    /// The share of the last minute, 0–1.
+    pub(super) fn share(&mut self, now: BootTime) -> f64 {
+        self.advance(now);
+        let busy: Duration = self.busy.iter().sum();
+        let seen = u32::try_from(self.seen).unwrap_or(60);
+        (busy.as_secs_f64() / f64::from(seen)).min(1.0)
+    }
+
+    fn advance(&mut self, now: BootTime) {
+        let second = now.0 / 1_000_000_000;
+        let passed = second.saturating_sub(self.second);
+        for step in 1..=passed.min(60) {
+            let slot = (self.second + step) % 60;
+            if let Some(slot) = self.busy.get_mut(usize::try_from(slot).unwrap_or(0)) {
+                *slot = Duration::ZERO;
+            }
+        }
+        self.seen = (self.seen + passed).min(60);
+        self.second = self.second.max(second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn occupancy_is_of_the_last_minute() {
+        let mut occupancy = Occupancy::new(BootTime::from_millis(0));
+        for second in 1..=120 {
+            occupancy.add(BootTime::from_millis(second * 1000), Duration::from_millis(300));
+        }
+        assert!((occupancy.share(BootTime::from_millis(120_000)) - 0.3).abs() < 0.01);
+        assert!(occupancy.share(BootTime::from_millis(150_000)) < 0.16);
+        assert!(occupancy.share(BootTime::from_millis(500_000)) < 0.001);
+    }
+}

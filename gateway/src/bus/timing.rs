@@ -1,0 +1,185 @@
+//! How long things take on a line: wire time, the silence between frames, and what a device may
+//! need before it answers. Pure arithmetic: it reads no clock and opens nothing.
+//!
+//! Facts: Modbus over Serial Line V1.02 §2.5.1.1 (3.5 characters of silence, 1.75 ms above
+//! 19200 baud). A read of N registers takes T(N) = (8 + 5 + 2N)·c + max(d, t3.5) + t3.5, where c
+//! is the time of a character and d what the device needs before it answers.
+
+use std::time::Duration;
+
+use andon_adapters::modbus::Block;
+
+use crate::config::plan::{Link, Parity};
+
+/// Most that a device's turnaround may be believed to be, unless the plan's floor says more. A
+/// slower device is not read: it would take the line from the others.
+pub const TURNAROUND_MAX: Duration = Duration::from_millis(500);
+/// A deadline is this many times the slowest answer seen lately.
+const TURNAROUND_MARGIN: u32 = 3;
+/// The slowest answer is forgotten by 1/128 per answer: after some 300 answers a single late one
+/// counts a tenth.
+const FORGET: u32 = 128;
+/// Bytes of a read request on a serial line: unit, function, address, count, checksum.
+const REQUEST_BYTES: u32 = 8;
+/// Bytes of a read reply beside its content: unit, function, byte count, checksum.
+const REPLY_BYTES: u32 = 5;
+
+/// The times that follow from a line's speed; all zero on Modbus TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineTiming {
+    character: Duration,
+    silence: Duration,
+}
+
+impl LineTiming {
+    /// The timing of `link`. RTU over TCP has the character time of the line behind it, taken as
+    /// 11 bits.
+    pub fn of(link: &Link) -> Self {
+        match link {
+            Link::Tcp { .. } => Self { character: Duration::ZERO, silence: Duration::ZERO },
+            Link::RtuOverTcp { baud, .. } => Self::serial(*baud, 11),
+            Link::Rtu { baud, parity, stop_bits, .. } => {
+                let parity_bits = u32::from(*parity != Parity::None);
+                Self::serial(*baud, 1 + 8 + parity_bits + u32::from(*stop_bits))
+            }
+        }
+    }
+
+    /// The timing of a serial line of `baud` bits per second and `bits` bits per character, start
+    /// and stop bits counted.
+    pub fn serial(baud: u32, bits: u32) -> Self {
+        let baud = u64::from(baud.max(1));
+        let character = Duration::from_nanos(u64::from(bits) * 1_000_000_000 / baud);
+        // The standard's 3.5 characters are of 11 bits whatever the frame.
+        let silence = if baud > 19_200 {
+            Duration::from_micros(1750)
+        } else {
+            Duration::from_nanos(11 * 3_500_000_000 / baud)
+        };
+        Self { character, silence }
+    }
+
+    /// The silence that parts two frames (t3.5).
+    pub const fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// Time of `bytes` bytes on the wire.
+    pub fn wire(&self, bytes: u32) -> Duration {
+        self.character * bytes
+    }
+
+    /// Wire time of a request and a reply of `reply_bytes` bytes, without the device's turnaround.
+    pub fn exchange(&self, reply_bytes: u32) -> Duration {
+        self.wire(REQUEST_BYTES + reply_bytes)
+    }
+
+    /// T(N): what reading `block` takes when the device answers after `turnaround`.
+    pub fn read_time(&self, block: Block, turnaround: Duration) -> Duration {
+        self.exchange(reply_bytes(block)) + turnaround.max(self.silence) + self.silence
+    }
+}
+
+/// Bytes of the reply to a read of `block`, checksum counted.
+pub fn reply_bytes(block: Block) -> u32 {
+    let count = u32::from(block.count);
+    REPLY_BYTES + if block.table.is_bits() { count.div_ceil(8) } else { 2 * count }
+}
+
+/// What a unit has needed before its answers, and so what it will be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turnaround {
+    floor: Duration,
+    slowest: Duration,
+    patience: Duration,
+}
+
+impl Turnaround {
+    /// A unit of which nothing is known but the plan's `floor`.
+    pub fn new(floor: Duration) -> Self {
+        Self { floor, slowest: Duration::ZERO, patience: floor }
+    }
+
+    /// How long the unit is waited for, beyond wire time: 3 times the slowest answer seen lately,
+    /// at least the floor, at most [`TURNAROUND_MAX`] (or the floor, when that is more).
+    pub fn allowance(&self) -> Duration {
+        let most = TURNAROUND_MAX.max(self.floor);
+        (self.slowest * TURNAROUND_MARGIN).max(self.patience).clamp(self.floor, most)
+    }
+
+    /// The slowest answer seen lately.
+    pub const fn slowest(&self) -> Duration {
+        self.slowest
+    }
+
+    /// An answer came, in time or late, after `taken` beyond wire time.
+    pub fn answered(&mut self, taken: Duration) {
+        let forgotten = self.slowest - self.slowest / FORGET;
+        self.slowest = taken.min(TURNAROUND_MAX.max(self.floor)).max(forgotten);
+        self.patience = self.floor;
+    }
+
+    /// No answer came. The next one is waited for twice as long, so that a device which has
+    /// become slow is found again where a late answer cannot be seen (TCP).
+    pub fn silent(&mut self) {
+        self.patience = (self.allowance() * 2).min(TURNAROUND_MAX.max(self.floor));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use andon_adapters::modbus::Table;
+
+    use super::*;
+
+    fn read(count: u16, baud: u32) -> f64 {
+        let line = LineTiming::serial(baud, 11);
+        let block = Block { table: Table::Holding, start: 0, count };
+        line.read_time(block, Duration::ZERO).as_secs_f64() * 1e3
+    }
+
+    #[test]
+    fn read_times_agree_with_the_standard() {
+        for (count, baud, millis) in
+            [(2, 9600, 27.5), (40, 9600, 114.6), (10, 19_200, 22.9), (125, 115_200, 28.6)]
+        {
+            let got = read(count, baud);
+            assert!((got - millis).abs() < 0.4, "{count} registers at {baud}: {got} ms");
+        }
+    }
+
+    #[test]
+    fn the_silence_is_fixed_above_19200_baud() {
+        assert_eq!(LineTiming::serial(115_200, 10).silence(), Duration::from_micros(1750));
+        assert_eq!(LineTiming::serial(9600, 10).silence().as_micros(), 4010);
+    }
+
+    #[test]
+    fn the_deadline_follows_the_device_between_floor_and_cap() {
+        let ms = Duration::from_millis;
+        let mut turnaround = Turnaround::new(ms(50));
+        assert_eq!(turnaround.allowance(), ms(50));
+        turnaround.answered(ms(40));
+        assert_eq!(turnaround.allowance(), ms(120));
+        turnaround.answered(ms(400));
+        assert_eq!(turnaround.allowance(), TURNAROUND_MAX);
+        for _ in 0..2000 {
+            turnaround.answered(ms(5));
+        }
+        assert_eq!(turnaround.allowance(), ms(50));
+    }
+
+    #[test]
+    fn silence_makes_patient_up_to_the_cap_and_an_answer_ends_it() {
+        let ms = Duration::from_millis;
+        let mut turnaround = Turnaround::new(ms(50));
+        turnaround.silent();
+        assert_eq!(turnaround.allowance(), ms(100));
+        for _ in 0..10 {
+            turnaround.silent();
+        }
+        assert_eq!(turnaround.allowance(), TURNAROUND_MAX);
+        turnaround.answered(ms(10));
+        assert_eq!(turnaround.allowance(), ms(50));
+    }
+}

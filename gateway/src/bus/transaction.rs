@@ -1,0 +1,257 @@
+//! One question, one answer: every reply is checked here, in release builds too.
+//!
+//! tokio-modbus frames, and compares unit, function and (on TCP) transaction; its typed methods
+//! leave counts and echoes to debug assertions, so only its `call` is used and the rest is
+//! checked by [`check`]. Nothing here decides what to ask or what a failure means for a unit.
+
+use std::time::Duration;
+
+use andon_adapters::modbus::{Block, Table, Words};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_modbus::client::{Client as _, Context, rtu, tcp};
+use tokio_modbus::slave::SlaveContext as _;
+use tokio_modbus::{Request, Response, Slave};
+
+use super::timing::{LineTiming, reply_bytes};
+use super::transport::{Stream, Tap};
+use crate::config::plan::Link;
+
+/// A line that is not silent within this time is babbling; the port is opened anew.
+pub(super) const BABBLE_MAX: Duration = Duration::from_secs(3);
+/// Bytes of a reply to a coil write on a serial line.
+const ECHO_BYTES: u32 = 8;
+
+/// What is asked of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Function 1 to 4.
+    Read(Block),
+    /// Function 5.
+    WriteCoil { coil: u16, value: bool },
+}
+
+impl Ask {
+    fn request(self) -> Request<'static> {
+        match self {
+            Self::Read(Block { table: Table::Coil, start, count }) => {
+                Request::ReadCoils(start, count)
+            }
+            Self::Read(Block { table: Table::Discrete, start, count }) => {
+                Request::ReadDiscreteInputs(start, count)
+            }
+            Self::Read(Block { table: Table::Input, start, count }) => {
+                Request::ReadInputRegisters(start, count)
+            }
+            Self::Read(Block { table: Table::Holding, start, count }) => {
+                Request::ReadHoldingRegisters(start, count)
+            }
+            Self::WriteCoil { coil, value } => Request::WriteSingleCoil(coil, value),
+        }
+    }
+
+    /// Bytes of its reply on a serial line.
+    fn reply_bytes(self) -> u32 {
+        match self {
+            Self::Read(block) => reply_bytes(block),
+            Self::WriteCoil { .. } => ECHO_BYTES,
+        }
+    }
+}
+
+/// A reply that is what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// As many registers as asked.
+    Registers(Vec<u16>),
+    /// As many bits as asked.
+    Bits(Vec<bool>),
+    /// The write was echoed to the letter.
+    Echoed,
+}
+
+impl Answer {
+    pub(super) fn words(&self) -> Words<'_> {
+        match self {
+            Self::Registers(registers) => Words::Registers(registers),
+            Self::Bits(bits) => Words::Bits(bits),
+            Self::Echoed => Words::Bits(&[]),
+        }
+    }
+}
+
+/// Why there is no answer, by what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Not a byte before the deadline.
+    Timeout,
+    /// Something came, but not an answer to this.
+    Garbled,
+    /// The unit, or the gateway before it, refused with this exception code.
+    Exception(u8),
+    /// The port or connection is gone.
+    Disconnected,
+}
+
+/// Holds a reply against the question.
+pub(super) fn check(ask: Ask, response: Response) -> Result<Answer, Fault> {
+    match (ask, response) {
+        (
+            Ask::Read(Block { table: Table::Holding, count, .. }),
+            Response::ReadHoldingRegisters(registers),
+        )
+        | (
+            Ask::Read(Block { table: Table::Input, count, .. }),
+            Response::ReadInputRegisters(registers),
+        ) if registers.len() == usize::from(count) => Ok(Answer::Registers(registers)),
+        (Ask::Read(Block { table: Table::Coil, count, .. }), Response::ReadCoils(mut bits))
+        | (
+            Ask::Read(Block { table: Table::Discrete, count, .. }),
+            Response::ReadDiscreteInputs(mut bits),
+        ) if bits.len() == usize::from(count).next_multiple_of(8) => {
+            // The library returns the padding of the last byte too.
+            bits.truncate(usize::from(count));
+            Ok(Answer::Bits(bits))
+        }
+        (Ask::WriteCoil { coil, value }, Response::WriteSingleCoil(echoed, state))
+            if (echoed, state) == (coil, value) =>
+        {
+            Ok(Answer::Echoed)
+        }
+        _ => Err(Fault::Garbled),
+    }
+}
+
+/// How frames lie on the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// RTU on a serial port: after a failure the line is drained.
+    Rtu,
+    /// RTU on a TCP stream: after a failure it is connected anew.
+    RtuOverTcp,
+    /// Modbus TCP: likewise.
+    Mbap,
+}
+
+impl Framing {
+    pub(super) fn of(link: &Link) -> Self {
+        match link {
+            Link::Tcp { .. } => Self::Mbap,
+            Link::RtuOverTcp { .. } => Self::RtuOverTcp,
+            Link::Rtu { .. } => Self::Rtu,
+        }
+    }
+}
+
+/// An open stream with the library's client on it.
+pub(super) struct Connection {
+    tap: Tap,
+    context: Context,
+    framing: Framing,
+    timing: LineTiming,
+    /// Bytes that nobody had asked for.
+    strays: u64,
+}
+
+/// What became of a question.
+pub(super) struct Outcome {
+    pub(super) result: Result<Answer, Fault>,
+    /// When the request left.
+    pub(super) sent: Instant,
+    /// What the unit needed beyond wire time; meaningful for answers and exceptions.
+    pub(super) taken: Duration,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Box<dyn Stream>, framing: Framing, timing: LineTiming) -> Self {
+        let tap = Tap::new(stream);
+        let context = attach(&tap, framing);
+        Self { tap, context, framing, timing, strays: 0 }
+    }
+
+    /// Bytes that nobody had asked for, since this was last called.
+    pub(super) fn take_strays(&mut self) -> u64 {
+        std::mem::take(&mut self.strays)
+    }
+
+    /// Asks `unit_id` and waits for wire time and `allowance`, no longer.
+    pub(super) async fn ask(&mut self, unit_id: u8, ask: Ask, allowance: Duration) -> Outcome {
+        self.settle().await;
+        let sent = Instant::now();
+        self.tap.mark();
+        let exchange = self.timing.exchange(ask.reply_bytes());
+        self.context.set_slave(Slave(unit_id));
+        let call = self.context.call(ask.request());
+        let reply = timeout_at(sent + exchange + allowance, call).await;
+        let result = match reply {
+            Err(_) if self.tap.read() == 0 => Err(Fault::Timeout),
+            Err(_) => Err(Fault::Garbled),
+            Ok(Ok(Ok(response))) => check(ask, response).and_then(|answer| self.whole(ask, answer)),
+            Ok(Ok(Err(code))) => Err(Fault::Exception(u8::from(code))),
+            Ok(Err(_)) if self.tap.ended() => Err(Fault::Disconnected),
+            Ok(Err(_)) => Err(Fault::Garbled),
+        };
+        let taken = sent.elapsed().saturating_sub(exchange);
+        Outcome { result, sent, taken }
+    }
+
+    /// On TCP nothing may come beside the answer: more bytes than its frame needs are a byte
+    /// count that lies, or an answer to something else.
+    fn whole(&self, ask: Ask, answer: Answer) -> Result<Answer, Fault> {
+        /// MBAP header instead of unit id and checksum.
+        const MBAP_MORE: u32 = 7 - 3;
+        let whole = u64::from(ask.reply_bytes() + MBAP_MORE);
+        if self.framing == Framing::Mbap && self.tap.read() != whole {
+            return Err(Fault::Garbled);
+        }
+        Ok(answer)
+    }
+
+    /// Waits until 3.5 characters have passed since the last byte, throwing away what comes
+    /// unasked. Costs nothing when that time has passed already.
+    async fn settle(&mut self) {
+        if self.framing == Framing::Mbap {
+            return;
+        }
+        let give_up = Instant::now() + BABBLE_MAX;
+        loop {
+            self.strays += self.tap.discard().await;
+            let silent = self.tap.active() + self.timing.silence();
+            let now = Instant::now();
+            if silent <= now || now >= give_up || self.tap.ended() {
+                return;
+            }
+            sleep_until(silent).await;
+        }
+    }
+
+    /// After a failure: makes sure that no late byte can be taken for the next answer. `Ok` holds
+    /// how late an answer came, when one came; `Err` means that the stream must be opened anew.
+    pub(super) async fn recover(
+        &mut self,
+        outcome: &Outcome,
+        quiet: Duration,
+    ) -> Result<Option<Duration>, Reopen> {
+        if self.framing != Framing::Rtu || self.tap.ended() {
+            return Err(Reopen);
+        }
+        self.context = attach(&self.tap, self.framing);
+        let quiet = quiet.max(self.timing.silence());
+        let drained = self.tap.drain(quiet, quiet + BABBLE_MAX).await.ok_or(Reopen)?;
+        self.strays += drained;
+        let late = self.tap.active().saturating_duration_since(outcome.sent);
+        Ok((drained > 0).then_some(late))
+    }
+}
+
+/// The stream cannot be trusted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reopen;
+
+/// A fresh client: one that has seen garbage keeps remains of it in its decoder.
+fn attach(tap: &Tap, framing: Framing) -> Context {
+    let nobody = Slave(0);
+    match framing {
+        Framing::Rtu | Framing::RtuOverTcp => rtu::attach_slave(tap.clone(), nobody),
+        Framing::Mbap => tcp::attach_slave(tap.clone(), nobody),
+    }
+}

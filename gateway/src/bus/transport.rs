@@ -1,0 +1,206 @@
+//! The byte stream under a bus: opening it, and watching what passes.
+//!
+//! It knows no frame. A [`Tap`] stands between the stream and tokio-modbus, because that library
+//! keeps its transport to itself: through the tap the owner sees when the last byte passed, tells
+//! a vanished port from a broken frame, and throws late bytes away.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tokio_serial::{DataBits, FlowControl, SerialStream, StopBits};
+
+use crate::config::plan::{Link, Parity};
+
+/// A TCP peer that has not accepted within this time is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a bus speaks through.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Opening under way.
+pub(super) type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+/// Makes an [`Opening`] whenever the stream is needed anew.
+pub(super) type Opener = Box<dyn FnMut() -> Opening + Send>;
+
+/// The opener of `link`. A serial port is opened exclusively, on a thread that may block: opening
+/// a USB port that has just vanished can hang.
+pub(super) fn opener(link: &Link) -> Opener {
+    match link.clone() {
+        Link::Tcp { address } | Link::RtuOverTcp { address, .. } => Box::new(move || {
+            let address = address.clone();
+            Box::pin(async move {
+                let connecting = tokio::net::TcpStream::connect(address);
+                let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await??;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream) as Box<dyn Stream>)
+            })
+        }),
+        Link::Rtu { port, baud, parity, stop_bits } => Box::new(move || {
+            let builder = tokio_serial::new(port.to_string_lossy(), baud)
+                .data_bits(DataBits::Eight)
+                .parity(match parity {
+                    Parity::None => tokio_serial::Parity::None,
+                    Parity::Even => tokio_serial::Parity::Even,
+                    Parity::Odd => tokio_serial::Parity::Odd,
+                })
+                .stop_bits(if stop_bits == 2 { StopBits::Two } else { StopBits::One })
+                .flow_control(FlowControl::None);
+            Box::pin(async move {
+                let open = move || SerialStream::open(&builder);
+                let stream =
+                    tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+                Ok(Box::new(stream) as Box<dyn Stream>)
+            })
+        }),
+    }
+}
+
+/// A shared view of the stream.
+#[derive(Clone)]
+pub(super) struct Tap(Arc<Mutex<Tapped>>);
+
+struct Tapped {
+    stream: Box<dyn Stream>,
+    /// When the last byte passed, either way.
+    active: Instant,
+    /// Bytes read since the last [`Tap::mark`].
+    read: u64,
+    /// The stream has ended or failed: the port or connection is gone.
+    ended: bool,
+}
+
+impl Tap {
+    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
+        let active = Instant::now();
+        Self(Arc::new(Mutex::new(Tapped { stream, active, read: 0, ended: false })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tapped> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the last byte passed, either way.
+    pub(super) fn active(&self) -> Instant {
+        self.lock().active
+    }
+
+    /// Whether the port or connection is gone.
+    pub(super) fn ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// Forgets the bytes read so far.
+    pub(super) fn mark(&self) {
+        self.lock().read = 0;
+    }
+
+    /// Bytes read since the mark.
+    pub(super) fn read(&self) -> u64 {
+        self.lock().read
+    }
+
+    /// Throws bytes away until none has come for `quiet`. Returns how many there were, or `None`
+    /// when the line was not silent within `patience` or the stream has ended.
+    pub(super) async fn drain(&mut self, quiet: Duration, patience: Duration) -> Option<u64> {
+        let give_up = Instant::now() + patience;
+        let mut silent_from = Instant::now();
+        let mut drained = 0;
+        let mut bytes = [0; 256];
+        loop {
+            let until = (silent_from + quiet).min(give_up);
+            let read = tokio::io::AsyncReadExt::read(self, &mut bytes);
+            match tokio::time::timeout_at(until, read).await {
+                Ok(Ok(1..)) if Instant::now() >= give_up => return None,
+                Ok(Ok(0) | Err(_)) => return None,
+                Ok(Ok(count)) => {
+                    drained += count as u64;
+                    silent_from = Instant::now();
+                }
+                Err(_) if until < silent_from + quiet => return None,
+                Err(_) => return Some(drained),
+            }
+        }
+    }
+
+    /// Throws away what has come already, without waiting. Returns how many bytes that was.
+    pub(super) async fn discard(&mut self) -> u64 {
+        /// Most that is looked at: a stream that never runs dry must not hold us.
+        const BYTES_MAX: u64 = 4096;
+        let mut bytes = [0; 256];
+        let mut discarded = 0;
+        while discarded < BYTES_MAX && !self.ended() {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let poll = std::future::poll_fn(|cx| {
+                Poll::Ready(Pin::new(&mut *self).poll_read(cx, &mut buffer))
+            });
+            match poll.await {
+                Poll::Ready(Ok(())) => discarded += buffer.filled().len() as u64,
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        discarded
+    }
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tap")
+    }
+}
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut tapped = self.lock();
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut tapped.stream).poll_read(cx, buffer);
+        let count = buffer.filled().len() - before;
+        match &poll {
+            Poll::Ready(Ok(())) if count > 0 => {
+                tapped.active = Instant::now();
+                tapped.read += count as u64;
+            }
+            Poll::Ready(_) => tapped.ended = true,
+            Poll::Pending => {}
+        }
+        poll
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut tapped = self.lock();
+        let poll = Pin::new(&mut tapped.stream).poll_write(cx, bytes);
+        match &poll {
+            Poll::Ready(Ok(1..)) => tapped.active = Instant::now(),
+            Poll::Ready(_) => tapped.ended = true,
+            Poll::Pending => {}
+        }
+        poll
+    }
+
+    /// Nothing to do: every write has reached the kernel. On a serial port a flush would be
+    /// `tcdrain`, which blocks the thread; the request's wire time is in its deadline instead.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.lock().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,185 @@
+//! Whether a unit is worth bus time: online → suspect → quarantined, with half-open probes.
+//!
+//! The bound: what a unit's failures cost is a debt that is paid off at [`DEAD_SHARE`] of elapsed
+//! time, and a unit in quarantine is probed only when its debt is paid down to
+//! [`MISSES_ALLOWED`] − 1 failures. So over any time *t* a dead, slow or flapping unit wastes at
+//! most 5 % of *t* plus [`MISSES_ALLOWED`] failures. Pure: time comes in.
+
+use std::time::Duration;
+
+use andon_engine::time::BootTime;
+
+/// Failures in a row before a unit is quarantined.
+pub const MISSES_ALLOWED: u32 = 3;
+/// A dead unit may cost one part in this many of the bus's time: 5 %.
+pub const DEAD_SHARE: u32 = 20;
+/// Least pause before the first probe.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// Probes are never farther apart than this, unless the 5 % demand it: who switches a machine on
+/// sees it within half a minute.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What is believed of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitState {
+    /// It answered last time, or was never asked.
+    Online,
+    /// It missed this many requests in a row.
+    Suspect {
+        /// Fewer than [`MISSES_ALLOWED`].
+        misses: u32,
+    },
+    /// It is left alone until a probe is due.
+    Quarantined {
+        /// When it may be asked once.
+        until: BootTime,
+    },
+}
+
+impl UnitState {
+    /// `online`, `suspect` or `quarantined`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Suspect { .. } => "suspect",
+            Self::Quarantined { .. } => "quarantined",
+        }
+    }
+}
+
+/// A unit's state with what its failures have cost.
+#[derive(Clone, Debug)]
+pub struct UnitHealth {
+    state: UnitState,
+    debt: Duration,
+    debt_at: BootTime,
+    pause: Duration,
+}
+
+impl UnitHealth {
+    /// A unit that nothing is held against.
+    pub const fn new(now: BootTime) -> Self {
+        Self { state: UnitState::Online, debt: Duration::ZERO, debt_at: now, pause: Duration::ZERO }
+    }
+
+    /// What is believed of it.
+    pub const fn state(&self) -> UnitState {
+        self.state
+    }
+
+    /// Whether it may be asked now.
+    pub fn may_ask(&self, now: BootTime) -> bool {
+        match self.state {
+            UnitState::Online | UnitState::Suspect { .. } => true,
+            UnitState::Quarantined { until } => now >= until,
+        }
+    }
+
+    /// It answered, be it with an exception. Returns whether it had been in quarantine. The debt
+    /// stays: a unit that answers every third time is bounded too.
+    pub fn answered(&mut self) -> bool {
+        let back = matches!(self.state, UnitState::Quarantined { .. });
+        self.state = UnitState::Online;
+        if !back {
+            self.pause = Duration::ZERO;
+        }
+        back
+    }
+
+    /// It did not answer, and that cost `cost` of bus time. Returns whether it is quarantined by
+    /// this.
+    pub fn missed(&mut self, now: BootTime, cost: Duration) -> bool {
+        self.debt = self.debt_on(now).saturating_add(cost);
+        self.debt_at = now;
+        let misses = match self.state {
+            UnitState::Online => 1,
+            UnitState::Suspect { misses } => misses + 1,
+            UnitState::Quarantined { .. } => MISSES_ALLOWED,
+        };
+        let before = self.state;
+        let affordable = cost * (MISSES_ALLOWED - 1);
+        if misses < MISSES_ALLOWED && self.debt <= affordable {
+            self.state = UnitState::Suspect { misses };
+            return false;
+        }
+        self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        let repay = self.debt.saturating_sub(affordable).saturating_mul(DEAD_SHARE);
+        self.state = UnitState::Quarantined { until: now + self.pause.max(repay) };
+        !matches!(before, UnitState::Quarantined { .. })
+    }
+
+    fn debt_on(&self, now: BootTime) -> Duration {
+        self.debt.saturating_sub(now.since(self.debt_at) / DEAD_SHARE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COST: Duration = Duration::from_millis(200);
+
+    fn at(millis: u64) -> BootTime {
+        BootTime::from_millis(millis)
+    }
+
+    #[test]
+    fn three_misses_quarantine_and_an_answer_frees() {
+        let mut unit = UnitHealth::new(at(0));
+        assert!(!unit.missed(at(0), COST));
+        assert_eq!(unit.state(), UnitState::Suspect { misses: 1 });
+        assert!(!unit.missed(at(1000), COST));
+        assert!(unit.missed(at(2000), COST));
+        assert!(!unit.may_ask(at(2400)));
+        assert!(unit.may_ask(at(60_000)));
+        assert!(unit.answered());
+        assert_eq!(unit.state(), UnitState::Online);
+    }
+
+    #[test]
+    fn probes_grow_apart_up_to_half_a_minute() {
+        let mut unit = UnitHealth::new(at(0));
+        let cheap = Duration::from_millis(1);
+        let mut now = at(0);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            unit.missed(now, cheap);
+            if let UnitState::Quarantined { until } = unit.state() {
+                pauses.push(until.since(now).as_millis());
+                now = until;
+            }
+        }
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bad_unit_wastes_at_most_a_twentieth(
+            cost in 1u64..1000,
+            period in 50u64..5000,
+            answers in prop::collection::vec(any::<bool>(), 1..8),
+            dead in any::<bool>(),
+        ) {
+            let cost = Duration::from_millis(cost);
+            let mut unit = UnitHealth::new(at(0));
+            let mut wasted = Duration::ZERO;
+            let mut now = 0;
+            for turn in 0..4000usize {
+                if unit.may_ask(at(now)) {
+                    if !dead && answers[turn % answers.len()] {
+                        unit.answered();
+                    } else {
+                        wasted += cost;
+                        unit.missed(at(now), cost);
+                        now += u64::try_from(cost.as_millis()).unwrap();
+                    }
+                }
+                now += period;
+                let bound = Duration::from_millis(now) / DEAD_SHARE + cost * MISSES_ALLOWED;
+                prop_assert!(wasted <= bound, "{wasted:?} of {now} ms");
+            }
+        }
+    }
+}
