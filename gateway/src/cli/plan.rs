@@ -10,13 +10,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use andon_adapters::modbus::{Batch, Block, Holes, coalesce};
+use andon_adapters::modbus::{Batch, Holes, coalesce};
 use andon_engine::unit::parse_duration;
 use serde_json::json;
 
 use super::check::{EXIT_CONFIG, listing};
+use crate::bus::timing::LineTiming;
 use crate::config;
-use crate::config::plan::{BusPlan, Link, Parity, Plan, UnitPlan};
+use crate::config::plan::{BusPlan, Plan, UnitPlan};
 
 /// Exit code when a bus cannot do what it is asked.
 const EXIT_OVERLOAD: u8 = 1;
@@ -82,6 +83,7 @@ fn print(plan: &Plan, args: &PlanArgs) -> (String, String, u8) {
 
 /// What `bus` is asked to do when every device answers after `answer`.
 pub fn load(bus: &BusPlan, answer: Duration) -> BusLoad {
+    let line = LineTiming::of(&bus.link);
     let mut round = Duration::ZERO;
     let mut slowest = Duration::ZERO;
     let mut reads_per_second = 0.0;
@@ -89,7 +91,7 @@ pub fn load(bus: &BusPlan, answer: Duration) -> BusLoad {
     for unit in &bus.units {
         let mut share = 0.0;
         for (period, batch) in batches(unit) {
-            let time = read_time(&bus.link, batch.block, answer);
+            let time = line.read_time(batch.block, answer);
             round += time;
             slowest = slowest.max(period);
             share += time.as_secs_f64() / period.as_secs_f64();
@@ -102,28 +104,6 @@ pub fn load(bus: &BusPlan, answer: Duration) -> BusLoad {
     // all periods longer by what it is asked too much.
     let worst_age = slowest.mul_f64(occupancy.max(1.0)) + round;
     BusLoad { occupancy, reads_per_second, worst_age, sources }
-}
-
-/// T(N) = (8 + 5 + 2N)·c + max(d, t3.5) + t3.5 (Modbus over Serial Line V1.02 §2.5.1.1), for a
-/// device that answers after `answer`; on Modbus TCP the wire takes no time worth counting.
-fn read_time(link: &Link, block: Block, answer: Duration) -> Duration {
-    let (baud, bits) = match *link {
-        Link::Tcp { .. } => return answer,
-        Link::RtuOverTcp { baud, .. } => (baud, 11),
-        Link::Rtu { baud, parity, stop_bits, .. } => {
-            (baud, 9 + u32::from(parity != Parity::None) + u32::from(stop_bits))
-        }
-    };
-    let bit = 1.0 / f64::from(baud);
-    let count = u32::from(block.count);
-    let content = if block.table.is_bits() { count.div_ceil(8) } else { 2 * count };
-    let wire = Duration::from_secs_f64(f64::from((8 + 5 + content) * bits) * bit);
-    let silence = if baud > 19_200 {
-        Duration::from_micros(1750)
-    } else {
-        Duration::from_secs_f64(3.5 * 11.0 * bit)
-    };
-    wire + answer.max(silence) + silence
 }
 
 /// The reads of one device, each with its period: items of one period are read together.
@@ -190,7 +170,7 @@ mod tests {
     use andon_engine::plan::ItemIndex;
 
     use super::*;
-    use crate::config::plan::PollPlan;
+    use crate::config::plan::{Link, Parity, PollPlan};
 
     fn bus(units: u8, period: Duration) -> BusPlan {
         let profile = Library::load(None).0.get("eastron/sdm120").unwrap();
@@ -207,12 +187,8 @@ mod tests {
             }],
             writable_coils: Vec::new(),
         };
-        let link = Link::Rtu {
-            port: "/dev/null".into(),
-            baud: 9600,
-            parity: Parity::Even,
-            stop_bits: 1,
-        };
+        let link =
+            Link::Rtu { port: "/dev/null".into(), baud: 9600, parity: Parity::Even, stop_bits: 1 };
         let units = (1..=units).map(unit).collect();
         BusPlan { id: "panel".into(), link, units, turnaround: Duration::from_millis(100) }
     }
@@ -232,8 +208,7 @@ mod tests {
     fn a_bus_that_cannot_do_it_is_exit_1_and_says_by_how_much() {
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/andon.toml");
         let mut plan = config::load_with(&sample, std::iter::empty()).unwrap().plan;
-        let args =
-            PlanArgs { config: sample, answer: Duration::from_millis(10), json: false };
+        let args = PlanArgs { config: sample, answer: Duration::from_millis(10), json: false };
         assert_eq!(print(&plan, &args).2, 0);
         plan.buses = vec![bus(8, Duration::from_millis(100))];
         let (stdout, stderr, code) = print(&plan, &args);

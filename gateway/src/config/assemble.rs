@@ -87,10 +87,7 @@ pub(super) fn shop(
     Shop { buses, faces, outputs, engine }
 }
 
-fn activity(
-    machine: &Machine,
-    item_index: impl Fn(usize) -> ItemIndex,
-) -> Option<ActivityPlan> {
+fn activity(machine: &Machine, item_index: impl Fn(usize) -> ItemIndex) -> Option<ActivityPlan> {
     let activity = machine.activity.as_ref()?;
     let (item, enter_for, exit_for) =
         (item_index(activity.item), activity.enter_for, activity.exit_for);

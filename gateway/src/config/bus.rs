@@ -189,7 +189,8 @@ pub(super) fn sources<'a>(
             bus: bus?,
             unit_id: unit_id?,
             profile: profile?,
-            period: period.or_else(|| (!section.has("period")).then_some(Duration::from_secs(1)))?,
+            period: period
+                .or_else(|| (!section.has("period")).then_some(Duration::from_secs(1)))?,
             ct_ratio: ct_ratio.unwrap_or(1.0),
             vt_ratio: vt_ratio.unwrap_or(1.0),
         })

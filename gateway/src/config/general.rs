@@ -99,8 +99,10 @@ pub(super) fn mqtt(root: &Section<'_>, folder: &Path, site: Option<&str>) -> Opt
         let hint = "write password_file = \"mqtt.password\"".to_owned();
         mqtt.problem("user", "has no password", Some(hint));
     }
-    if user.is_none() && mqtt.has("password_file") {
-        mqtt.problem("password_file", "there is no user", Some("add user = \"…\"".to_owned()));
+    for key in ["password", "password_file"] {
+        if !mqtt.has("user") && mqtt.has(key) {
+            mqtt.problem(key, "there is no user", Some("add user = \"…\"".to_owned()));
+        }
     }
     let client_id = mqtt.text("client_id").map(str::to_owned);
     let client_id = client_id.or_else(|| site.map(|site| format!("andon-{site}")));

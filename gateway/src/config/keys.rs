@@ -36,21 +36,34 @@ pub const SOURCE: &[&str] = &["bus", "unit_id", "profile", "period", "ct_ratio",
 pub const MACHINE: &[&str] =
     &["name", "kind", "source", "items", "key_items", "activity", "max_rate"];
 /// `activity` of a machine, told from a power.
-pub const ACTIVITY_POWER: &[&str] = &[
-    "from", "idle_above", "run_above", "idle_below", "run_below", "enter_for", "exit_for",
-];
+pub const ACTIVITY_POWER: &[&str] =
+    &["from", "idle_above", "run_above", "idle_below", "run_below", "enter_for", "exit_for"];
 /// `activity` of a machine, told from a contact.
 pub const ACTIVITY_INPUT: &[&str] = &["from", "run_when", "enter_for", "exit_for"];
 /// `[output.ID]`
 pub const OUTPUT: &[&str] = &[
-    "kind", "machine", "relay", "trip_when", "after_reset", "proof", "attempt_deadline",
+    "kind",
+    "machine",
+    "relay",
+    "trip_when",
+    "after_reset",
+    "proof",
+    "attempt_deadline",
     "attempts",
 ];
 /// `proof` of an output.
 pub const PROOF: &[&str] = &["item", "below", "within", "samples"];
 /// `[rule.ID]`
 pub const RULE: &[&str] = &[
-    "machine", "when", "for", "clear", "on_unknown", "unknown_for", "severity", "trip", "message",
+    "machine",
+    "when",
+    "for",
+    "clear",
+    "on_unknown",
+    "unknown_for",
+    "severity",
+    "trip",
+    "message",
 ];
 /// A name in several languages.
 pub const NAME: &[&str] = &["en", "zh"];
@@ -80,7 +93,22 @@ pub const ALL: &[(&str, &[&str])] = &[
 
 /// What a machine can be: picks the icon on the board.
 pub const MACHINE_KINDS: &[&str] = &[
-    "fdm-printer", "resin-printer", "laser", "router", "mill", "lathe", "table-saw", "band-saw",
-    "drill-press", "welder", "plasma-cutter", "brake", "sewing-machine", "vacuum-former",
-    "compressor", "extractor", "kiln", "other",
+    "fdm-printer",
+    "resin-printer",
+    "laser",
+    "router",
+    "mill",
+    "lathe",
+    "table-saw",
+    "band-saw",
+    "drill-press",
+    "welder",
+    "plasma-cutter",
+    "brake",
+    "sewing-machine",
+    "vacuum-former",
+    "compressor",
+    "extractor",
+    "kiln",
+    "other",
 ];

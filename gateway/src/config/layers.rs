@@ -30,8 +30,8 @@ const PREFIX: &str = "ANDON__";
 /// The merged configuration.
 #[derive(Debug)]
 pub(super) struct Layers {
-    /// The sections.
-    pub(super) root: Node,
+    /// The sections; nothing when no file could be read.
+    pub(super) root: Option<Node>,
     /// The files read, in order, as reports name them.
     pub(super) files: Vec<Arc<str>>,
     /// The folder that relative paths and the files' names start from.
@@ -77,11 +77,14 @@ pub(super) fn read(
     let mut builder = Config::builder();
     let mut spans = Spans::default();
     let mut files = Vec::new();
+    let mut any = false;
     for (number, name) in names(&folder, main, report).into_iter().enumerate() {
         let file: Arc<str> = name.to_string_lossy().into();
         files.push(file.clone());
         if let Some(text) = text_of(&folder.join(&name), &file, report) {
-            builder = builder.add_source(FileLayer(parse(&text, &file, number, &mut spans, report)));
+            any = true;
+            builder =
+                builder.add_source(FileLayer(parse(&text, &file, number, &mut spans, report)));
         }
     }
     let (variables, names) = variables(environment, report);
@@ -108,7 +111,7 @@ pub(super) fn read(
         });
         Value::new(None, Map::<String, Value>::new())
     });
-    Layers { root: spans.node(merged, &here), files, folder }
+    Layers { root: any.then(|| spans.node(merged, &here)), files, folder }
 }
 
 /// The names of the files to read, relative to `folder`.
@@ -238,12 +241,13 @@ impl Layer<'_> {
         let origin = self.file.to_string();
         let kind = match value {
             DeValue::String(text) => ValueKind::String(text.into_owned()),
-            DeValue::Integer(digits) => match i64::from_str_radix(digits.as_str(), digits.radix())
-            {
-                Ok(integer) => ValueKind::I64(integer),
-                // Too long for any key: kept as text, which no key for integers takes.
-                Err(_) => ValueKind::String(digits.as_str().to_owned()),
-            },
+            DeValue::Integer(digits) => {
+                match i64::from_str_radix(digits.as_str(), digits.radix()) {
+                    Ok(integer) => ValueKind::I64(integer),
+                    // Too long for any key: kept as text, which no key for integers takes.
+                    Err(_) => ValueKind::String(digits.as_str().to_owned()),
+                }
+            }
             DeValue::Float(digits) => {
                 digits.as_str().parse().map_or(ValueKind::Nil, ValueKind::Float)
             }

@@ -103,10 +103,7 @@ impl Machine {
 }
 
 /// Every `[machine.ID]`.
-pub(super) fn machines<'a>(
-    root: &Section<'a>,
-    sources: &Named<'a, Source>,
-) -> Named<'a, Machine> {
+pub(super) fn machines<'a>(root: &Section<'a>, sources: &Named<'a, Source>) -> Named<'a, Machine> {
     Named::read(root, "machine", MACHINES_MAX, |id, section| {
         section.only(keys::MACHINE);
         let name = section.name("name");
@@ -294,9 +291,7 @@ fn activity(section: &Section<'_>, machine: &Machine) -> Option<Activity> {
         Item { kind: Kind::Flag, .. } => {
             activity.only(keys::ACTIVITY_INPUT);
             let run_when = activity.flag("run_when");
-            activity
-                .need("run_when", "true", run_when)
-                .map(|run_when| Signal::Input { run_when })
+            activity.need("run_when", "true", run_when).map(|run_when| Signal::Input { run_when })
         }
         _ => {
             let hint = "a power (W), or a contact such as input.1".to_owned();

@@ -62,7 +62,9 @@ pub fn load_with(
 ) -> Result<Loaded, Vec<Problem>> {
     let report = Report::default();
     let layers = layers::read(path, environment, &report);
-    let plan = Section::open(&layers.root, String::new(), &report)
+    let root = layers.root.as_ref();
+    let plan = root
+        .and_then(|root| Section::open(root, String::new(), &report))
         .and_then(|root| check(&root, &layers.folder));
     let (problems, warnings) = report.into_sorted(&layers.files);
     match plan {

@@ -57,12 +57,16 @@ impl<'a, T> Named<'a, T> {
         }
     }
 
+    /// The ids of the entries that are there but wrong.
+    pub(super) fn broken(&self) -> impl Iterator<Item = &'a str> {
+        self.positions.iter().filter(|(_, position)| position.is_none()).map(|(id, _)| *id)
+    }
+
     /// The id most like `id`, or how to make one.
     fn hint(&self, id: &str) -> Option<String> {
         let ids = self.positions.keys().copied();
-        did_you_mean(id, ids).or_else(|| {
-            is_id(id).then(|| format!("add a section [{}.{id}]", self.what))
-        })
+        did_you_mean(id, ids)
+            .or_else(|| is_id(id).then(|| format!("add a section [{}.{id}]", self.what)))
     }
 
     /// The entry that a key of `section` names.

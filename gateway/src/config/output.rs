@@ -9,9 +9,9 @@ use andon_engine::item::Kind;
 
 use super::bus::Source;
 use super::keys;
-use super::machine::{Machine, resolve};
+use super::machine::{Machine, MachineItem, resolve};
 use super::named::Named;
-use super::section::Section;
+use super::section::{Section, say};
 
 /// Most outputs.
 pub(super) const OUTPUTS_MAX: usize = 1000;
@@ -133,7 +133,12 @@ fn proof(
     let within = proof.need("within", "\"10 s\"", proof.duration("within", range));
     let position = proof.need("item", "\"power.active\"", machine.named_by(&proof, "item"));
     let below = position.and_then(|position| {
-        let item = &machine.items[position].item;
+        let MachineItem { item, source, .. } = &machine.items[position];
+        if Some(*source) == actuator {
+            let hint = "a relay board cannot bear witness on itself: name another meter's item";
+            let message = format!("source \"{}\" is the output's own", sources.list[*source].id);
+            proof.problem("item", message, Some(hint.to_owned()));
+        }
         if item.kind != Kind::Gauge {
             let hint = "a current or a power that falls when the output cuts".to_owned();
             proof.problem("item", "is not a quantity that goes up and down", Some(hint));
@@ -143,21 +148,16 @@ fn proof(
         proof.need("below", &example, proof.quantity("below", item.unit))
     });
     let (position, within, below) = (position?, within?, below?);
-    let source = machine.items[position].source;
-    let meter = &sources.list[source];
-    if Some(source) == actuator {
-        let hint = "a relay module cannot bear witness on itself: name another meter's item";
-        let message = format!("source \"{}\" is the output's own", meter.id);
-        proof.problem("item", message, Some(hint.to_owned()));
-        return None;
-    }
+    let meter = &sources.list[machine.items[position].source];
     let least = meter.period * u32::from(samples);
     if within < least {
         let message = format!(
-            "{samples} samples of source \"{}\" take {least:?}, longer than {within:?}",
-            meter.id
+            "{samples} samples of source \"{}\" take {}, longer than {}",
+            meter.id,
+            say(least),
+            say(within)
         );
-        proof.problem("within", message, Some(format!("write at least {:?}", least * 2)));
+        proof.problem("within", message, Some(format!("write at least \"{}\"", say(least * 2))));
         return None;
     }
     Some(Proof { item: position, below, samples, within })

@@ -52,9 +52,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The path of a key of this table; keys with dots are quoted as TOML wants it.
+    /// The path of a key of this table; a key that is not bare is quoted as TOML wants it.
     pub(super) fn path_of(&self, key: &str) -> String {
-        let quoted = key.contains('.') || key.is_empty();
+        let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let quoted = key.is_empty() || !key.bytes().all(bare);
         let key = if quoted { format!("\"{key}\"") } else { key.to_owned() };
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
@@ -194,8 +195,7 @@ impl<'a> Section<'a> {
         match integer {
             Some(integer) if range.contains(&integer) => Some(integer),
             Some(integer) => {
-                let message =
-                    format!("{integer} is outside {} to {}", range.start(), range.end());
+                let message = format!("{integer} is outside {} to {}", range.start(), range.end());
                 self.problem_at(&node.place, key, message, None);
                 None
             }
@@ -256,8 +256,8 @@ impl<'a> Section<'a> {
         match parse_duration(self.text(key)?) {
             Ok(duration) if range.contains(&duration) => Some(duration),
             Ok(duration) => {
-                let message =
-                    format!("{duration:?} is outside {:?} to {:?}", range.start(), range.end());
+                let [is, least, most] = [duration, *range.start(), *range.end()].map(say);
+                let message = format!("{is} is outside {least} to {most}");
                 self.problem_at(&node.place, key, message, None);
                 None
             }
@@ -279,12 +279,17 @@ impl<'a> Section<'a> {
             "GiB" => Some(1 << 30),
             _ => None,
         };
-        let size = text[..end].parse().ok().zip(factor).and_then(|(n, by): (u64, _)| n.checked_mul(by));
+        let size =
+            text[..end].parse().ok().zip(factor).and_then(|(n, by): (u64, _)| n.checked_mul(by));
         let inside = size.filter(|size| range.contains(size));
         if inside.is_none() {
             let (least, most) = (range.start() / 1_000_000, range.end() / 1_000_000);
             let message = format!("\"{text}\" is not a size from {least} MB to {most} MB");
-            self.problem(key, message, Some("write a whole number and MB or GB, \"256 MB\"".into()));
+            self.problem(
+                key,
+                message,
+                Some("write a whole number and MB or GB, \"256 MB\"".into()),
+            );
         }
         inside
     }
@@ -324,6 +329,16 @@ impl<'a> Section<'a> {
 pub(super) fn is_id(id: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// A duration as a person would write it.
+pub(super) fn say(duration: Duration) -> String {
+    match duration.as_millis() {
+        millis @ 1..1000 => format!("{millis} ms"),
+        millis if millis % 3_600_000 == 0 && millis > 0 => format!("{} h", millis / 3_600_000),
+        millis if millis % 60_000 == 0 && millis > 0 => format!("{} min", millis / 60_000),
+        _ => format!("{} s", duration.as_secs_f64()),
+    }
 }
 
 /// What to say of an id that is none.

@@ -198,6 +198,17 @@ fn a_secret_that_everybody_can_read_is_refused() {
     assert_eq!(password.0, "x y");
 }
 
+/// Simulators serve pseudo-terminals, and people make links: only names that move are refused.
+#[test]
+fn pseudo_terminals_and_links_are_ports() {
+    for port in ["/dev/pts/5", "/tmp/andon/panel", "/dev/ttyAMA0", "/dev/ttyUSB-panel"] {
+        let text = SHOP.replace("/dev/serial/by-id/usb-A", port);
+        let plan = Folder::new(&[("andon.toml", &text)]).load(&[]).map_err(|p| told(&p)).unwrap();
+        let Link::Rtu { port: planned, .. } = &plan.plan.buses[0].link else { panic!("{port}") };
+        assert_eq!(planned, Path::new(port));
+    }
+}
+
 #[test]
 fn what_works_but_should_be_known_is_a_warning() {
     let more = "[source.spare]\nbus = \"panel\"\nunit_id = 9\nprofile = \"eastron/sdm120\"\n\
@@ -234,8 +245,24 @@ fn a_thousand_sources_load() {
 /// Lines of a configuration, sound and mangled.
 fn lines() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec![
-        "site", "id", "bus", "source", "machine", "output", "rule", "items", "when", "activity",
-        "port", "type", "\"a[99999999999]\"", "\"\"", "x.y", "mqtt", "proof", "key_items",
+        "site",
+        "id",
+        "bus",
+        "source",
+        "machine",
+        "output",
+        "rule",
+        "items",
+        "when",
+        "activity",
+        "port",
+        "type",
+        "\"a[99999999999]\"",
+        "\"\"",
+        "x.y",
+        "mqtt",
+        "proof",
+        "key_items",
     ]);
     let value = prop_oneof![
         Just("\"15 W\"".to_owned()),
