@@ -1,0 +1,118 @@
+//! `andon check`: says everything that is wrong with a configuration, without touching a device.
+//!
+//! Problems and warnings go to stderr, the summary (or `--json`) to stdout; exit code 78
+//! (`EX_CONFIG`) when anything is wrong.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::config::plan::Plan;
+use crate::config::{self, Problem};
+
+/// Exit code of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Check a configuration and report every problem at once
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration: a file, or a folder with andon.toml and conf.d in it
+    #[arg(long, value_name = "PATH", env = "ANDON_CONFIG", default_value = "/etc/andon")]
+    pub config: PathBuf,
+    /// Report as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs `andon check`: 0 when the configuration is without fault, 78 when not.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let (stdout, stderr, code) = check(args);
+    // A reader that has closed its end wants no more; there is nobody left to tell.
+    let _ = io::stdout().write_all(stdout.as_bytes());
+    let _ = io::stderr().write_all(stderr.as_bytes());
+    ExitCode::from(code)
+}
+
+/// What goes to stdout, to stderr, and the exit code.
+fn check(args: &CheckArgs) -> (String, String, u8) {
+    let (problems, warnings, plan) = match config::load(&args.config) {
+        Ok(loaded) => (Vec::new(), loaded.warnings, Some(loaded.plan)),
+        Err(problems) => (problems, Vec::new(), None),
+    };
+    let code = if plan.is_some() { 0 } else { EXIT_CONFIG };
+    let mut stderr = listing(&problems, "");
+    stderr += &listing(&warnings, "warning: ");
+    if !problems.is_empty() {
+        let _ = writeln!(stderr, "{}", count(problems.len(), "problem"));
+    }
+    let stdout = if args.json {
+        format!("{}\n", json!({ "ok": code == 0, "problems": problems, "warnings": warnings }))
+    } else {
+        plan.as_ref().map(|plan| format!("{}\n", summary(plan))).unwrap_or_default()
+    };
+    (stdout, stderr, code)
+}
+
+/// Problems as a person reads them, each on lines of its own.
+pub(super) fn listing(problems: &[Problem], before: &str) -> String {
+    problems.iter().fold(String::new(), |mut text, problem| {
+        let _ = writeln!(text, "{before}{problem}");
+        text
+    })
+}
+
+/// One line: what the configuration holds.
+fn summary(plan: &Plan) -> String {
+    let units: usize = plan.buses.iter().map(|bus| bus.units.len()).sum();
+    format!(
+        "{}: {}, {}, {}, {}, {}: no problems",
+        plan.site.id,
+        count(plan.buses.len(), "bus"),
+        count(units, "source"),
+        count(plan.machines.len(), "machine"),
+        count(plan.outputs.len(), "output"),
+        count(plan.rules.len(), "rule"),
+    )
+}
+
+fn count(n: usize, noun: &str) -> String {
+    match (n, noun) {
+        (1, _) => format!("1 {noun}"),
+        (_, "bus") => format!("{n} buses"),
+        _ => format!("{n} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn of(path: &str, json: bool) -> (String, String, u8) {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        check(&CheckArgs { config, json })
+    }
+
+    #[test]
+    fn a_sound_configuration_is_one_line_and_exit_0() {
+        let (stdout, _, code) = of("deploy/andon.toml", false);
+        assert_eq!(code, 0);
+        assert_eq!(stdout.lines().count(), 1);
+        assert!(stdout.ends_with(": no problems\n"), "{stdout}");
+    }
+
+    #[test]
+    fn a_broken_one_is_exit_78_with_every_problem_on_stderr_and_in_json() {
+        let (stdout, stderr, code) = of("tests/data/broken/no-such-file", true);
+        assert_eq!(code, 78);
+        assert!(stderr.starts_with("no-such-file: cannot be read"), "{stderr}");
+        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        let problems = report["problems"].as_array().unwrap();
+        assert_eq!(problems[0]["file"], "no-such-file");
+        assert!(stderr.ends_with(&format!("{}\n", count(problems.len(), "problem"))));
+    }
+}

@@ -1,0 +1,180 @@
+//! `andon profile`: checks device profiles, lists those that there are, prints their schema.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use andon_adapters::profile::{self, Library, PROFILE_BYTES_MAX, Problem};
+use serde_json::json;
+
+use super::check::EXIT_CONFIG;
+
+/// Work with device profiles
+#[derive(Clone, Debug, clap::Args)]
+pub struct ProfileArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ProfileCommand,
+}
+
+/// What `andon profile` does.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum ProfileCommand {
+    /// Check profiles and run their examples
+    Check {
+        /// Profile files, VENDOR/DEVICE.toml
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Report as JSON on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the profiles that there are
+    List {
+        /// A folder of profiles beside those in the binary
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+        /// List as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON schema of a profile, for editors
+    Schema,
+}
+
+/// Runs `andon profile`: 0, or 78 when a profile has problems.
+pub fn run(args: &ProfileArgs) -> ExitCode {
+    let (stdout, stderr, code) = match &args.command {
+        ProfileCommand::Check { files, json } => check(files, *json),
+        ProfileCommand::List { dir, json } => list(dir.as_deref(), *json),
+        ProfileCommand::Schema => (format!("{:#}\n", profile::json_schema()), String::new(), 0),
+    };
+    // A reader that has closed its end wants no more; there is nobody left to tell.
+    let _ = io::stdout().write_all(stdout.as_bytes());
+    let _ = io::stderr().write_all(stderr.as_bytes());
+    ExitCode::from(code)
+}
+
+fn check(files: &[PathBuf], as_json: bool) -> (String, String, u8) {
+    let mut stdout = String::new();
+    let mut problems = Vec::new();
+    for file in files {
+        match check_file(file) {
+            Ok(summary) if !as_json => {
+                let _ = writeln!(stdout, "{}: {summary}", file.display());
+            }
+            Ok(_) => {}
+            Err(found) => problems.extend(found),
+        }
+    }
+    if as_json {
+        let all: Vec<_> = problems.iter().map(as_value).collect();
+        stdout = format!("{}\n", json!({ "ok": problems.is_empty(), "problems": all }));
+    }
+    let code = if problems.is_empty() { 0 } else { EXIT_CONFIG };
+    (stdout, listing(&problems), code)
+}
+
+/// One file's summary, or its problems under the name that it was given by.
+fn check_file(file: &Path) -> Result<String, Vec<Problem>> {
+    let problem = |message: String| {
+        let file = file.display().to_string();
+        vec![Problem { file, line: 0, key: String::new(), message, hint: None }]
+    };
+    let meta = fs::metadata(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    if meta.len() > PROFILE_BYTES_MAX as u64 {
+        return Err(problem(format!("longer than {PROFILE_BYTES_MAX} bytes")));
+    }
+    let text =
+        fs::read_to_string(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let found = profile::check(&text, &id_of(file)).map_err(|mut problems| {
+        for problem in &mut problems {
+            problem.file = file.display().to_string();
+        }
+        problems
+    })?;
+    let (items, examples) = (found.items.len(), found.examples.len());
+    Ok(format!("{} ({}): {items} items, {examples} examples", found.id, found.evidence.word()))
+}
+
+/// The id that a file has as a profile: its folder and its name without ending.
+fn id_of(file: &Path) -> String {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    match file.parent().and_then(Path::file_name) {
+        Some(vendor) => format!("{}/{name}", vendor.to_string_lossy()),
+        None => name.into_owned(),
+    }
+}
+
+fn list(dir: Option<&Path>, as_json: bool) -> (String, String, u8) {
+    let (library, problems) = Library::load(dir);
+    let profiles = library.ids().filter_map(|id| library.get(id));
+    let stdout = if as_json {
+        let all: Vec<_> = profiles
+            .map(|profile| {
+                let items: Vec<_> = profile.items.iter().map(|item| &*item.item.name).collect();
+                json!({
+                    "id": &*profile.id,
+                    "title": profile.title,
+                    "evidence": profile.evidence.word(),
+                    "items": items,
+                })
+            })
+            .collect();
+        format!("{}\n", json!({ "profiles": all }))
+    } else {
+        profiles.fold(String::new(), |mut text, profile| {
+            let evidence = profile.evidence.word();
+            let _ = writeln!(text, "{:<32} {evidence:<10} {}", &*profile.id, profile.title);
+            text
+        })
+    };
+    let code = if problems.is_empty() { 0 } else { EXIT_CONFIG };
+    (stdout, listing(&problems), code)
+}
+
+fn listing(problems: &[Problem]) -> String {
+    problems.iter().fold(String::new(), |mut text, problem| {
+        let _ = writeln!(text, "{problem}");
+        text
+    })
+}
+
+fn as_value(problem: &Problem) -> serde_json::Value {
+    let Problem { file, line, key, message, hint } = problem;
+    json!({ "file": file, "line": line, "key": key, "message": message, "hint": hint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profiles() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../adapters/profiles")
+    }
+
+    #[test]
+    fn the_profiles_in_the_tree_pass_and_are_listed() {
+        let file = profiles().join("eastron/sdm120.toml");
+        let (stdout, stderr, code) = check(&[file], false);
+        assert_eq!((stderr.as_str(), code), ("", 0));
+        assert!(stdout.contains("eastron/sdm120 (datasheet)"), "{stdout}");
+        let (stdout, _, code) = list(None, false);
+        assert_eq!(code, 0);
+        assert!(stdout.lines().any(|line| line.starts_with("eastron/sdm120 ")), "{stdout}");
+    }
+
+    #[test]
+    fn problems_name_the_file_as_it_was_given() {
+        let missing = PathBuf::from("/nonexistent/vendor/device.toml");
+        let wrong = profiles().join("../Cargo.toml");
+        let (stdout, stderr, code) = check(&[missing, wrong.clone()], true);
+        assert_eq!(code, 78);
+        assert!(stderr.contains("/nonexistent/vendor/device.toml:0: cannot be read"), "{stderr}");
+        assert!(stderr.contains(&wrong.display().to_string()), "{stderr}");
+        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(report["ok"], false);
+    }
+}

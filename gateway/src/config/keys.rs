@@ -1,0 +1,114 @@
+//! Every key that a configuration may have. The checker reads no key that is not here, and a
+//! test holds the annotated sample `deploy/andon.toml` against these lists.
+
+/// The sections of a configuration.
+pub const SECTIONS: &[&str] = &[
+    "site", "clock", "state", "journal", "mqtt", "store", "http", "profiles", "bus", "source",
+    "machine", "output", "rule",
+];
+
+/// `[site]`
+pub const SITE: &[&str] = &["id", "name", "time_zone"];
+/// `[clock]`
+pub const CLOCK: &[&str] = &["trust_wall"];
+/// `[state]`
+pub const STATE: &[&str] = &["dir"];
+/// `[journal]`
+pub const JOURNAL: &[&str] = &["telemetry_size", "sync"];
+/// `[mqtt]`; `password` comes from the environment only.
+pub const MQTT: &[&str] =
+    &["host", "port", "client_id", "user", "password_file", "password", "ca_file", "recorder"];
+/// `[store]`; `token` comes from the environment only.
+pub const STORE: &[&str] = &["url", "org", "bucket", "token_file", "token"];
+/// `[http]`
+pub const HTTP: &[&str] = &["listen"];
+/// `[profiles]`
+pub const PROFILES: &[&str] = &["dir"];
+/// `[bus.ID]` of type `modbus-tcp`.
+pub const BUS_TCP: &[&str] = &["type", "host", "port", "turnaround"];
+/// `[bus.ID]` of type `modbus-rtu-over-tcp`.
+pub const BUS_RTU_OVER_TCP: &[&str] = &["type", "host", "port", "baud", "turnaround"];
+/// `[bus.ID]` of type `modbus-rtu`.
+pub const BUS_RTU: &[&str] = &["type", "port", "baud", "parity", "stop_bits", "turnaround"];
+/// `[source.ID]`
+pub const SOURCE: &[&str] = &["bus", "unit_id", "profile", "period", "ct_ratio", "vt_ratio"];
+/// `[machine.ID]`
+pub const MACHINE: &[&str] =
+    &["name", "kind", "source", "items", "key_items", "activity", "max_rate"];
+/// `activity` of a machine, told from a power.
+pub const ACTIVITY_POWER: &[&str] =
+    &["from", "idle_above", "run_above", "idle_below", "run_below", "enter_for", "exit_for"];
+/// `activity` of a machine, told from a contact.
+pub const ACTIVITY_INPUT: &[&str] = &["from", "run_when", "enter_for", "exit_for"];
+/// `[output.ID]`
+pub const OUTPUT: &[&str] = &[
+    "kind",
+    "machine",
+    "relay",
+    "trip_when",
+    "after_reset",
+    "proof",
+    "attempt_deadline",
+    "attempts",
+];
+/// `proof` of an output.
+pub const PROOF: &[&str] = &["item", "below", "within", "samples"];
+/// `[rule.ID]`
+pub const RULE: &[&str] = &[
+    "machine",
+    "when",
+    "for",
+    "clear",
+    "on_unknown",
+    "unknown_for",
+    "severity",
+    "trip",
+    "message",
+];
+/// A name in several languages.
+pub const NAME: &[&str] = &["en", "zh"];
+
+/// Every list above with the section that it belongs to.
+pub const ALL: &[(&str, &[&str])] = &[
+    ("site", SITE),
+    ("clock", CLOCK),
+    ("state", STATE),
+    ("journal", JOURNAL),
+    ("mqtt", MQTT),
+    ("store", STORE),
+    ("http", HTTP),
+    ("profiles", PROFILES),
+    ("bus", BUS_TCP),
+    ("bus", BUS_RTU_OVER_TCP),
+    ("bus", BUS_RTU),
+    ("source", SOURCE),
+    ("machine", MACHINE),
+    ("machine", ACTIVITY_POWER),
+    ("machine", ACTIVITY_INPUT),
+    ("output", OUTPUT),
+    ("output", PROOF),
+    ("rule", RULE),
+    ("rule", NAME),
+];
+
+/// What a machine can be: picks the icon on the board.
+pub const MACHINE_KINDS: &[&str] = &[
+    "fdm-printer",
+    "resin-printer",
+    "laser",
+    "router",
+    "mill",
+    "lathe",
+    "table-saw",
+    "band-saw",
+    "drill-press",
+    "welder",
+    "plasma-cutter",
+    "brake",
+    "sewing-machine",
+    "vacuum-former",
+    "compressor",
+    "extractor",
+    "kiln",
+    "other",
+];

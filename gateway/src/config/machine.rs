@@ -1,0 +1,340 @@
+//! `[machine.ID]`: which values a machine has, where they come from, and what they say of its
+//! activity.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use andon_engine::item::{Item, Kind};
+use andon_engine::plan::Band;
+use andon_engine::unit::{Unit, parse_as};
+
+use super::bus::Source;
+use super::keys;
+use super::named::Named;
+use super::node::Content;
+use super::plan::Name;
+use super::problem::did_you_mean;
+use super::section::Section;
+
+/// Most machines.
+pub(super) const MACHINES_MAX: usize = 10_000;
+/// Most items on a machine's tile.
+pub(super) const KEY_ITEMS_MAX: usize = 6;
+/// Items on a tile, unless configured.
+const KEY_ITEMS: usize = 3;
+/// How long a higher band must hold, unless configured.
+const ENTER_FOR: Duration = Duration::from_secs(3);
+/// How long a lower band must hold, unless configured: longer than a pause between two cuts.
+const EXIT_FOR: Duration = Duration::from_secs(10);
+/// How far below its threshold a band is left, unless configured.
+const HYSTERESIS: f64 = 0.1;
+/// What a debounce may be.
+const DEBOUNCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
+/// A machine.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) id: Arc<str>,
+    pub(super) name: Name,
+    pub(super) kind: String,
+    pub(super) items: Vec<MachineItem>,
+    /// Positions in `items`.
+    pub(super) key_items: Vec<usize>,
+    pub(super) activity: Option<Activity>,
+}
+
+/// A value of a machine.
+#[derive(Debug)]
+pub(super) struct MachineItem {
+    pub(super) item: Item,
+    /// Position of its source.
+    pub(super) source: usize,
+    /// Position in that source's profile.
+    pub(super) profile_item: usize,
+    /// Fastest believable change, per second.
+    pub(super) max_rate: Option<f64>,
+}
+
+/// Where a machine's activity is told from.
+#[derive(Debug)]
+pub(super) struct Activity {
+    /// Position in the machine's items.
+    pub(super) item: usize,
+    pub(super) signal: Signal,
+    pub(super) enter_for: Duration,
+    pub(super) exit_for: Duration,
+}
+
+/// What the signal of an activity is.
+#[derive(Debug)]
+pub(super) enum Signal {
+    /// A power.
+    Power { idle: Band, run: Band },
+    /// A contact and its state that means run.
+    Input { run_when: bool },
+}
+
+impl Machine {
+    /// The position of an item.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.items.iter().position(|item| &*item.item.name == name)
+    }
+
+    /// The position of the item that a key names; a problem when the machine has none such.
+    pub(super) fn named_by(&self, section: &Section<'_>, key: &str) -> Option<usize> {
+        let name = section.text(key)?;
+        let position = self.position(name);
+        if position.is_none() {
+            self.lacks(section, key, name);
+        }
+        position
+    }
+
+    fn lacks(&self, section: &Section<'_>, key: &str, name: &str) {
+        let names = || self.items.iter().map(|item| &*item.item.name);
+        let hint = did_you_mean(name, names()).unwrap_or_else(|| {
+            format!("it has: {}", names().take(8).collect::<Vec<_>>().join(", "))
+        });
+        let message = format!("machine \"{}\" has no item \"{name}\"", self.id);
+        section.problem(key, message, Some(hint));
+    }
+}
+
+/// Every `[machine.ID]`.
+pub(super) fn machines<'a>(root: &Section<'a>, sources: &Named<'a, Source>) -> Named<'a, Machine> {
+    Named::read(root, "machine", MACHINES_MAX, |id, section| {
+        section.only(keys::MACHINE);
+        let name = section.name("name");
+        let kind = section.need("kind", "\"laser\"", section.one_of("kind", keys::MACHINE_KINDS));
+        let (items, complete) = items(section, sources);
+        let name = name.unwrap_or_else(|| Name { en: id.to_owned(), zh: id.to_owned() });
+        let kind = keys::MACHINE_KINDS[kind.unwrap_or(keys::MACHINE_KINDS.len() - 1)].to_owned();
+        let mut machine =
+            Machine { id: id.into(), name, kind, items, key_items: Vec::new(), activity: None };
+        // What refers to an item that failed for a reason already reported is not reported again.
+        if complete {
+            max_rates(section, &mut machine);
+            machine.key_items = key_items(section, &machine);
+            machine.activity = activity(section, &machine);
+        }
+        complete.then_some(machine)
+    })
+}
+
+/// A machine's items, and whether all could be had.
+fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem>, bool) {
+    let mut items: Vec<MachineItem> = Vec::new();
+    let mut seen: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut complete = true;
+    if !section.has("source") && !section.has("items") {
+        let hint = "write source = \"…\" for all values of a source, or items = { … }".to_owned();
+        section.problem("", "has neither source nor items", Some(hint));
+        complete = false;
+    }
+    if section.has("source") {
+        match sources.named_by(section, "source") {
+            Some(source) => {
+                for (at, item) in sources.list[source].profile.items.iter().enumerate() {
+                    seen.insert(item.item.name.clone(), source);
+                    let item = item.item.clone();
+                    items.push(MachineItem { item, source, profile_item: at, max_rate: None });
+                }
+            }
+            None => complete = false,
+        }
+    }
+    let Some(table) = section.table("items") else { return (items, false) };
+    for (name, _) in table.iter() {
+        let Some(item) = item(&table, name, sources) else {
+            complete = false;
+            continue;
+        };
+        if let Some(&source) = seen.get(&item.item.name) {
+            let message = format!("source \"{}\" gives this item already", sources.list[source].id);
+            let hint = "remove it, or name every item and not the source".to_owned();
+            table.problem(name, message, Some(hint));
+        }
+        items.push(item);
+    }
+    (items, complete)
+}
+
+/// One entry of `items`: `"power.active" = "panel-3.power.active.l1"`.
+fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<MachineItem> {
+    if let Some(Content::Table(_)) = table.get(name).map(|node| &node.content) {
+        let hint = "put the item's name into quotes: \"power.active\" = \"…\"".to_owned();
+        table.problem(name, "must be text, not a table", Some(hint));
+        return None;
+    }
+    let item = Item::named(name).map_err(|unknown| {
+        let hint = unknown.nearest.map(|nearest| format!("did you mean \"{nearest}\"?"));
+        table.problem(name, "is not an item that andon knows", hint);
+    });
+    let origin = table.text(name).and_then(|origin| {
+        let (source, source_item) = resolve(table, name, origin, sources)?;
+        Some((source, source_item, origin))
+    });
+    let (item, (source, profile_item, origin)) = (item.ok()?, origin?);
+    let from = &sources.list[source].profile.items[profile_item].item;
+    if from.unit != item.unit || from.kind != item.kind {
+        let say = |item: &Item| match (item.kind, item.unit) {
+            (Kind::Flag, _) => "on or off".to_owned(),
+            (Kind::Text, _) => "words".to_owned(),
+            (Kind::Counter, unit) => format!("a counter of {unit}"),
+            (Kind::Gauge, Unit::Ratio | Unit::None) => "a plain number".to_owned(),
+            (Kind::Gauge, unit) => format!("in {unit}"),
+        };
+        let message = format!("is {}, but {origin} is {}", say(&item), say(from));
+        table.problem(name, message, None);
+        return None;
+    }
+    Some(MachineItem { item, source, profile_item, max_rate: None })
+}
+
+/// `panel-3.power.active.l1`: the source and the position in its profile.
+pub(super) fn resolve(
+    section: &Section<'_>,
+    key: &str,
+    written: &str,
+    sources: &Named<'_, Source>,
+) -> Option<(usize, usize)> {
+    let Some((source, name)) = written.split_once('.') else {
+        let hint = "write SOURCE.ITEM, \"panel-3.power.active\"".to_owned();
+        section.problem(key, format!("\"{written}\" names no item of a source"), Some(hint));
+        return None;
+    };
+    let source = sources.resolve(section, key, source)?;
+    let (id, profile) = (&sources.list[source].id, &sources.list[source].profile);
+    let position = profile.position(name);
+    if position.is_none() {
+        let names = || profile.items.iter().map(|item| &*item.item.name);
+        let hint = did_you_mean(name, names()).unwrap_or_else(|| {
+            format!("profile {} has: {}", profile.id, names().collect::<Vec<_>>().join(", "))
+        });
+        section.problem(key, format!("source \"{id}\" has no item \"{name}\""), Some(hint));
+    }
+    Some((source, position?))
+}
+
+/// `max_rate = { "temperature" = "2 °C/s" }`
+fn max_rates(section: &Section<'_>, machine: &mut Machine) {
+    let Some(rates) = section.table("max_rate") else { return };
+    for (name, _) in rates.iter() {
+        let Some(position) = machine.position(name) else {
+            machine.lacks(&rates, name, name);
+            continue;
+        };
+        let Some(text) = rates.text(name) else { continue };
+        let unit = machine.items[position].item.unit;
+        let rate = text.trim().strip_suffix("/s").and_then(|text| parse_as(text, unit).ok());
+        match rate.filter(|rate| *rate > 0.0) {
+            Some(rate) => machine.items[position].max_rate = Some(rate),
+            None => {
+                let hint = format!("write a number above 0 and its unit, \"20 {unit}/s\"");
+                rates.problem(name, format!("\"{text}\" is not a rate"), Some(hint));
+            }
+        }
+    }
+}
+
+/// The items on the tile: as written, or else power first, then what else goes up and down.
+fn key_items(section: &Section<'_>, machine: &Machine) -> Vec<usize> {
+    let Some(node) = section.get("key_items") else {
+        let mut all: Vec<usize> = (0..machine.items.len()).collect();
+        all.sort_by_key(|&at| {
+            let item = &machine.items[at].item;
+            (item.unit != Unit::Watt, item.unit != Unit::Celsius, item.kind != Kind::Gauge)
+        });
+        all.truncate(KEY_ITEMS);
+        return all;
+    };
+    let Content::List(list) = &node.content else {
+        let hint = "write key_items = [\"power.active\"]".to_owned();
+        let message = format!("must be a list, not {}", node.content.word());
+        section.problem("key_items", message, Some(hint));
+        return Vec::new();
+    };
+    if list.len() > KEY_ITEMS_MAX {
+        section.problem("key_items", format!("more than {KEY_ITEMS_MAX} items"), None);
+    }
+    let mut positions = Vec::new();
+    for node in list.iter().take(KEY_ITEMS_MAX) {
+        let Content::Text(name) = &node.content else {
+            let message = format!("must be names of items, not {}", node.content.word());
+            section.problem_at(&node.place, "key_items", message, None);
+            continue;
+        };
+        match machine.position(name) {
+            Some(position) => positions.push(position),
+            None => machine.lacks(section, "key_items", name),
+        }
+    }
+    positions
+}
+
+/// `activity = { from = "power.active", idle_above = "15 W", run_above = "120 W" }`
+fn activity(section: &Section<'_>, machine: &Machine) -> Option<Activity> {
+    section.get("activity")?;
+    let activity = section.table("activity")?;
+    let from = machine.named_by(&activity, "from");
+    let Some(item) = activity.need("from", "\"power.active\"", from) else {
+        let known: Vec<&str> = [keys::ACTIVITY_POWER, keys::ACTIVITY_INPUT].concat();
+        activity.only(&known);
+        return None;
+    };
+    let enter_for = activity.duration("enter_for", DEBOUNCE).unwrap_or(ENTER_FOR);
+    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(EXIT_FOR);
+    let signal = match machine.items[item].item {
+        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => power(&activity),
+        Item { kind: Kind::Flag, .. } => {
+            activity.only(keys::ACTIVITY_INPUT);
+            let run_when = activity.flag("run_when");
+            activity.need("run_when", "true", run_when).map(|run_when| Signal::Input { run_when })
+        }
+        _ => {
+            let hint = "a power (W), or a contact such as input.1".to_owned();
+            activity.problem("from", "activity cannot be told from this item", Some(hint));
+            None
+        }
+    };
+    Some(Activity { item, signal: signal?, enter_for, exit_for })
+}
+
+/// The bands of a power, the right way up.
+fn power(activity: &Section<'_>) -> Option<Signal> {
+    activity.only(keys::ACTIVITY_POWER);
+    let watts = |key| activity.quantity(key, Unit::Watt);
+    let idle_enter = activity.need("idle_above", "\"15 W\"", watts("idle_above"));
+    let run_enter = activity.need("run_above", "\"120 W\"", watts("run_above"));
+    let (idle_exit, run_exit) = (watts("idle_below"), watts("run_below"));
+    let (idle_enter, run_enter) = (idle_enter?, run_enter?);
+    let mut upright = true;
+    let mut wrong = |key: &str, message: String| {
+        activity.problem(key, message, Some("the order is: off, idle, run".to_owned()));
+        upright = false;
+    };
+    if idle_enter <= 0.0 {
+        wrong("idle_above", format!("{idle_enter} W: a machine that is off uses 0 W"));
+    }
+    if run_enter <= idle_enter {
+        wrong("run_above", format!("{run_enter} W is not above idle_above, {idle_enter} W"));
+    }
+    if let Some(exit) = idle_exit.filter(|exit| *exit >= idle_enter || *exit <= 0.0) {
+        wrong("idle_below", format!("{exit} W is not between 0 W and idle_above, {idle_enter} W"));
+    }
+    if let Some(exit) = run_exit.filter(|exit| *exit >= run_enter || *exit < idle_enter) {
+        let message = format!(
+            "{exit} W is not between idle_above, {idle_enter} W, and run_above, {run_enter} W"
+        );
+        wrong("run_below", message);
+    }
+    let idle_exit = idle_exit.unwrap_or(idle_enter * (1.0 - HYSTERESIS));
+    // Leaving run must lead to idle, not past it.
+    let run_exit = run_exit.unwrap_or((run_enter * (1.0 - HYSTERESIS)).max(idle_enter));
+    upright.then_some(Signal::Power {
+        idle: Band { enter: idle_enter, exit: idle_exit },
+        run: Band { enter: run_enter, exit: run_exit },
+    })
+}

@@ -1,0 +1,164 @@
+//! `[output.ID]`: what may be cut, by which relay, and how it is proved.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use andon_adapters::modbus::Table;
+use andon_engine::item::Kind;
+
+use super::bus::Source;
+use super::keys;
+use super::machine::{Machine, MachineItem, resolve};
+use super::named::Named;
+use super::section::{Section, say};
+
+/// Most outputs.
+pub(super) const OUTPUTS_MAX: usize = 1000;
+/// When an attempt is taken to have failed, unless configured.
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(1);
+/// Attempts before a trip is failed, unless configured.
+const ATTEMPTS: u8 = 3;
+/// Readings that must agree, unless configured.
+const SAMPLES: u8 = 3;
+
+/// An output of kind `trip`.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) id: Arc<str>,
+    /// Position of the machine.
+    pub(super) machine: usize,
+    /// Position of the source that the relay belongs to.
+    pub(super) source: usize,
+    pub(super) coil: u16,
+    /// The coil's state that cuts.
+    pub(super) tripped: bool,
+    pub(super) permit_on_reset: bool,
+    pub(super) proof: Option<Proof>,
+    pub(super) attempt_deadline: Duration,
+    pub(super) attempts: u8,
+}
+
+/// What proves a trip.
+#[derive(Debug)]
+pub(super) struct Proof {
+    /// Position in the machine's items.
+    pub(super) item: usize,
+    pub(super) below: f64,
+    pub(super) samples: u8,
+    pub(super) within: Duration,
+}
+
+/// Every `[output.ID]`.
+pub(super) fn outputs<'a>(
+    root: &Section<'a>,
+    sources: &Named<'a, Source>,
+    machines: &Named<'a, Machine>,
+) -> Named<'a, Output> {
+    let mut seen: HashMap<(usize, u16), &str> = HashMap::new();
+    Named::read(root, "output", OUTPUTS_MAX, |id, section| {
+        section.only(keys::OUTPUT);
+        section.need("kind", "\"trip\"", section.one_of("kind", &["trip"]));
+        let machine = machines.named_by(section, "machine");
+        let machine = section.need("machine", "\"laser\"", machine);
+        let relay = section.need("relay", "\"SOURCE.relay.1\"", relay(section, sources));
+        if let Some(relay) = relay {
+            if let Some(other) = seen.get(&relay) {
+                let hint = "one relay is one output; a rule's trip may be shared".to_owned();
+                section.problem("relay", format!("output \"{other}\" has it already"), Some(hint));
+            } else {
+                seen.insert(relay, id);
+            }
+        }
+        let tripped = section.one_of("trip_when", &["off", "on"]).unwrap_or(0) == 1;
+        let after_reset = section.one_of("after_reset", &["leave", "permit"]).unwrap_or(0);
+        let deadline = section
+            .duration("attempt_deadline", Duration::from_millis(50)..=Duration::from_secs(60));
+        let attempts = section.integer("attempts", 1..=20);
+        let proof = machine.and_then(|machine| {
+            proof(section, &machines.list[machine], sources, relay.map(|(source, _)| source))
+        });
+        let (source, coil) = relay?;
+        Some(Output {
+            id: id.into(),
+            machine: machine?,
+            source,
+            coil,
+            tripped,
+            permit_on_reset: after_reset == 1,
+            proof,
+            attempt_deadline: deadline.unwrap_or(ATTEMPT_DEADLINE),
+            attempts: attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(ATTEMPTS),
+        })
+    })
+}
+
+/// The source and coil of a relay that the profile allows to be written.
+fn relay(section: &Section<'_>, sources: &Named<'_, Source>) -> Option<(usize, u16)> {
+    let written = section.text("relay")?;
+    let (source, position) = resolve(section, "relay", written, sources)?;
+    let profile = &sources.list[source].profile;
+    let item = &profile.items[position];
+    if item.table == Table::Coil && item.writable {
+        return Some((source, item.address));
+    }
+    let writable: Vec<&str> = profile
+        .items
+        .iter()
+        .filter(|item| item.table == Table::Coil && item.writable)
+        .map(|item| &*item.item.name)
+        .collect();
+    let hint = if writable.is_empty() {
+        format!("profile {} has no relay that may be written", profile.id)
+    } else {
+        format!("profile {} lets write: {}", profile.id, writable.join(", "))
+    };
+    section.problem("relay", format!("{written} may not be written"), Some(hint));
+    None
+}
+
+/// `proof = { item = "power.active", below = "20 W", within = "10 s", samples = 3 }`
+fn proof(
+    section: &Section<'_>,
+    machine: &Machine,
+    sources: &Named<'_, Source>,
+    actuator: Option<usize>,
+) -> Option<Proof> {
+    section.get("proof")?;
+    let proof = section.table("proof")?;
+    proof.only(keys::PROOF);
+    let samples = proof.integer("samples", 1..=20).and_then(|n| u8::try_from(n).ok());
+    let samples = samples.unwrap_or(SAMPLES);
+    let range = Duration::from_millis(100)..=Duration::from_secs(600);
+    let within = proof.need("within", "\"10 s\"", proof.duration("within", range));
+    let position = proof.need("item", "\"power.active\"", machine.named_by(&proof, "item"));
+    let below = position.and_then(|position| {
+        let MachineItem { item, source, .. } = &machine.items[position];
+        if Some(*source) == actuator {
+            let hint = "a relay board cannot bear witness on itself: name another meter's item";
+            let message = format!("source \"{}\" is the output's own", sources.list[*source].id);
+            proof.problem("item", message, Some(hint.to_owned()));
+        }
+        if item.kind != Kind::Gauge {
+            let hint = "a current or a power that falls when the output cuts".to_owned();
+            proof.problem("item", "is not a quantity that goes up and down", Some(hint));
+            return None;
+        }
+        let example = format!("\"20 {}\"", item.unit);
+        proof.need("below", &example, proof.quantity("below", item.unit))
+    });
+    let (position, within, below) = (position?, within?, below?);
+    let meter = &sources.list[machine.items[position].source];
+    let least = meter.period * u32::from(samples);
+    if within < least {
+        let message = format!(
+            "{samples} samples of source \"{}\" take {}, longer than {}",
+            meter.id,
+            say(least),
+            say(within)
+        );
+        proof.problem("within", message, Some(format!("write at least \"{}\"", say(least * 2))));
+        return None;
+    }
+    Some(Proof { item: position, below, samples, within })
+}

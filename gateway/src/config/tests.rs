@@ -1,0 +1,302 @@
+//! Whole configurations: the annotated sample, broken ones as data, layers, and arbitrary text.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use andon_engine::plan::{ActivityPlan, Band, ItemIndex, MachineIndex};
+use expect_test::expect_file;
+use proptest::prelude::*;
+
+use super::plan::{Link, Parity};
+use super::*;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A folder of a test's own, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(files: &[(&str, &str)]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "andon-config-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let folder = Self(env::temp_dir().join(name));
+        for (file, text) in files {
+            let path = folder.0.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    fn load(&self, environment: &[(&str, &str)]) -> Result<Loaded, Vec<Problem>> {
+        let pairs = environment.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
+        load_with(&self.0, pairs)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+const SHOP: &str = r#"
+[site]
+id = "lab"
+time_zone = "Asia/Shanghai"
+[bus.panel]
+type = "modbus-rtu"
+port = "/dev/serial/by-id/usb-A"
+baud = 9600
+[source.meter]
+bus = "panel"
+unit_id = 3
+profile = "eastron/sdm120"
+period = "2 s"
+ct_ratio = 20
+[machine.saw]
+kind = "table-saw"
+items = { "power.active" = "meter.power.active" }
+activity = { from = "power.active", idle_above = "15 W", run_above = "0.12 kW" }
+[machine.twin]
+kind = "other"
+items = { "power.active.l1" = "meter.power.active" }
+"#;
+
+fn told(problems: &[Problem]) -> String {
+    problems.iter().fold(String::new(), |mut text, problem| {
+        let _ = writeln!(text, "{problem}");
+        text
+    })
+}
+
+/// Every folder of `tests/data/broken` against its `expected.txt`; `UPDATE_EXPECT=1` rewrites.
+#[test]
+fn broken_configurations_are_reported_whole() {
+    /// So that a moved folder is noticed.
+    const LEAST: usize = 20;
+    let mut folders: Vec<PathBuf> = fs::read_dir(repository().join("tests/data/broken"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= LEAST);
+    for folder in folders {
+        let folder = folder.canonicalize().unwrap();
+        let problems = load_with(&folder, std::iter::empty()).expect_err("is broken");
+        let root = format!("{}/", folder.display());
+        expect_file![folder.join("expected.txt")].assert_eq(&told(&problems).replace(&root, ""));
+    }
+}
+
+#[test]
+fn the_sample_passes_and_shows_every_key() {
+    let path = repository().join("deploy/andon.toml");
+    let loaded = load_with(&path, std::iter::empty()).map_err(|p| told(&p)).unwrap();
+    assert_eq!(told(&loaded.warnings), "");
+    let text = fs::read_to_string(path).unwrap();
+    let words: BTreeSet<&str> =
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+    for (section, keys) in keys::ALL {
+        assert!(text.contains(&format!("\n[{section}")), "[{section}] is not in the sample");
+        for key in *keys {
+            assert!(words.contains(key), "{section}: {key} is not in the sample");
+        }
+    }
+    for kind in keys::MACHINE_KINDS {
+        assert!(text.contains(kind), "{kind} is not in the sample");
+    }
+}
+
+#[test]
+fn a_plan_has_everything_resolved() {
+    let folder = Folder::new(&[("andon.toml", SHOP)]);
+    let plan = folder.load(&[]).map_err(|p| told(&p)).unwrap().plan;
+    assert_eq!(plan.site.name.en, "lab");
+    let bus = &plan.buses[0];
+    let Link::Rtu { baud, parity, stop_bits, .. } = bus.link else { panic!("{:?}", bus.link) };
+    assert_eq!((baud, parity, stop_bits), (9600, Parity::None, 1));
+    // One register that two machines share is read once.
+    let poll = &bus.units[0].polls;
+    assert_eq!(poll.len(), 1);
+    assert_eq!(poll[0].feeds, [ItemIndex(0), ItemIndex(1)]);
+    assert_eq!((poll[0].period, poll[0].ratio), (Duration::from_secs(2), 20.0));
+    let item = &plan.engine.items[1];
+    assert_eq!((item.machine, &*item.item.name), (MachineIndex(1), "power.active.l1"));
+    assert_eq!(item.stale_after, Duration::from_secs(6));
+    let Some(ActivityPlan::Power { item, idle, run, .. }) = &plan.engine.machines[0].activity
+    else {
+        panic!("{:?}", plan.engine.machines[0].activity)
+    };
+    assert_eq!(*item, ItemIndex(0));
+    assert_eq!(*idle, Band { enter: 15.0, exit: 13.5 });
+    assert_eq!(*run, Band { enter: 120.0, exit: 108.0 });
+}
+
+#[test]
+fn the_environment_overrides_files_and_is_named_when_wrong() {
+    let late = ("conf.d/10.toml", "[mqtt]\nhost = \"late\"\nport = 1884\n");
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}\n[mqtt]\nhost = \"a\"\n")), late]);
+    let environment = [
+        ("ANDON__MQTT__PORT", "8883"),
+        ("ANDON__MQTT__USER", "andon"),
+        ("ANDON__MQTT__PASSWORD", "00123"),
+        ("ANDON__CLOCK__TRUST_WALL", "true"),
+        ("ANDON__SOURCE__METER__PERIOD", "4 s"),
+        ("OTHER__MQTT__HOST", "nowhere"),
+    ];
+    let plan = folder.load(&environment).map_err(|p| told(&p)).unwrap().plan;
+    let mqtt = plan.mqtt.unwrap();
+    assert_eq!((mqtt.host.as_str(), mqtt.port), ("late", 8883));
+    assert_eq!(mqtt.client_id, "andon-lab");
+    let (user, password) = mqtt.login.unwrap();
+    assert_eq!((user.as_str(), password.0.as_str()), ("andon", "00123"));
+    assert!(!format!("{password:?}").contains("123"));
+    assert!(plan.trust_wall);
+    assert_eq!(plan.buses[0].units[0].polls[0].period, Duration::from_secs(4));
+
+    let wrong = [
+        ("ANDON__MQTT__PORT", "many"),
+        ("ANDON__MQTT__HOTS", "b"),
+        ("ANDON__MQQT__HOST", "b"),
+        ("ANDON__MQTT__A[9999999999]", "b"),
+    ];
+    let report = told(&folder.load(&wrong).unwrap_err());
+    for line in [
+        "environment variable ANDON__MQTT__PORT: mqtt.port: must be a whole number, not text",
+        "environment variable ANDON__MQTT__HOTS: mqtt.hots: unknown key",
+        "environment variable ANDON__MQQT__HOST: \"mqqt\" is no section",
+        "environment variable ANDON__MQTT__A[9999999999]: not a key path",
+    ] {
+        assert!(report.contains(line), "{line}\n---\n{report}");
+    }
+}
+
+#[test]
+fn a_secret_that_everybody_can_read_is_refused() {
+    let mqtt = "[mqtt]\nhost = \"a\"\nuser = \"u\"\npassword_file = \"secret\"\n";
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}{mqtt}")), ("secret", "x y\n")]);
+    let secret = folder.0.join("secret");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let report = told(&folder.load(&[]).unwrap_err());
+    assert!(report.contains("mqtt.password_file: everybody on this computer"), "{report}");
+    assert!(!report.contains("x y"));
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+    let (_, password) = folder.load(&[]).unwrap().plan.mqtt.unwrap().login.unwrap();
+    assert_eq!(password.0, "x y");
+}
+
+/// Simulators serve pseudo-terminals, and people make links: only names that move are refused.
+#[test]
+fn pseudo_terminals_and_links_are_ports() {
+    for port in ["/dev/pts/5", "/tmp/andon/panel", "/dev/ttyAMA0", "/dev/ttyUSB-panel"] {
+        let text = SHOP.replace("/dev/serial/by-id/usb-A", port);
+        let plan = Folder::new(&[("andon.toml", &text)]).load(&[]).map_err(|p| told(&p)).unwrap();
+        let Link::Rtu { port: planned, .. } = &plan.plan.buses[0].link else { panic!("{port}") };
+        assert_eq!(planned, Path::new(port));
+    }
+}
+
+#[test]
+fn what_works_but_should_be_known_is_a_warning() {
+    let more = "[source.spare]\nbus = \"panel\"\nunit_id = 9\nprofile = \"eastron/sdm120\"\n\
+                [http]\nlisten = \"0.0.0.0:8480\"\n";
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}{more}"))]);
+    let report = told(&folder.load(&[]).unwrap().warnings);
+    assert!(report.contains("source.spare: no machine uses it"), "{report}");
+    assert!(report.contains("http.listen: everybody who reaches 0.0.0.0:8480"), "{report}");
+}
+
+#[test]
+fn a_thousand_sources_load() {
+    let mut text = "[site]\nid = \"big\"\ntime_zone = \"UTC\"\n".to_owned();
+    for n in 0..1000 {
+        let (bus, unit) = (n / 200, n % 200 + 1);
+        if unit == 1 {
+            let _ = writeln!(text, "[bus.b{bus}]\ntype = \"modbus-tcp\"\nhost = \"10.0.0.{bus}\"");
+        }
+        let _ = writeln!(
+            text,
+            "[source.s{n}]\nbus = \"b{bus}\"\nunit_id = {unit}\nprofile = \"eastron/sdm120\"\n\
+             [machine.m{n}]\nkind = \"other\"\nsource = \"s{n}\""
+        );
+    }
+    let plan = Folder::new(&[("andon.toml", &text)]).load(&[]).map_err(|p| told(&p)).unwrap().plan;
+    assert_eq!((plan.buses.len(), plan.machines.len()), (5, 1000));
+    assert_eq!(plan.engine.machines.len(), 1000);
+    // The items of a machine are contiguous.
+    assert!(plan.engine.items.is_sorted_by_key(|item| item.machine));
+    // Order is that of the file, not of the alphabet.
+    assert_eq!(&*plan.engine.machines[10].id, "m10");
+}
+
+/// Lines of a configuration, sound and mangled.
+fn lines() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(vec![
+        "site",
+        "id",
+        "bus",
+        "source",
+        "machine",
+        "output",
+        "rule",
+        "items",
+        "when",
+        "activity",
+        "port",
+        "type",
+        "\"a[99999999999]\"",
+        "\"\"",
+        "x.y",
+        "mqtt",
+        "proof",
+        "key_items",
+    ]);
+    let value = prop_oneof![
+        Just("\"15 W\"".to_owned()),
+        Just("9999999999999999999999".to_owned()),
+        Just("nan".to_owned()),
+        Just("[[1], {a = 2}]".to_owned()),
+        Just("{ from = \"power.active\", \"power.active\" = \"a.b\" }".to_owned()),
+        Just("1979-05-27".to_owned()),
+        "\"[ -~°\\n]{0,12}\"",
+        "[ -~]{0,12}",
+    ];
+    let line = prop_oneof![
+        (key.clone(), value).prop_map(|(key, value)| format!("{key} = {value}")),
+        (key.clone(), key.clone()).prop_map(|(a, b)| format!("[{a}.{b}]")),
+        key.prop_map(|key| format!("[[{key}]]")),
+        "\\PC{0,20}",
+    ];
+    prop::collection::vec(line, 0..20).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever the files hold: a plan or problems, each with a file; never a panic.
+    #[test]
+    fn arbitrary_text_never_panics(main in lines(), part in lines()) {
+        let main = format!("{SHOP}{main}");
+        let folder = Folder::new(&[("andon.toml", &main), ("conf.d/a.toml", &part)]);
+        if let Err(problems) = folder.load(&[]) {
+            prop_assert!(!problems.is_empty());
+            for problem in problems {
+                prop_assert!(!problem.file.is_empty() && !problem.message.is_empty());
+                prop_assert!(problem.line <= main.lines().count().max(part.lines().count()) + 1);
+            }
+        }
+    }
+}
