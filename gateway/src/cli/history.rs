@@ -75,12 +75,20 @@ pub struct Site {
     pub time_zone: String,
 }
 
+/// Runs the command on the folder that `--journal` names.
+///
+/// # Errors
+/// As [`run_with`], and when `--journal` is not given.
+pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
+    run_with(args, |_| anyhow::bail!("name the journal's folder: --journal DIR"))
+}
+
 /// Runs the command. `site` finds the journal and the zone of the configuration at a path (the
 /// default one without); it is only asked when `--journal` is not given.
 ///
 /// # Errors
 /// When the window, the configuration or the journal cannot be read, with what to do about it.
-pub fn run(
+pub fn run_with(
     args: HistoryArgs,
     site: impl FnOnce(Option<&Path>) -> anyhow::Result<Site>,
 ) -> anyhow::Result<()> {
