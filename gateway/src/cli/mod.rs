@@ -11,7 +11,7 @@ pub mod profile;
 pub mod read;
 pub mod record;
 pub mod run;
-pub mod simulate;
+
 pub mod tap;
 
 use std::process::ExitCode;
@@ -46,8 +46,6 @@ enum Command {
     Read(read::ReadArgs),
     /// Follow what a site says over MQTT
     Tap(tap::TapArgs),
-    /// Serve simulated devices, with faults
-    Simulate(simulate::SimulateArgs),
     /// List and check device profiles
     Profile(profile::ProfileArgs),
     /// List, acknowledge and reset alarms of a running gateway
@@ -80,7 +78,6 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Read(args) => read::run(args),
         Command::Tap(args) => asynchronously(tap::run(args)),
-        Command::Simulate(args) => asynchronously(simulate::run(args)),
         Command::Profile(args) => profile::run(args),
         Command::Alarms(args) => asynchronously(alarms::run(args)),
         Command::History(args) => outcome(history::run(args)),

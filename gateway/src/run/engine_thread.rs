@@ -5,7 +5,6 @@
 //! clock are looked at again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use andon_engine::engine::{Refusal, TICK};
@@ -16,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::bus::Delivery;
 use crate::clock;
 use crate::config::plan::Plan;
+use crate::http::Feed;
 use crate::journal::{Journal, Observation, Payload};
 use crate::outputs::Outputs;
 
@@ -28,9 +28,6 @@ pub const URGENT_QUEUE: usize = 256;
 
 /// Room for deliveries of all buses; a full queue slows the polling down.
 pub const TELEMETRY_QUEUE: usize = 256;
-
-/// Room for batches on their way to the board; a full queue makes the board start over.
-pub const HUB_QUEUE: usize = 256;
 
 /// What must not wait behind telemetry.
 pub enum Urgent {
@@ -48,10 +45,8 @@ pub enum Urgent {
 pub struct Sinks {
     /// The journal, from which MQTT, store, history and hours are fed.
     pub journal: Arc<Journal>,
-    /// The board.
-    pub hub: mpsc::Sender<Arc<[Output]>>,
-    /// Batches that the board missed because its queue was full.
-    pub hub_missed: Arc<AtomicU64>,
+    /// The board; it never makes this thread wait.
+    pub board: Feed,
     /// The trip outputs.
     pub outputs: Outputs,
 }
@@ -146,20 +141,17 @@ impl Shell {
 
     /// Sends off what the steps produced: commands first, then the journal, then the board.
     fn dispatch(&mut self) {
-        if self.out.is_empty() {
-            return;
-        }
         for output in &self.out {
             if let Output::Command(command) = output {
                 self.sinks.outputs.carry_out(*command);
             }
         }
         let records: Vec<Payload> = self.out.iter().filter_map(|out| self.record(out)).collect();
-        self.sinks.journal.append(records);
-        let batch: Arc<[Output]> = self.out.drain(..).collect();
-        if self.sinks.hub.try_send(batch).is_err() {
-            self.sinks.hub_missed.fetch_add(1, Ordering::Relaxed);
+        if !records.is_empty() {
+            self.sinks.journal.append(records);
         }
+        let batch: Arc<[Output]> = self.out.drain(..).collect();
+        self.sinks.board.step(clock::boot_now(), &batch);
     }
 
     fn record(&self, output: &Output) -> Option<Payload> {

@@ -1,34 +1,245 @@
 //! Starting and stopping the gateway, in the order that keeps its promises.
 //!
 //! Start: journal and its past → engine with what was latched → buses → board, MQTT, recorder.
-//! Nothing here waits for a device, a broker or a store: everything may be absent. Stop: the
+//! Nothing here waits for a device, a broker or a store: all of them may be absent. Stop: the
 //! buses fall silent, the engine steps what it has been given, the journal is written and synced;
 //! what is not delivered yet stays in it.
 
 pub mod engine_thread;
-mod restore;
+mod past;
 mod watch;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use andon_engine::Engine;
 use andon_engine::event::Event;
+use andon_engine::time::BootTime;
+use andon_engine::{Engine, Input};
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch as channel};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch as channel};
+use tokio::task::JoinHandle as Task;
 
+use crate::bus::{self, BusHandle};
+use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
-use crate::journal::{Journal, Payload, Reader, Stream};
+use crate::history::History;
+use crate::http::{self, App, Hub, Moment, Order, Picture, Token};
+use crate::journal::{BootId, Journal, Payload};
+use crate::mqtt::{self, MqttHandle, WallClock};
 use crate::outputs::Outputs;
-use crate::{bus, clock, hours, http, mqtt, recorder};
+use crate::recorder::embedded::{self, EmbeddedHandle, EmbeddedInputs};
 
-use engine_thread::{HUB_QUEUE, Sinks, TELEMETRY_QUEUE, URGENT_QUEUE, Urgent};
-use restore::Past;
+use engine_thread::{Sinks, TELEMETRY_QUEUE, URGENT_QUEUE, Urgent};
+use past::Past;
+use watch::Watch;
 
-/// How long the tasks may take to end before they are left behind.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How long the board's connections may take to end.
+const BOARD_STOPS_WITHIN: Duration = Duration::from_secs(3);
+
+/// A running gateway.
+pub struct Gateway {
+    board: SocketAddr,
+    journal: Arc<Journal>,
+    urgent: mpsc::Sender<Urgent>,
+    engine: JoinHandle<()>,
+    mqtt: Option<MqttHandle>,
+    store: Option<EmbeddedHandle>,
+    stop: channel::Sender<bool>,
+    tasks: Vec<Task<()>>,
+}
+
+/// The clock's anchors, shared between the one that notes them and those that read.
+type SharedAnchors = Arc<RwLock<Anchors>>;
+
+impl Gateway {
+    /// Starts everything that the plan names.
+    ///
+    /// # Errors
+    /// When the journal cannot be opened, the board's address is taken, or the system has no
+    /// thread left. Devices, broker and store may all be absent.
+    pub async fn start(plan: Plan) -> anyhow::Result<Self> {
+        let plan = Arc::new(plan);
+        let listen = plan.http.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("the board cannot listen on {listen}"))?;
+        let board = listener.local_addr()?;
+        let (boot, started) = (clock::boot_id(), clock::boot_now());
+        let dir = plan.state_dir.join("journal");
+        let journal = Journal::open(&dir, &plan.journal, boot)
+            .with_context(|| format!("the journal in {} cannot be opened", dir.display()))?;
+        let journal = Arc::new(journal);
+        let past = Past::of(&journal, boot).context("the journal's past cannot be read")?;
+        journal.append(past.opening(started));
+        let anchors: SharedAnchors = Arc::new(RwLock::new(past.anchors.clone()));
+
+        let (urgent, urgent_words) = mpsc::channel(URGENT_QUEUE);
+        let (sink, telemetry) = mpsc::channel(TELEMETRY_QUEUE);
+        let shared = bus::Runtime::start()?;
+        let start = |bus| bus::start(bus, &plan.engine, sink.clone(), &shared);
+        let buses: Arc<[BusHandle]> = plan.buses.iter().map(start).collect::<Result<_, _>>()?;
+        let outputs = Outputs::new(plan.outputs.clone(), buses.clone(), urgent.clone());
+
+        let (status, statuses) = channel::channel(http::Status::new(&plan));
+        let now = board_clock(anchors.clone(), boot);
+        let picture = past.picture(&plan, boot, started);
+        let (hub, feed, handle) = Hub::new(picture, History::new(&plan), statuses, now);
+        let engine = Engine::new(plan.engine.clone(), past.restored());
+        let sinks = Sinks { journal: journal.clone(), board: feed, outputs };
+        let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
+
+        let wall = wall_clock(anchors.clone());
+        let mqtt = start_mqtt(&plan, boot, &journal, &wall, &buses)?;
+        let store = start_store(&plan, boot, &journal, &wall)?;
+        let (stop, stopped) = channel::channel(false);
+        let app = App {
+            hub: handle.clone(),
+            token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
+            commands: commands(urgent.clone()),
+            rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
+            loopback: board.ip().is_loopback(),
+            names: Vec::new(),
+        };
+        let watch = Watch {
+            clock: ClockWatch::new(past.anchors.of(&boot).last().copied()),
+            trust_wall: plan.trust_wall,
+            boot,
+            anchors,
+            urgent: urgent.clone(),
+            status,
+            journal: journal.clone(),
+            buses,
+            mqtt: mqtt.as_ref().map(MqttHandle::watch),
+            store: store.as_ref().map(EmbeddedHandle::watch),
+        };
+        let restore = past.telemetry_of_the_last_hour(&journal);
+        let tasks = vec![
+            tokio::spawn(hub.run()),
+            tokio::spawn(watch.run(stopped.clone())),
+            tokio::spawn(http::serve(listener, app, ends(stopped))),
+            // The hub is gone only when the gateway is.
+            tokio::spawn(async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) }),
+        ];
+        Ok(Self { board, journal, urgent, engine, mqtt, store, stop, tasks })
+    }
+
+    /// Where the board is.
+    pub fn board(&self) -> SocketAddr {
+        self.board
+    }
+
+    /// The journal, for whoever wants to follow it.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Stops in an orderly way: what was read is in the journal, synced; what is not delivered yet
+    /// is delivered after the next start.
+    pub async fn stop(self) {
+        // The engine's thread ends when it hears this; its bus handles go with it.
+        if self.urgent.send(Urgent::Stop).await.is_err() {
+            tracing::error!("The engine's thread had ended already.");
+        }
+        let engine = self.engine;
+        if tokio::task::spawn_blocking(move || engine.join()).await.is_ok_and(|end| end.is_err()) {
+            tracing::error!("The engine's thread has panicked.");
+        }
+        self.journal.append(vec![Payload::Event(Event::Stopped { at: clock::boot_now() })]);
+        if let Some(mqtt) = self.mqtt {
+            mqtt.stop().await;
+        }
+        if let Some(store) = self.store {
+            store.stop().await;
+        }
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(BOARD_STOPS_WITHIN, task).await.is_err() {
+                abort.abort();
+            }
+        }
+        // The last holder of the journal writes and syncs it.
+        drop(self.journal);
+    }
+}
+
+fn board_clock(anchors: SharedAnchors, boot: BootId) -> http::Now {
+    Arc::new(move || {
+        let now = clock::boot_now();
+        let anchors = anchors.read().unwrap_or_else(PoisonError::into_inner);
+        Moment { boot: now, wall_ms: anchors.wall_ms(&boot, now) }
+    })
+}
+
+fn wall_clock(anchors: SharedAnchors) -> WallClock {
+    Arc::new(move |boot: &BootId, at: BootTime| {
+        anchors.read().unwrap_or_else(PoisonError::into_inner).wall_ms(boot, at)
+    })
+}
+
+fn start_mqtt(
+    plan: &Arc<Plan>,
+    boot: BootId,
+    journal: &Arc<Journal>,
+    wall: &WallClock,
+    buses: &Arc<[BusHandle]>,
+) -> anyhow::Result<Option<MqttHandle>> {
+    let Some(broker) = &plan.mqtt else { return Ok(None) };
+    let inputs = mqtt::Inputs {
+        mqtt: broker.clone(),
+        plan: plan.clone(),
+        boot,
+        journal: journal.clone(),
+        wall: wall.clone(),
+        now: Arc::new(clock::boot_now),
+        health: watch::health(plan.clone(), journal.clone(), buses.clone()),
+        pace: mqtt::Pace::default(),
+    };
+    mqtt::start(inputs).map(Some)
+}
+
+fn start_store(
+    plan: &Plan,
+    boot: BootId,
+    journal: &Arc<Journal>,
+    wall: &WallClock,
+) -> anyhow::Result<Option<EmbeddedHandle>> {
+    let Some(store) = &plan.store else { return Ok(None) };
+    let inputs = EmbeddedInputs {
+        store: store.clone(),
+        site: plan.site.id.clone(),
+        boot,
+        journal: journal.clone(),
+        wall: wall.clone(),
+        dead_letters: plan.state_dir.join("dead-letters.lp"),
+    };
+    embedded::start(inputs).map(Some)
+}
+
+/// The way of a person's word to the engine and back.
+fn commands(urgent: mpsc::Sender<Urgent>) -> http::Commands {
+    Arc::new(move |command: http::Command| {
+        let http::Command { rule, by, order } = command;
+        let input = match order {
+            Order::Acknowledge => Input::Acknowledge { rule, by },
+            Order::Reset { reason } => Input::Reset { rule, by, reason },
+        };
+        let urgent = urgent.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let sent = urgent.try_send(Urgent::Operator(input, answer));
+            sent.map_err(|_| http::Refusal::Busy)?;
+            let outcome = answered.await.map_err(|_| http::Refusal::Busy)?;
+            outcome.map_err(|refusal| http::Refusal::Refused(refusal.why.into()))
+        })
+    })
+}
+
+/// Resolves when the gateway stops.
+async fn ends(mut stopped: channel::Receiver<bool>) {
+    // A sender that is gone means the same.
+    stopped.wait_for(|stop| *stop).await.map_or((), drop);
+}

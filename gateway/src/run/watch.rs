@@ -1,0 +1,153 @@
+//! Once a second: is a new clock anchor due, and how are the parts that are no machines?
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::SharedAnchors;
+use super::engine_thread::Urgent;
+use crate::bus::BusHandle;
+use crate::bus::unit::UnitState;
+use crate::clock::{self, ClockWatch};
+use crate::config::plan::Plan;
+use crate::http::status::{self, JournalState, JournalStatus, LinkState, LinkStatus};
+use crate::journal::{BootId, Journal};
+use crate::mqtt::{self, MqttStatus};
+use crate::recorder::StoreStatus;
+use crate::wire::{BusHealth, UnitHealth};
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What the watch looks at, and whom it tells.
+pub(super) struct Watch {
+    pub(super) clock: ClockWatch,
+    pub(super) trust_wall: bool,
+    pub(super) boot: BootId,
+    pub(super) anchors: SharedAnchors,
+    pub(super) urgent: mpsc::Sender<Urgent>,
+    pub(super) status: watch::Sender<status::Status>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) buses: Arc<[BusHandle]>,
+    pub(super) mqtt: Option<watch::Receiver<MqttStatus>>,
+    pub(super) store: Option<watch::Receiver<StoreStatus>>,
+}
+
+impl Watch {
+    /// Looks until the gateway stops.
+    pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(EVERY);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = stopped.changed() => return,
+            }
+            self.look_at_the_clock();
+            self.look_at_the_parts();
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let (now, wall) = (clock::boot_now(), clock::wall_now_ms());
+        let due = self.clock.step(now, wall, clock::synchronised(), self.trust_wall);
+        let Some(anchor) = due else { return };
+        self.anchors.write().unwrap_or_else(PoisonError::into_inner).note(self.boot, &anchor);
+        if self.urgent.try_send(Urgent::Event(anchor)).is_err() {
+            tracing::error!("The engine's urgent queue is full; a clock anchor is lost.");
+        }
+    }
+
+    fn look_at_the_parts(&self) {
+        let counters = self.journal.counters();
+        let journal = JournalStatus {
+            state: if counters.failing.is_some() { JournalState::Failing } else { JournalState::Ok },
+            dropped: counters.dropped + counters.events_dropped + counters.recycled_unread,
+            quarantined: counters.quarantined,
+        };
+        let mqtt = self.mqtt.as_ref().map(|status| status.borrow().clone());
+        let store = self.store.as_ref().map(|status| status.borrow().clone());
+        let buses: Vec<status::Bus> = self.buses.iter().zip(self.status.borrow().buses.iter())
+            .map(|(bus, before)| bus_status(bus, before))
+            .collect();
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            status.journal = journal;
+            status.buses = buses;
+            if let Some(mqtt) = mqtt {
+                status.mqtt.link = link(mqtt.state == mqtt::LinkState::Up, mqtt.why, mqtt.behind);
+            }
+            if let Some(store) = store {
+                status.store = link(store.up, store.why, store.behind);
+            }
+            *status != before
+        });
+    }
+}
+
+fn link(up: bool, why: Option<String>, behind: u64) -> LinkStatus {
+    let state = if up { LinkState::Up } else { LinkState::Down };
+    LinkStatus { state, why: why.map(Into::into), behind }
+}
+
+fn bus_status(bus: &BusHandle, before: &status::Bus) -> status::Bus {
+    let now = bus.status();
+    let units = now.units.iter().map(|unit| {
+        let state = match unit.state {
+            UnitState::Online => status::UnitState::Online,
+            UnitState::Suspect { .. } => status::UnitState::Suspect,
+            UnitState::Quarantined { .. } => status::UnitState::Quarantined,
+        };
+        let online = state == status::UnitState::Online;
+        status::Unit {
+            source: unit.source.clone(),
+            unit_id: unit.unit_id,
+            state,
+            why: (!online).then(|| "timeout".into()),
+            errors: unit.counters.errors(),
+        }
+    });
+    status::Bus {
+        id: before.id.clone(),
+        state: if now.down.is_some() { LinkState::Down } else { LinkState::Up },
+        why: now.down.map(Into::into),
+        // Two digits: a figure that moves all the time would keep every board busy.
+        occupancy: Some((now.occupancy * 100.0).round() / 100.0),
+        units: units.collect(),
+    }
+}
+
+/// Counters and buses for the status that goes over MQTT.
+pub(super) fn health(
+    plan: Arc<Plan>,
+    journal: Arc<Journal>,
+    buses: Arc<[BusHandle]>,
+) -> mqtt::Health {
+    Arc::new(move || {
+        let counters = journal.counters();
+        let counters = BTreeMap::from([
+            ("journal_written".to_owned(), counters.written),
+            ("journal_dropped".to_owned(), counters.dropped),
+            ("journal_events_dropped".to_owned(), counters.events_dropped),
+            ("journal_recycled_unread".to_owned(), counters.recycled_unread),
+            ("journal_quarantined".to_owned(), counters.quarantined),
+            ("journal_failures".to_owned(), counters.failures),
+        ]);
+        let buses = plan.buses.iter().zip(buses.iter()).map(|(plan, bus)| {
+            let now = bus.status();
+            let units = now.units.iter().map(|unit| UnitHealth {
+                source: unit.source.clone(),
+                state: unit.state.word().to_owned(),
+                why: (unit.state != UnitState::Online).then(|| "timeout".to_owned()),
+            });
+            BusHealth {
+                id: plan.id.clone(),
+                state: if now.down.is_some() { "down" } else { "up" }.to_owned(),
+                why: now.down,
+                units: units.collect(),
+            }
+        });
+        (counters, buses.collect())
+    })
+}
