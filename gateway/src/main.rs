@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: nothing but the door to [`andon::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    andon::cli::main()
+}

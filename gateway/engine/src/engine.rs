@@ -1,11 +1,29 @@
 //! The one entry point: [`Engine::step`].
 
-use std::sync::Arc;
+//!
+//! A step takes its input into the values, lets machines, trips and rules follow, and returns what
+//! that leads to: commands first, then observations and events in the order in which they came
+//! about. All time comes in; the same inputs give the same outputs, byte for byte.
 
-use crate::event::Event;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::activity::{Change, Tracker};
+use crate::alarm::{self, Alarm, Evaluated};
+use crate::event::{Activity, AlarmState, Event, Execution, Register, TripState};
+use crate::normalize::ItemState;
 use crate::plan::{ItemIndex, MachineIndex, Plan, RuleIndex, TripIndex};
+use crate::rules::{Condition, View};
 use crate::time::BootTime;
-use crate::value::Measured;
+use crate::trip::{self, Trip};
+use crate::value::{Measured, Unavailable, Value};
+
+/// How often [`Input::Tick`] is due.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// How often a machine's energy register is noted while nothing else happens.
+pub const ENERGY_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// What the engine is told.
 #[derive(Clone, Debug)]
@@ -17,7 +35,7 @@ pub enum Input {
         /// The items of one machine.
         readings: Vec<(ItemIndex, Measured)>,
     },
-    /// Nothing but the time: due every [`crate::engine::TICK`].
+    /// Nothing but the time: due every [`TICK`].
     Tick,
     /// What became of a command to an output.
     Reply {
@@ -93,10 +111,425 @@ pub enum Output {
     },
     /// Something happened: for the events stream.
     Event(Event),
+    /// A person's word was not carried out.
+    Refused(Refusal),
+}
+
+/// Why a person's word was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The alarm.
+    pub alarm: Arc<str>,
+    /// In words: `its condition still holds`.
+    pub why: &'static str,
+}
+
+/// What was left by the previous run: the last state of each alarm and trip in the events stream.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// Alarms by the id of their rule; those of rules that are no more are dropped.
+    pub alarms: Vec<AlarmState>,
+    /// Trips by the id of their output.
+    pub trips: Vec<TripState>,
 }
 
 /// The whole engine: one shop's state.
 #[derive(Debug)]
 pub struct Engine {
     plan: Plan,
+    items: Vec<ItemState>,
+    values: Vec<Measured>,
+    machines: Vec<Machine>,
+    states: Vec<(Execution, Activity)>,
+    alarms: Vec<Alarm>,
+    trips: Vec<Trip>,
+    /// Trips to take up again at the first step.
+    resume: Vec<TripState>,
+    /// The rules that look at each item.
+    rules_of_item: Vec<Vec<RuleIndex>>,
+    /// Readings that were not newer than the last of their item.
+    pub out_of_order: u64,
+}
+
+/// What the engine keeps of a machine.
+#[derive(Debug)]
+struct Machine {
+    tracker: Option<Tracker>,
+    /// What its signal says, and why that is unknown.
+    followed: (Activity, Option<Unavailable>),
+    /// What was last told, and since when.
+    told: Option<(Execution, BootTime)>,
+    register: Option<Register>,
+    register_told: Option<BootTime>,
+}
+
+/// What a step collects: commands leave first.
+#[derive(Default)]
+struct Collected {
+    commands: Vec<Command>,
+    rest: Vec<Output>,
+    /// Whether a machine's state changed: rules look at states too.
+    states_changed: bool,
+}
+
+impl Engine {
+    /// An engine that knows nothing but its plan and what was left latched.
+    pub fn new(plan: Plan, restored: Restored) -> Self {
+        let mut rules_of_item = vec![Vec::new(); plan.items.len()];
+        for (index, rule) in plan.rules.iter().enumerate() {
+            let index = RuleIndex(u16::try_from(index).unwrap_or(u16::MAX));
+            for item in rule.when.items().chain(rule.clear.iter().flat_map(Condition::items)) {
+                let rules: &mut Vec<RuleIndex> = &mut rules_of_item[item.0 as usize];
+                if !rules.contains(&index) {
+                    rules.push(index);
+                }
+            }
+        }
+        let left: BTreeMap<&str, &AlarmState> =
+            restored.alarms.iter().map(|state| (&*state.alarm, state)).collect();
+        let alarm = |id: &str| left.get(id).map_or_else(Alarm::default, |s| Alarm::restored(s));
+        let machine = |activity: &Option<crate::plan::ActivityPlan>| {
+            let tracker = activity.clone().map(|activity| {
+                let stale_after = plan.items[activity.item().0 as usize].stale_after;
+                Tracker::new(activity, stale_after)
+            });
+            let followed = (Activity::Unknown, tracker.is_some().then_some(Unavailable::NotYet));
+            Machine { tracker, followed, told: None, register: None, register_told: None }
+        };
+        let trip = |index| Trip::armed(TripIndex(u16::try_from(index).unwrap_or(u16::MAX)));
+        Self {
+            items: vec![ItemState::default(); plan.items.len()],
+            values: vec![Err(Unavailable::NotYet); plan.items.len()],
+            machines: plan.machines.iter().map(|plan| machine(&plan.activity)).collect(),
+            states: vec![(Execution::Unknown, Activity::Unknown); plan.machines.len()],
+            alarms: plan.rules.iter().map(|rule| alarm(&rule.id)).collect(),
+            trips: (0..plan.trips.len()).map(trip).collect(),
+            resume: restored.trips,
+            rules_of_item,
+            out_of_order: 0,
+            plan,
+        }
+    }
+
+    /// Takes one input at `now` and appends what follows to `out`, commands first. `now` must not
+    /// go back.
+    pub fn step(&mut self, now: BootTime, input: Input, out: &mut Vec<Output>) {
+        let mut collected = Collected::default();
+        self.resume(now, &mut collected);
+        match input {
+            Input::Readings { at, readings } => self.take(now, at, readings, &mut collected),
+            Input::Tick => self.tick(now, &mut collected),
+            Input::Reply { trip, attempt, reply } => {
+                let index = usize::from(trip.0);
+                let outcome =
+                    self.trips[index].reply(&self.plan.trips[index], now, attempt, &reply);
+                self.note_trip(now, index, outcome, &mut collected);
+            }
+            Input::Acknowledge { rule, by } => self.acknowledge(now, rule, by, &mut collected),
+            Input::Reset { rule, by, reason } => self.reset(now, rule, by, reason, &mut collected),
+        }
+        out.extend(collected.commands.into_iter().map(Output::Command));
+        out.append(&mut collected.rest);
+    }
+
+    /// The alarms that there is anything to say about.
+    pub fn alarms(&self, now: BootTime) -> impl Iterator<Item = AlarmState> {
+        let all = self.alarms.iter().zip(&self.plan.rules);
+        all.filter(|(alarm, _)| alarm.is_raised()).map(move |(alarm, rule)| {
+            alarm.state(rule, &self.plan.machines[usize::from(rule.machine.0)].id, now)
+        })
+    }
+
+    /// All trips.
+    pub fn trips(&self) -> impl Iterator<Item = TripState> {
+        let all = self.trips.iter().zip(&self.plan.trips);
+        all.map(|(trip, plan)| {
+            trip.state(plan, &self.plan.machines[usize::from(plan.machine.0)].id)
+        })
+    }
+
+    /// Takes up, once, the stops that a previous run had latched.
+    fn resume(&mut self, now: BootTime, collected: &mut Collected) {
+        for left in std::mem::take(&mut self.resume) {
+            let found = self.plan.trips.iter().position(|plan| plan.id == left.output);
+            if let Some(index) = found {
+                let outcome = self.trips[index].resume(&self.plan.trips[index], now, &left);
+                self.note_trip(now, index, outcome, collected);
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        now: BootTime,
+        at: BootTime,
+        readings: Vec<(ItemIndex, Measured)>,
+        collected: &mut Collected,
+    ) {
+        let mut observed = Vec::with_capacity(readings.len());
+        for (item, reading) in readings {
+            let index = item.0 as usize;
+            match self.items[index].take(&self.plan.items[index], at, reading) {
+                Some(value) => {
+                    self.values[index] = value.clone();
+                    observed.push((item, value));
+                }
+                None => self.out_of_order += 1,
+            }
+        }
+        let Some(&(first, _)) = observed.first() else { return };
+        let machine = self.plan.items[first.0 as usize].machine;
+        for (item, value) in &observed {
+            self.follow(now, at, machine, *item, value, collected);
+        }
+        let items: Vec<ItemIndex> = observed.iter().map(|(item, _)| *item).collect();
+        // The observation stands before the events that it led to.
+        collected.rest.insert(0, Output::Observation { machine, at, items: observed });
+        if collected.states_changed {
+            self.evaluate_all_rules(now, collected);
+        } else {
+            self.evaluate_rules_of(now, &items, collected);
+        }
+    }
+
+    /// Lets the machine's activity, its register and the trips that it proves follow a value.
+    fn follow(
+        &mut self,
+        now: BootTime,
+        at: BootTime,
+        machine: MachineIndex,
+        item: ItemIndex,
+        value: &Measured,
+        collected: &mut Collected,
+    ) {
+        let index = usize::from(machine.0);
+        if self.plan.machines[index].energy == Some(item)
+            && let Some(wh) = value.as_ref().ok().and_then(Value::as_number)
+        {
+            let epoch = self.items[item.0 as usize].epoch;
+            self.machines[index].register = Some(Register { at, wh, epoch });
+            let due = self.machines[index].register_told;
+            if due.is_none_or(|told| at.since(told) >= ENERGY_EVERY) {
+                self.tell_register(index, collected);
+            }
+        }
+        let tracker = self.machines[index].tracker.as_mut().filter(|t| t.item() == item);
+        for change in tracker.map(|t| t.take(at, value)).into_iter().flatten().flatten() {
+            self.note_change(index, change, collected);
+        }
+        for trip in 0..self.trips.len() {
+            let plan = &self.plan.trips[trip];
+            if plan.proof.as_ref().is_some_and(|proof| proof.item == item) {
+                let outcome = self.trips[trip].sample(plan, now, at, value);
+                self.note_trip(now, trip, outcome, collected);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: BootTime, collected: &mut Collected) {
+        let mut stale: BTreeMap<MachineIndex, Vec<(ItemIndex, Measured)>> = BTreeMap::new();
+        for (index, (state, plan)) in self.items.iter_mut().zip(&self.plan.items).enumerate() {
+            if state.age(plan, now) {
+                self.values[index] = state.value.clone();
+                let item = ItemIndex(u32::try_from(index).unwrap_or(u32::MAX));
+                stale.entry(plan.machine).or_default().push((item, state.value.clone()));
+            }
+        }
+        for (machine, items) in stale {
+            collected.rest.push(Output::Observation { machine, at: now, items });
+        }
+        for index in 0..self.machines.len() {
+            let change = self.machines[index].tracker.as_mut().and_then(|t| t.age(now));
+            if let Some(change) = change {
+                self.note_change(index, change, collected);
+            }
+            if self.machines[index].told.is_none() {
+                // A machine is unknown until it is known, and that is told from the start.
+                self.tell_state(index, now, collected);
+            }
+        }
+        for trip in 0..self.trips.len() {
+            let outcome = self.trips[trip].tick(&self.plan.trips[trip], now);
+            self.note_trip(now, trip, outcome, collected);
+        }
+        self.evaluate_all_rules(now, collected);
+    }
+
+    fn evaluate_all_rules(&mut self, now: BootTime, collected: &mut Collected) {
+        for rule in 0..self.plan.rules.len() {
+            self.evaluate(now, rule, collected);
+        }
+    }
+
+    fn evaluate_rules_of(&mut self, now: BootTime, items: &[ItemIndex], collected: &mut Collected) {
+        for item in items {
+            for nth in 0..self.rules_of_item[item.0 as usize].len() {
+                let rule = self.rules_of_item[item.0 as usize][nth];
+                self.evaluate(now, usize::from(rule.0), collected);
+            }
+        }
+    }
+
+    fn evaluate(&mut self, now: BootTime, index: usize, collected: &mut Collected) {
+        let rule = &self.plan.rules[index];
+        let view = View { values: &self.values, states: &self.states };
+        let when = rule.when.evaluate(view);
+        let clear = match &rule.clear {
+            Some(clear) => clear.evaluate(view),
+            None => when.map(|when| !when),
+        };
+        match self.alarms[index].step(rule, now, Evaluated { when, clear }) {
+            alarm::Outcome::Same => return,
+            alarm::Outcome::Changed => {}
+            alarm::Outcome::Raised => {
+                let cause = rule.when.describe(&self.plan, rule.machine, view);
+                self.alarms[index].set_cause(&cause);
+                if let Some(trip) = rule.trip.filter(|_| self.alarms[index].is_latched()) {
+                    let (trip, id) = (usize::from(trip.0), rule.id.clone());
+                    let outcome = self.trips[trip].trip(&self.plan.trips[trip], now, &id);
+                    self.note_trip(now, trip, outcome, collected);
+                }
+            }
+        }
+        self.tell_alarm(now, index, None, None, collected);
+    }
+
+    fn acknowledge(
+        &mut self,
+        now: BootTime,
+        rule: RuleIndex,
+        by: Arc<str>,
+        collected: &mut Collected,
+    ) {
+        let index = usize::from(rule.0);
+        if !self.alarms[index].is_raised() {
+            return self.refuse(index, "there is nothing to acknowledge", collected);
+        }
+        if self.alarms[index].acknowledge() {
+            self.tell_alarm(now, index, Some(by), None, collected);
+        }
+    }
+
+    fn reset(
+        &mut self,
+        now: BootTime,
+        rule: RuleIndex,
+        by: Arc<str>,
+        reason: Arc<str>,
+        collected: &mut Collected,
+    ) {
+        let index = usize::from(rule.0);
+        if reason.trim().is_empty() {
+            return self.refuse(index, "a reset needs a reason", collected);
+        }
+        if let Err(why) = self.alarms[index].reset() {
+            return self.refuse(index, why, collected);
+        }
+        self.tell_alarm(now, index, Some(by), Some(reason), collected);
+        let Some(trip) = self.plan.rules[index].trip else { return };
+        let held_by_another = |other: usize| {
+            self.plan.rules[other].trip == Some(trip) && self.alarms[other].is_latched()
+        };
+        if !(0..self.plan.rules.len()).any(held_by_another) {
+            let trip = usize::from(trip.0);
+            let outcome = self.trips[trip].reset(&self.plan.trips[trip], now);
+            self.note_trip(now, trip, outcome, collected);
+        }
+    }
+
+    fn refuse(&self, index: usize, why: &'static str, collected: &mut Collected) {
+        let alarm = self.plan.rules[index].id.clone();
+        collected.rest.push(Output::Refused(Refusal { alarm, why }));
+    }
+
+    fn tell_alarm(
+        &self,
+        now: BootTime,
+        index: usize,
+        by: Option<Arc<str>>,
+        reason: Option<Arc<str>>,
+        collected: &mut Collected,
+    ) {
+        let rule = &self.plan.rules[index];
+        let machine = &self.plan.machines[usize::from(rule.machine.0)].id;
+        let state = self.alarms[index].state(rule, machine, now);
+        collected.rest.push(Output::Event(Event::Alarm { at: now, state, by, reason }));
+    }
+
+    fn note_trip(
+        &mut self,
+        now: BootTime,
+        index: usize,
+        outcome: trip::Outcome,
+        collected: &mut Collected,
+    ) {
+        collected.commands.extend(outcome.command);
+        if !outcome.changed {
+            return;
+        }
+        let plan = &self.plan.trips[index];
+        let machine = usize::from(plan.machine.0);
+        let state = self.trips[index].state(plan, &self.plan.machines[machine].id);
+        collected.rest.push(Output::Event(Event::Trip { at: now, state }));
+        self.tell_state(machine, now, collected);
+    }
+
+    fn note_change(&mut self, index: usize, change: Change, collected: &mut Collected) {
+        self.machines[index].followed = (change.activity, change.why);
+        self.tell_state(index, change.at, collected);
+    }
+
+    /// Tells what a machine does when that is news: a stop that is not armed stands above what
+    /// its signal says.
+    fn tell_state(&mut self, index: usize, at: BootTime, collected: &mut Collected) {
+        let mut trips = self.trips.iter().zip(&self.plan.trips);
+        let stopped = trips.any(|(t, plan)| usize::from(plan.machine.0) == index && t.is_tripped());
+        let machine = &mut self.machines[index];
+        let (activity, why) = match machine.followed {
+            _ if stopped => (Activity::Fault, None),
+            followed => followed,
+        };
+        let execution = if stopped { Execution::Stopped } else { execution_of(activity) };
+        if machine.told.is_some_and(|(told, _)| told == execution) {
+            return;
+        }
+        // Boundaries are stamped in the past, but never before the one told last.
+        let at = machine.told.map_or(at, |(_, last)| at.max(last));
+        machine.told = Some((execution, at));
+        self.states[index] = (execution, activity);
+        collected.states_changed = true;
+        let raw_run = machine.tracker.as_mut().map(Tracker::take_raw_run).unwrap_or_default();
+        let id = self.plan.machines[index].id.clone();
+        collected.rest.push(Output::Event(Event::Activity {
+            machine: id,
+            at,
+            activity,
+            execution,
+            why,
+            raw_run_ms: u64::try_from(raw_run.as_millis()).unwrap_or(u64::MAX),
+        }));
+        self.tell_register(index, collected);
+    }
+
+    fn tell_register(&mut self, index: usize, collected: &mut Collected) {
+        let machine = &mut self.machines[index];
+        let Some(register) = machine.register else { return };
+        if machine.register_told == Some(register.at) {
+            return;
+        }
+        machine.register_told = Some(register.at);
+        let id = self.plan.machines[index].id.clone();
+        collected.rest.push(Output::Event(Event::Energy { machine: id, register }));
+    }
+}
+
+/// What a signal alone can tell of a machine's execution.
+fn execution_of(activity: Activity) -> Execution {
+    match activity {
+        Activity::Off => Execution::Off,
+        Activity::Idle => Execution::Ready,
+        Activity::Run => Execution::Running,
+        Activity::Fault => Execution::Fault,
+        Activity::Unknown => Execution::Unknown,
+    }
 }

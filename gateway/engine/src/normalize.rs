@@ -1,1 +1,136 @@
-//! Placeholder.
+//! From readings to values that may be believed: range, rate, counters, order in time, age.
+//!
+//! Nothing downstream sees a reading that did not pass here. What does not pass becomes its
+//! reason; it never becomes a number.
+
+use std::time::Duration;
+
+use crate::item::Kind;
+use crate::plan::ItemPlan;
+use crate::time::BootTime;
+use crate::value::{Measured, Unavailable, Value};
+
+/// Fastest growth of an energy register that is believed without a second look, in Wh per
+/// second: a megawatt.
+const COUNTER_RATE_MAX: f64 = 1e6 / 3600.0;
+
+/// Registers are read in steps: growth below this many Wh is always believed.
+const COUNTER_STEP: f64 = 1000.0;
+
+/// Registers go back by rounding of single-precision floats: a share that is no reset.
+const COUNTER_ROUNDING: f64 = 1e-6;
+
+/// What is known of one item.
+#[derive(Clone, Debug)]
+pub struct ItemState {
+    /// The last observation.
+    pub value: Measured,
+    /// The moment of the last reading, good or bad.
+    last_at: Option<BootTime>,
+    /// The last good value that was a number, and its moment.
+    good: Option<(BootTime, f64)>,
+    /// The moment of the last good value.
+    pub good_at: Option<BootTime>,
+    /// A counter's reading that went back or leapt and waits for a second one.
+    pending: Option<f64>,
+    /// Counts the resets of a counter.
+    pub epoch: u32,
+}
+
+impl Default for ItemState {
+    fn default() -> Self {
+        let value = Err(Unavailable::NotYet);
+        Self { value, last_at: None, good: None, good_at: None, pending: None, epoch: 0 }
+    }
+}
+
+impl ItemState {
+    /// Takes a reading sampled at `at`. Returns the observation, or `None` for a reading that is
+    /// not newer than the last.
+    pub fn take(&mut self, plan: &ItemPlan, at: BootTime, reading: Measured) -> Option<Measured> {
+        if self.last_at.is_some_and(|last| at <= last) {
+            return None;
+        }
+        self.last_at = Some(at);
+        let observed = reading.and_then(|value| self.believe(plan, at, value));
+        if observed.is_ok() {
+            self.good_at = Some(at);
+        }
+        self.value = observed.clone();
+        Some(observed)
+    }
+
+    /// Makes an old value stale. Returns whether it just became so.
+    pub fn age(&mut self, plan: &ItemPlan, now: BootTime) -> bool {
+        let old = self.good_at.is_some_and(|good| now.since(good) > plan.stale_after);
+        if old && self.value.is_ok() {
+            self.value = Err(Unavailable::Stale);
+            return true;
+        }
+        false
+    }
+
+    fn believe(&mut self, plan: &ItemPlan, at: BootTime, value: Value) -> Measured {
+        match (plan.item.kind, value) {
+            (Kind::Flag, Value::Flag(flag)) => Ok(Value::Flag(flag)),
+            (Kind::Text, Value::Text(text)) => Ok(Value::Text(text)),
+            (Kind::Gauge | Kind::Counter, Value::Number(number)) => {
+                if !number.is_finite() {
+                    return Err(Unavailable::Sentinel);
+                }
+                if number < plan.item.least || number > plan.item.greatest {
+                    return Err(Unavailable::OutOfRange);
+                }
+                self.believe_number(plan, at, number)?;
+                self.good = Some((at, number));
+                Ok(Value::Number(number))
+            }
+            // The codec and the list of items disagree: nothing that a value could mean.
+            _ => Err(Unavailable::Garbled),
+        }
+    }
+
+    fn believe_number(
+        &mut self,
+        plan: &ItemPlan,
+        at: BootTime,
+        number: f64,
+    ) -> Result<(), Unavailable> {
+        let Some((last_at, last)) = self.good else { return Ok(()) };
+        let elapsed = at.since(last_at);
+        if plan.item.kind == Kind::Counter {
+            return self.believe_counter(last, number, elapsed);
+        }
+        let too_fast = |rate: f64| (number - last).abs() > rate * elapsed.as_secs_f64();
+        if plan.max_rate.is_some_and(too_fast) { Err(Unavailable::TooFast) } else { Ok(()) }
+    }
+
+    /// A counter that goes back or leaps is believed at the second reading that agrees, and then
+    /// counts in a new epoch.
+    fn believe_counter(
+        &mut self,
+        last: f64,
+        number: f64,
+        elapsed: Duration,
+    ) -> Result<(), Unavailable> {
+        let credible = |from: f64, elapsed: Duration| {
+            let slack = from.abs() * COUNTER_ROUNDING;
+            number >= from - slack
+                && number - from <= COUNTER_STEP + COUNTER_RATE_MAX * elapsed.as_secs_f64()
+        };
+        if credible(last, elapsed) {
+            self.pending = None;
+            return Ok(());
+        }
+        match self.pending.take() {
+            Some(pending) if credible(pending, Duration::ZERO) => {
+                self.epoch += 1;
+                Ok(())
+            }
+            _ => {
+                self.pending = Some(number);
+                Err(Unavailable::Unconfirmed)
+            }
+        }
+    }
+}

@@ -95,6 +95,15 @@ pub enum ActivityPlan {
     },
 }
 
+impl ActivityPlan {
+    /// The item that it follows.
+    pub const fn item(&self) -> ItemIndex {
+        match self {
+            Self::Power { item, .. } | Self::Input { item, .. } => *item,
+        }
+    }
+}
+
 /// One threshold with hysteresis: entered at or above `enter`, left below `exit`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Band {
@@ -117,7 +126,7 @@ pub struct TripPlan {
     pub attempt_deadline: Duration,
     /// Attempts before the trip is failed (and tried further at a slower pace).
     pub attempts: u8,
-    /// Whether a person's reset also permits again; otherwise it leaves the output as it is.
+    /// Whether a person's reset releases the output: only where that starts nothing.
     pub permit_on_reset: bool,
 }
 

@@ -1,1 +1,256 @@
-//! Placeholder.
+//! A protective stop: commanded, echoed, read back, proved, latched.
+//!
+//! Every reply is matched by its attempt, so a late one changes nothing. What is not read back
+//! within its deadline is commanded again; after the configured attempts the stop is failed,
+//! which a person must see, and is tried on at [`RETRY_FAILED`]. Proof comes from an independent
+//! meter: several samples, all newer than the command. Power that flows again, or still, reopens
+//! the stop as failed: a weld is suspected. Nothing here releases an output but a person's reset.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Act, Command, Reply};
+use crate::event::{Confirmation, TripPhase, TripState};
+use crate::plan::{TripIndex, TripPlan};
+use crate::time::BootTime;
+use crate::value::Measured;
+
+/// Pause between attempts once the stop has failed.
+pub const RETRY_FAILED: Duration = Duration::from_secs(5);
+
+/// The state of one output of kind `trip`.
+#[derive(Clone, Debug)]
+pub struct Trip {
+    index: TripIndex,
+    phase: TripPhase,
+    level: Option<Confirmation>,
+    cause: Option<Arc<str>>,
+    trouble: Option<Arc<str>>,
+    /// Counts commands; replies to older ones are ignored.
+    attempt: u32,
+    /// What the last command was, while it is not confirmed.
+    pending: Option<Pending>,
+    /// When the stop was first commanded: proof must be newer.
+    commanded_at: BootTime,
+    /// Samples in a row that prove the effect.
+    proving: u8,
+    /// When the stop was last commanded because the meter contradicts it.
+    contradicted: Option<BootTime>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    act: Act,
+    deadline: BootTime,
+    tries: u8,
+}
+
+/// What a step of a trip led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// A command to send.
+    pub command: Option<Command>,
+    /// Whether its state is worth an event.
+    pub changed: bool,
+}
+
+impl Trip {
+    /// A trip that is armed.
+    pub fn armed(index: TripIndex) -> Self {
+        Self {
+            index,
+            phase: TripPhase::Armed,
+            level: None,
+            cause: None,
+            trouble: None,
+            attempt: 0,
+            pending: None,
+            commanded_at: BootTime::default(),
+            proving: 0,
+            contradicted: None,
+        }
+    }
+
+    /// Whether it stands anywhere but armed.
+    pub fn is_tripped(&self) -> bool {
+        self.phase != TripPhase::Armed
+    }
+
+    /// Cuts, because of the alarm named. A stop that is under way or latched is commanded again:
+    /// the condition came back, so the effect is in doubt.
+    pub fn trip(&mut self, plan: &TripPlan, now: BootTime, cause: &Arc<str>) -> Outcome {
+        if self.phase == TripPhase::Tripping {
+            return Outcome::default();
+        }
+        self.phase = TripPhase::Tripping;
+        (self.level, self.trouble, self.proving) = (None, None, 0);
+        self.contradicted = None;
+        self.cause = Some(cause.clone());
+        self.commanded_at = now;
+        Outcome { command: Some(self.command(plan, now, Act::Trip, 1)), changed: true }
+    }
+
+    /// Goes on where a previous run left off: the stop is commanded again.
+    pub fn resume(&mut self, plan: &TripPlan, now: BootTime, left: &TripState) -> Outcome {
+        if left.phase == TripPhase::Armed {
+            return Outcome::default();
+        }
+        let cause = left.cause.clone().unwrap_or_else(|| "an earlier stop".into());
+        self.trip(plan, now, &cause)
+    }
+
+    /// A person has reset it; releases the output where the configuration says so.
+    pub fn reset(&mut self, plan: &TripPlan, now: BootTime) -> Outcome {
+        self.phase = TripPhase::Armed;
+        (self.level, self.cause, self.trouble, self.pending) = (None, None, None, None);
+        (self.proving, self.contradicted) = (0, None);
+        let command = plan.permit_on_reset.then(|| self.command(plan, now, Act::Permit, 1));
+        Outcome { command, changed: true }
+    }
+
+    /// Takes the reply to a command.
+    pub fn reply(
+        &mut self,
+        plan: &TripPlan,
+        now: BootTime,
+        attempt: u32,
+        reply: &Reply,
+    ) -> Outcome {
+        let Some(pending) = self.pending.filter(|_| attempt == self.attempt) else {
+            return Outcome::default();
+        };
+        match reply {
+            Reply::Echoed if pending.act == Act::Trip => {
+                Outcome { command: None, changed: self.reach(Confirmation::C1) }
+            }
+            Reply::Echoed => Outcome::default(),
+            Reply::ReadBack(true) => {
+                self.pending = None;
+                if self.contradicted.is_some() {
+                    // The output says open and the meter says power: only the meter can end that.
+                    return Outcome::default();
+                }
+                let changed = self.trouble.take().is_some();
+                if pending.act == Act::Permit {
+                    return Outcome { command: None, changed };
+                }
+                let latched = self.phase != TripPhase::Latched;
+                self.phase = TripPhase::Latched;
+                let reached = self.reach(Confirmation::C2);
+                Outcome { command: None, changed: changed || latched || reached }
+            }
+            Reply::ReadBack(false) => self.failed(plan, now, "the output does not read back"),
+            Reply::Failed(words) => self.failed(plan, now, words),
+        }
+    }
+
+    /// Notes why an attempt failed. The next one waits for the deadline, so that a device that
+    /// refuses at once is not flooded.
+    fn failed(&mut self, plan: &TripPlan, now: BootTime, words: &str) -> Outcome {
+        let changed = self.trouble.as_deref() != Some(words);
+        self.trouble = Some(words.into());
+        let mut outcome = self.tick(plan, now);
+        outcome.changed |= changed;
+        outcome
+    }
+
+    /// Lets time pass: deadlines of attempts, and of the proof.
+    pub fn tick(&mut self, plan: &TripPlan, now: BootTime) -> Outcome {
+        if let Some(pending) = self.pending {
+            if now < pending.deadline {
+                return Outcome::default();
+            }
+            return self.again(plan, now, pending);
+        }
+        Outcome::default()
+    }
+
+    fn again(&mut self, plan: &TripPlan, now: BootTime, pending: Pending) -> Outcome {
+        let used_up = pending.tries >= plan.attempts;
+        let fails = used_up && pending.act == Act::Trip && self.phase != TripPhase::Failed;
+        if fails {
+            self.phase = TripPhase::Failed;
+        }
+        let silent = self.trouble.is_none();
+        if silent {
+            self.trouble = Some("the output does not answer".into());
+        }
+        let tries = pending.tries.saturating_add(1);
+        let command = self.command(plan, now, pending.act, tries);
+        Outcome { command: Some(command), changed: fails || silent }
+    }
+
+    /// Takes a sample of the item that proves the effect.
+    pub fn sample(
+        &mut self,
+        plan: &TripPlan,
+        now: BootTime,
+        at: BootTime,
+        sample: &Measured,
+    ) -> Outcome {
+        let Some(proof) = &plan.proof else { return Outcome::default() };
+        // A reading that failed proves nothing, one way or the other.
+        let Some(value) = sample.as_ref().ok().and_then(crate::value::Value::as_number) else {
+            return Outcome::default();
+        };
+        if !self.is_tripped() || at <= self.commanded_at || self.level < Some(Confirmation::C1) {
+            return Outcome::default();
+        }
+        if value < proof.below {
+            self.proving = self.proving.saturating_add(1);
+            if self.proving < proof.samples || self.level == Some(Confirmation::C3) {
+                return Outcome::default();
+            }
+            if self.level < Some(Confirmation::C2) {
+                return Outcome::default();
+            }
+            self.phase = TripPhase::Latched;
+            (self.trouble, self.contradicted) = (None, None);
+            return Outcome { command: None, changed: self.reach(Confirmation::C3) };
+        }
+        self.proving = 0;
+        let proved = self.level == Some(Confirmation::C3);
+        let late = now.since(self.commanded_at) > proof.within;
+        let contradicts = (proved || late) && self.phase == TripPhase::Latched;
+        let again = self.pending.is_none()
+            && self.contradicted.is_some_and(|last| now.since(last) >= RETRY_FAILED);
+        if !(contradicts || again) {
+            return Outcome::default();
+        }
+        self.phase = TripPhase::Failed;
+        self.level = Some(Confirmation::C2);
+        self.contradicted = Some(now);
+        self.trouble = Some(format!("weld suspected: the meter still reads {value}").into());
+        Outcome { command: Some(self.command(plan, now, Act::Trip, 1)), changed: true }
+    }
+
+    fn reach(&mut self, level: Confirmation) -> bool {
+        let higher = self.level < Some(level);
+        if higher {
+            self.level = Some(level);
+        }
+        higher
+    }
+
+    fn command(&mut self, plan: &TripPlan, now: BootTime, act: Act, tries: u8) -> Command {
+        let wait = if tries > plan.attempts { RETRY_FAILED } else { plan.attempt_deadline };
+        self.attempt = self.attempt.wrapping_add(1);
+        self.pending = Some(Pending { act, deadline: now + wait, tries });
+        if act == Act::Trip {
+            self.reach(Confirmation::C0);
+        }
+        Command { trip: self.index, attempt: self.attempt, act }
+    }
+
+    /// Its state in the words of events.
+    pub fn state(&self, plan: &TripPlan, machine: &Arc<str>) -> TripState {
+        TripState {
+            output: plan.id.clone(),
+            machine: machine.clone(),
+            phase: self.phase,
+            level: self.level,
+            cause: self.cause.clone(),
+            trouble: self.trouble.clone(),
+        }
+    }
+}

@@ -1,5 +1,157 @@
-//! What a person types: one file per command.
+//! The command line: one file per command; here only the list of them.
+//!
+//! stdout is data, stderr is talk. Exit codes: 0 ok, 1 failure, 2 usage, 78 configuration.
 
+pub mod alarms;
 pub mod check;
+pub mod demo;
+pub mod history;
 pub mod plan;
 pub mod profile;
+pub mod read;
+pub mod record;
+pub mod run;
+pub mod simulate;
+pub mod tap;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code for a configuration that cannot run (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Reads every machine of a workshop: live board, protective stop, machine-hours.
+#[derive(Debug, Parser)]
+#[command(name = "andon", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway: buses, engine, journal, MQTT, recorder and board
+    Run(run::RunArgs),
+    /// Run a simulated workshop through the real buses, with a broker of its own
+    Demo(demo::DemoArgs),
+    /// Record from an MQTT broker into a time-series store
+    Record(record::RecordArgs),
+    /// Check a configuration and report every problem with file, line and hint
+    Check(check::CheckArgs),
+    /// Show what each bus will carry, before anything runs
+    Plan(plan::PlanArgs),
+    /// Poll sources once: raw registers beside decoded values
+    Read(read::ReadArgs),
+    /// Follow what a site says over MQTT
+    Tap(tap::TapArgs),
+    /// Serve simulated devices, with faults
+    Simulate(simulate::SimulateArgs),
+    /// List and check device profiles
+    Profile(profile::ProfileArgs),
+    /// List, acknowledge and reset alarms of a running gateway
+    Alarms(alarms::AlarmsArgs),
+    /// Machine-hours from the journal
+    History(history::HistoryArgs),
+    /// Print a shell's completions
+    Completions {
+        /// The shell to print for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command that was typed.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rumqttd=error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    // One TLS provider per process; a second installation is refused and changes nothing.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Demo(args) => asynchronously(demo::run(args)),
+        Command::Record(args) => asynchronously(record::run(args)),
+        Command::Check(args) => check::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Read(args) => read::run(args),
+        Command::Tap(args) => asynchronously(tap::run(args)),
+        Command::Simulate(args) => asynchronously(simulate::run(args)),
+        Command::Profile(args) => profile::run(&args),
+        Command::Alarms(args) => asynchronously(alarms::run(args)),
+        Command::History(args) => outcome(history::run(args)),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "andon", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Runs a future on a runtime of its own: one worker beside the calling thread is enough for
+/// everything but the buses and the engine, which have theirs.
+fn asynchronously(future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let code = outcome(runtime.block_on(future));
+            // Tasks that do not end by themselves must not keep the process.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+            code
+        }
+        Err(error) => outcome(Err(error.into())),
+    }
+}
+
+/// An error is told on stderr with its causes; exit code 1.
+#[expect(clippy::print_stderr, reason = "this is where errors are told to a person")]
+fn outcome(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("andon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a line of data to stdout. A reader that went away is no error of ours.
+pub fn say(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).ok();
+}
+
+/// Loads and checks a configuration, or tells every problem and gives the exit code for that.
+///
+/// # Errors
+/// The exit code 78, after the problems were printed on stderr.
+#[expect(clippy::print_stderr, reason = "this is where problems are told to a person")]
+pub fn load_plan(path: &std::path::Path) -> Result<crate::config::Loaded, ExitCode> {
+    crate::config::load(path).map_err(|problems| {
+        for problem in &problems {
+            eprintln!("{problem}");
+        }
+        ExitCode::from(EXIT_CONFIG)
+    })
+}
+
+/// Resolves when the process is asked to stop: SIGINT or SIGTERM.
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::error!("Signals cannot be watched; only SIGKILL will stop this process.");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

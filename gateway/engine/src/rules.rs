@@ -1,5 +1,0 @@
-//! Placeholder.
-
-/// A rule.
-#[derive(Clone, Debug)]
-pub struct Rule;

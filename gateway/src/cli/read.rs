@@ -1,0 +1,105 @@
+//! `andon read`: poll sources once and show raw registers beside decoded values.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::json;
+
+use crate::bus::{self, RawReading};
+use crate::config::Loaded;
+
+/// Arguments of `andon read`.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// The source to poll; all of them without one
+    source: Option<String>,
+    /// A configuration file, or a folder with andon.toml and conf.d
+    #[arg(long, default_value = "/etc/andon")]
+    config: PathBuf,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Polls once; exit code 1 when a polled source gave no value at all.
+#[must_use]
+pub fn run(args: ReadArgs) -> ExitCode {
+    match super::load_plan(&args.config) {
+        Ok(loaded) => super::asynchronously(read(args, loaded)),
+        Err(code) => code,
+    }
+}
+
+async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
+    let plan = loaded.plan;
+    let chosen = |source: &str| args.source.as_deref().is_none_or(|wanted| wanted == source);
+    let mut silent = Vec::new();
+    let mut polled = 0;
+    for bus in &plan.buses {
+        for unit in bus.units.iter().filter(|unit| chosen(&unit.source)) {
+            let readings = bus::probe_once(bus, unit).await;
+            polled += 1;
+            if readings.iter().all(|reading| reading.measured.is_err()) {
+                silent.push(unit.source.to_string());
+            }
+            let text = if args.json {
+                as_json(&unit.source, &readings)
+            } else {
+                as_table(&unit.source, unit.unit_id, &bus.id, &readings)
+            };
+            super::say(text.trim_end());
+        }
+    }
+    if polled == 0 {
+        let known: Vec<&str> =
+            plan.buses.iter().flat_map(|bus| &bus.units).map(|unit| &*unit.source).collect();
+        let wanted = args.source.context("the configuration has no sources")?;
+        bail!("there is no source {wanted:?}; there are {}", known.join(", "));
+    }
+    if !silent.is_empty() {
+        bail!("no value from {}", silent.join(", "));
+    }
+    Ok(())
+}
+
+/// One JSON line per reading.
+fn as_json(source: &str, readings: &[RawReading]) -> String {
+    let lines = readings.iter().map(|reading| {
+        let value = reading.measured.as_ref().ok();
+        let why = reading.measured.as_ref().err();
+        json!({
+            "source": source,
+            "item": reading.item,
+            "unit": reading.unit.symbol(),
+            "register": reading.register(),
+            "words": reading.words,
+            "value": value,
+            "why": why,
+            "detail": reading.detail,
+        })
+        .to_string()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn as_table(source: &str, unit_id: u8, bus: &str, readings: &[RawReading]) -> String {
+    let mut table = format!("{source} (unit {unit_id} on {bus})\n");
+    for reading in readings {
+        let words: Vec<String> = reading.words.iter().map(|word| format!("{word:04x}")).collect();
+        let words = if words.is_empty() { "–".to_owned() } else { words.join(" ") };
+        let meaning = match &reading.measured {
+            Ok(value) => format!("{value} {}", reading.unit),
+            Err(why) => match &reading.detail {
+                Some(detail) => format!("– {why}: {detail}"),
+                None => format!("– {why}"),
+            },
+        };
+        let (register, item) = (reading.register(), &reading.item);
+        // Writing to a String cannot fail.
+        writeln!(table, "  {register:<16} {words:<20} {item:<22} {}", meaning.trim_end()).ok();
+    }
+    table
+}

@@ -1,0 +1,37 @@
+//! `andon run`: the gateway, until it is asked to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::run::Gateway;
+
+/// Arguments of `andon run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A configuration file, or a folder with andon.toml and conf.d
+    #[arg(long, default_value = "/etc/andon")]
+    config: PathBuf,
+}
+
+/// Runs the gateway until SIGINT or SIGTERM.
+#[must_use]
+pub fn run(args: RunArgs) -> ExitCode {
+    let loaded = match super::load_plan(&args.config) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    super::asynchronously(async move {
+        let stop = super::asked_to_stop();
+        let gateway = Gateway::start(loaded.plan).await?;
+        super::say(&format!("board: http://{}", gateway.board()));
+        stop.await;
+        tracing::info!("Stopping.");
+        gateway.stop().await;
+        Ok(())
+    })
+}

@@ -1,0 +1,219 @@
+//! The demo's workshop as a model: what each machine draws, how warm the laser's water is, and
+//! what goes wrong when. No clock, no socket: the shell steps it and shows its values to the
+//! simulated devices, which the gateway reads like any others.
+
+use std::time::Duration;
+
+/// Water at rest, and the air that it cools down to, in °C.
+const AMBIENT: f64 = 24.0;
+
+/// What the tube adds to its water without a pump, °C per second while it is firing.
+const HEATING: f64 = 3.2;
+
+/// What the water loses once the tube is off or the pump runs, °C per second.
+const COOLING: f64 = 1.1;
+
+/// When the pump fails, after the start or after the last repair.
+pub const PUMP_FAILS_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a repaired pump lasts.
+const PUMP_LASTS: Duration = Duration::from_secs(600);
+
+/// When the drill press's meter falls silent, and for how long; again every [`METER_EVERY`].
+pub const METER_DIES_AT: Duration = Duration::from_secs(11);
+const METER_AWAY: Duration = Duration::from_secs(8);
+const METER_EVERY: Duration = Duration::from_secs(300);
+
+/// A machine that works in a rhythm.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// The machine's id in the demo's configuration.
+    pub machine: &'static str,
+    off: f64,
+    idle: f64,
+    run: f64,
+    /// Seconds of run, idle and off in one round.
+    rhythm: (f64, f64, f64),
+    /// Where in the round it is at the start, in seconds.
+    offset: f64,
+}
+
+/// The loads, in the order of the demo's configuration. Powers in watts.
+pub const LOADS: &[Load] = &[
+    load("laser", 0.0, 38.0, 1150.0, (3600.0, 0.0, 0.0), 0.0),
+    load("kiln", 0.0, 6.0, 3400.0, (95.0, 25.0, 0.0), 30.0),
+    load("router", 0.0, 64.0, 1480.0, (48.0, 17.0, 9.0), 20.0),
+    load("lathe", 0.0, 41.0, 830.0, (33.0, 21.0, 26.0), 60.0),
+    load("printer-a", 1.5, 9.0, 128.0, (900.0, 60.0, 0.0), 0.0),
+    load("printer-b", 1.5, 8.0, 117.0, (700.0, 45.0, 20.0), 690.0),
+    load("table-saw", 0.0, 0.0, 2250.0, (14.0, 0.0, 22.0), 2.0),
+    load("band-saw", 0.0, 0.0, 890.0, (19.0, 0.0, 31.0), 30.0),
+    load("drill-press", 0.0, 12.0, 540.0, (16.0, 30.0, 0.0), 0.0),
+    load("extractor", 0.0, 0.0, 1620.0, (240.0, 0.0, 40.0), 0.0),
+];
+
+const fn load(
+    machine: &'static str,
+    off: f64,
+    idle: f64,
+    run: f64,
+    rhythm: (f64, f64, f64),
+    offset: f64,
+) -> Load {
+    Load { machine, off, idle, run, rhythm, offset }
+}
+
+impl Load {
+    /// What it draws `at` seconds into the demo, in watts, with a ripple of about one percent.
+    fn power(&self, at: f64) -> f64 {
+        let (run, idle, off) = self.rhythm;
+        let phase = (at + self.offset).rem_euclid(run + idle + off);
+        let level = if phase < run {
+            self.run
+        } else if phase < run + idle {
+            self.idle
+        } else {
+            self.off
+        };
+        let ripple = (at * 1.7 + self.offset).sin() * 0.6 + (at * 0.31 + self.run).sin() * 0.4;
+        (level * (1.0 + 0.01 * ripple) * 10.0).round() / 10.0
+    }
+}
+
+/// Something that a spectator is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// The laser's pump stands still; its water is getting warm.
+    PumpFails,
+    /// Somebody repaired the pump and reset the stop.
+    PumpRepaired,
+    /// The drill press's meter stopped answering.
+    MeterDies,
+    /// It answers again.
+    MeterReturns,
+}
+
+/// The workshop at one moment.
+#[derive(Clone, Debug)]
+pub struct World {
+    now: f64,
+    water: f64,
+    pump_fails_at: f64,
+    pump_failed: bool,
+    /// Whether the laser's contactor has been opened since the pump failed.
+    was_cut: bool,
+    meter_silent: bool,
+    powers: Vec<f64>,
+    energies: Vec<f64>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            now: 0.0,
+            water: AMBIENT,
+            pump_fails_at: PUMP_FAILS_AFTER.as_secs_f64(),
+            pump_failed: false,
+            was_cut: false,
+            meter_silent: false,
+            powers: LOADS.iter().map(|load| load.power(0.0)).collect(),
+            // Meters come with a past.
+            energies: LOADS.iter().map(|load| (load.run * 713.0).round()).collect(),
+        }
+    }
+}
+
+impl World {
+    /// Goes on by `elapsed`; `contactor_closed` is what the laser's relay does.
+    pub fn step(&mut self, elapsed: Duration, contactor_closed: bool) -> Vec<Happening> {
+        let seconds = elapsed.as_secs_f64();
+        self.now += seconds;
+        let mut happenings = Vec::new();
+        for (index, load) in LOADS.iter().enumerate() {
+            let cut = load.machine == "laser" && !contactor_closed;
+            self.powers[index] = if cut { 0.0 } else { load.power(self.now) };
+            self.energies[index] += self.powers[index] * seconds / 3600.0;
+        }
+        if !self.pump_failed && self.now >= self.pump_fails_at {
+            self.pump_failed = true;
+            happenings.push(Happening::PumpFails);
+        }
+        self.was_cut |= self.pump_failed && !contactor_closed;
+        if self.was_cut && contactor_closed {
+            (self.pump_failed, self.was_cut) = (false, false);
+            self.pump_fails_at = self.now + PUMP_LASTS.as_secs_f64();
+            happenings.push(Happening::PumpRepaired);
+        }
+        let heats = self.pump_failed && contactor_closed;
+        let change = if heats { HEATING } else { -COOLING };
+        self.water = (self.water + change * seconds).clamp(AMBIENT, 95.0);
+        let into_round = (self.now - METER_DIES_AT.as_secs_f64()).rem_euclid(METER_EVERY.as_secs_f64());
+        let silent = self.now >= METER_DIES_AT.as_secs_f64() && into_round < METER_AWAY.as_secs_f64();
+        if silent != self.meter_silent {
+            self.meter_silent = silent;
+            happenings.push(if silent { Happening::MeterDies } else { Happening::MeterReturns });
+        }
+        happenings
+    }
+
+    /// What the load at `index` of [`LOADS`] draws, in watts.
+    pub fn power(&self, index: usize) -> f64 {
+        self.powers[index]
+    }
+
+    /// What its meter counts, in watt-hours, in whole ones.
+    pub fn energy(&self, index: usize) -> f64 {
+        self.energies[index].floor()
+    }
+
+    /// The laser's water, in °C, to a tenth.
+    pub fn water(&self) -> f64 {
+        (self.water * 10.0).round() / 10.0
+    }
+
+    /// Whether the drill press's meter is silent.
+    pub fn meter_silent(&self) -> bool {
+        self.meter_silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(100);
+
+    fn run(world: &mut World, seconds: u64, closed: bool) -> Vec<Happening> {
+        (0..seconds * 10).flat_map(|_| world.step(STEP, closed)).collect()
+    }
+
+    #[test]
+    fn the_water_overheats_until_the_contactor_opens() {
+        let mut world = World::default();
+        assert_eq!(run(&mut world, 10, true), [Happening::PumpFails]);
+        assert!(world.water() > 38.0, "{}", world.water());
+        run(&mut world, 60, false);
+        assert!((world.water() - AMBIENT).abs() < 0.1);
+        assert!(world.power(0).abs() < f64::EPSILON);
+        assert_eq!(run(&mut world, 1, true), [Happening::PumpRepaired]);
+        assert!(run(&mut world, 60, true).iter().all(|h| *h != Happening::PumpFails));
+    }
+
+    #[test]
+    fn the_meter_dies_and_comes_back_within_half_a_minute() {
+        let mut world = World::default();
+        let seen = run(&mut world, 25, true);
+        let meter: Vec<_> = seen.into_iter().filter(|h| *h != Happening::PumpFails).collect();
+        assert_eq!(meter, [Happening::MeterDies, Happening::MeterReturns]);
+    }
+
+    #[test]
+    fn energy_only_grows() {
+        let mut world = World::default();
+        for index in 0..LOADS.len() {
+            let before = world.energy(index);
+            run(&mut world, 5, true);
+            assert!(world.energy(index) >= before);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The thread that owns the engine: two queues in, safety first; commands out before anything
+//! else; the rest into queues that never make it wait.
+//!
+//! At most [`READINGS_PER_STEP`] telemetry readings are taken before the urgent queue and the
+//! clock are looked at again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use andon_engine::engine::{Refusal, TICK};
+use andon_engine::{Engine, Input, Output};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use crate::bus::Delivery;
+use crate::clock;
+use crate::config::plan::Plan;
+use crate::journal::{Journal, Observation, Payload};
+use crate::outputs::Outputs;
+
+/// Deliveries taken in one go before the urgent queue is looked at again; one delivery is the
+/// items of one machine, at most a few dozen readings.
+const DELIVERIES_PER_STEP: usize = 16;
+
+/// Room for replies, operators' words and the clock. They are few; a full queue is a defect.
+pub const URGENT_QUEUE: usize = 256;
+
+/// Room for deliveries of all buses; a full queue slows the polling down.
+pub const TELEMETRY_QUEUE: usize = 256;
+
+/// Room for batches on their way to the board; a full queue makes the board start over.
+pub const HUB_QUEUE: usize = 256;
+
+/// What must not wait behind telemetry.
+pub enum Urgent {
+    /// A reply of an output.
+    Input(Input),
+    /// A person's word, with the way back for the answer.
+    Operator(Input, oneshot::Sender<Result<(), Refusal>>),
+    /// An event that is not the engine's: the clock's.
+    Event(andon_engine::event::Event),
+    /// The end: everything up to here is stepped, then the thread stops.
+    Stop,
+}
+
+/// Where the engine's outputs go.
+pub struct Sinks {
+    /// The journal, from which MQTT, store, history and hours are fed.
+    pub journal: Arc<Journal>,
+    /// The board.
+    pub hub: mpsc::Sender<Arc<[Output]>>,
+    /// Batches that the board missed because its queue was full.
+    pub hub_missed: Arc<AtomicU64>,
+    /// The trip outputs.
+    pub outputs: Outputs,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn start(
+    engine: Engine,
+    plan: Arc<Plan>,
+    urgent: mpsc::Receiver<Urgent>,
+    telemetry: mpsc::Receiver<Delivery>,
+    sinks: Sinks,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("engine".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        match runtime {
+            Ok(runtime) => {
+                runtime.block_on(Shell { engine, plan, sinks, out: Vec::new() }.run(urgent, telemetry));
+            }
+            Err(error) => tracing::error!(%error, "The engine's thread cannot start."),
+        }
+    })
+}
+
+struct Shell {
+    engine: Engine,
+    plan: Arc<Plan>,
+    sinks: Sinks,
+    out: Vec<Output>,
+}
+
+impl Shell {
+    async fn run(
+        mut self,
+        mut urgent: mpsc::Receiver<Urgent>,
+        mut telemetry: mpsc::Receiver<Delivery>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut deliveries = Vec::with_capacity(DELIVERIES_PER_STEP);
+        // What a restored state demands (an output that was tripped) leaves before anything else.
+        self.step(Input::Tick);
+        self.dispatch();
+        loop {
+            tokio::select! {
+                biased;
+                word = urgent.recv() => match word {
+                    Some(Urgent::Stop) | None => break,
+                    Some(word) => self.hear(word),
+                },
+                _ = tick.tick() => self.step(Input::Tick),
+                count = telemetry.recv_many(&mut deliveries, DELIVERIES_PER_STEP) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for Delivery { at, readings } in deliveries.drain(..) {
+                        self.step(Input::Readings { at, readings });
+                    }
+                }
+            }
+            self.dispatch();
+        }
+        while let Ok(Delivery { at, readings }) = telemetry.try_recv() {
+            self.step(Input::Readings { at, readings });
+        }
+        self.dispatch();
+    }
+
+    fn hear(&mut self, word: Urgent) {
+        match word {
+            Urgent::Input(input) => self.step(input),
+            Urgent::Operator(input, answer) => {
+                let before = self.out.len();
+                self.step(input);
+                let refusal = self.out[before..].iter().find_map(|output| match output {
+                    Output::Refused(refusal) => Some(refusal.clone()),
+                    _ => None,
+                });
+                // The asker may have gone; what was done is done and in the journal.
+                answer.send(refusal.map_or(Ok(()), Err)).ok();
+            }
+            Urgent::Event(event) => self.out.push(Output::Event(event)),
+            Urgent::Stop => {}
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.engine.step(clock::boot_now(), input, &mut self.out);
+    }
+
+    /// Sends off what the steps produced: commands first, then the journal, then the board.
+    fn dispatch(&mut self) {
+        if self.out.is_empty() {
+            return;
+        }
+        for output in &self.out {
+            if let Output::Command(command) = output {
+                self.sinks.outputs.carry_out(*command);
+            }
+        }
+        let records: Vec<Payload> = self.out.iter().filter_map(|out| self.record(out)).collect();
+        self.sinks.journal.append(records);
+        let batch: Arc<[Output]> = self.out.drain(..).collect();
+        if self.sinks.hub.try_send(batch).is_err() {
+            self.sinks.hub_missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn record(&self, output: &Output) -> Option<Payload> {
+        match output {
+            Output::Observation { machine, at, items } => {
+                let machine = self.plan.engine.machines[usize::from(machine.0)].id.clone();
+                let name = |index: usize| self.plan.engine.items[index].item.name.clone();
+                let items = items.iter();
+                let items =
+                    items.map(|(item, value)| (name(item.0 as usize), value.clone())).collect();
+                Some(Payload::Observation(Observation { machine, at: *at, items }))
+            }
+            Output::Event(event) => Some(Payload::Event(event.clone())),
+            Output::Command(_) | Output::Refused(_) => None,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! One integration binary: scenarios with the release build and real programs.
+
+mod delivery;
+mod shop;

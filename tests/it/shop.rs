@@ -1,0 +1,155 @@
+//! The workshop of the delivery tests: two pymodbus servers, a broker, a store, and the comparison
+//! of what was served or written with what the store holds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use andon::journal::{Payload, Reader, Stream};
+use andon_tests::andon as binary;
+use andon_tests::compare::{self, Difference, ServedValues, StoredValues, served, stored};
+use andon_tests::peers::{ModbusLink, ModbusServer, Mosquitto, NullModem, VictoriaMetrics};
+use andon_tests::process::{Process, free_port, wait_for, work_dir};
+use andon_tests::workshop::{METER, SITE, Workshop, meter_map};
+use anyhow::{Context as _, Result};
+
+/// Single precision went over the wire.
+const SINGLE_PRECISION: f64 = 1e-6;
+
+/// How long the store may take to hold what was read, after the reading has ended.
+const ARRIVAL: Duration = Duration::from_secs(90);
+
+/// A TCP gateway with eight meters at 12.5 readings of five items a second (500 readings/s), a
+/// serial line with two meters, a broker and a store.
+pub struct Shop {
+    pub dir: PathBuf,
+    pub broker: Mosquitto,
+    pub store: VictoriaMetrics,
+    pub config: PathBuf,
+    pub tcp: ModbusServer,
+    pub rtu: ModbusServer,
+    _line: NullModem,
+}
+
+impl Shop {
+    /// Starts everything but andon; `None` where a program is missing.
+    pub fn start(name: &str) -> Result<Option<Self>> {
+        let dir = work_dir(name)?;
+        let Some(broker) = Mosquitto::start(&dir)? else { return Ok(None) };
+        let Some(store) = VictoriaMetrics::start(&dir)? else { return Ok(None) };
+        let Some(line) = NullModem::start(&dir)? else { return Ok(None) };
+        let port = free_port()?;
+        let link = ModbusLink::Tcp(port);
+        let units = "1,2,3,4,5,6,7,8";
+        let Some(tcp) = ModbusServer::start("pymodbus-tcp", &dir, &link, units, &meter_map())?
+        else {
+            return Ok(None);
+        };
+        let link = ModbusLink::Rtu(line.far.clone(), 19200);
+        let rtu = ModbusServer::start("pymodbus-rtu", &dir, &link, "1,2", &meter_map())?
+            .context("there is a TCP server already")?;
+        let mut workshop = Workshop::new(&dir).mqtt(broker.port).tcp_bus("tcp", port);
+        workshop = workshop.rtu_bus("rtu", &line.near, 19200);
+        for unit in 1..=8 {
+            workshop = workshop.meter("tcp", unit, "80 ms");
+        }
+        for unit in 1..=2 {
+            workshop = workshop.meter("rtu", unit, "500 ms");
+        }
+        let config = workshop.write(&dir)?;
+        Ok(Some(Self { dir, broker, store, config, tcp, rtu, _line: line }))
+    }
+
+    /// Starts `andon run`.
+    pub fn gateway(&self) -> Result<Process> {
+        binary::run(&self.dir, &self.config)
+    }
+
+    /// Starts `andon record`.
+    pub fn recorder(&self) -> Result<Process> {
+        binary::record(&self.dir, self.broker.port, &self.store.url(), SITE)
+    }
+
+    /// Waits until the servers have served `count` more values.
+    pub fn wait_for_served(&self, count: usize) -> Result<()> {
+        let total = || {
+            let count = |log: &Path| served(log).map_or(0, |all| all.values().map(Vec::len).sum());
+            count(&self.tcp.served) + count(&self.rtu.served)
+        };
+        let goal = total() + count;
+        wait_for("the devices to be read", ARRIVAL, || total() >= goal)
+    }
+
+    /// Ends the serving, waits until the store holds everything that was served, and says what
+    /// differs.
+    pub fn compare_with_served(&mut self) -> Result<Difference> {
+        self.tcp.process.kill();
+        self.rtu.process.kill();
+        self.settle(&self.served()?)
+    }
+
+    /// Ends the serving, waits until the store holds everything that the journal holds, and says
+    /// what differs; and whether the store holds anything that was never served.
+    pub fn compare_with_journal(&mut self) -> Result<(Difference, usize)> {
+        self.tcp.process.kill();
+        self.rtu.process.kill();
+        // Time for what is between the wire and the journal.
+        std::thread::sleep(Duration::from_secs(1));
+        let found = self.settle(&self.journaled()?)?;
+        let invented = difference(&self.served()?, &stored(&self.store.url())?).wrong;
+        Ok((found, invented))
+    }
+
+    fn settle(&self, expected: &Values) -> Result<Difference> {
+        let look = || Ok(difference(expected, &stored(&self.store.url())?));
+        let clean = |found: Result<Difference>| found.is_ok_and(|found| found.is_clean());
+        // Failing to settle is judged by the caller, from the difference.
+        wait_for("the store", ARRIVAL, || clean(look())).ok();
+        look()
+    }
+
+    fn served(&self) -> Result<Values> {
+        let mut values = Values::new();
+        for (bus, server) in [("tcp", &self.tcp), ("rtu", &self.rtu)] {
+            served_by(bus, &served(&server.served)?, &mut values);
+        }
+        Ok(values)
+    }
+
+    /// What the journal has written, read from its files.
+    fn journaled(&self) -> Result<Values> {
+        let mut values = Values::new();
+        for record in Reader::open(&self.dir.join("state/journal"))?.records(Stream::Telemetry) {
+            let Payload::Observation(observation) = record.payload else { continue };
+            for (item, value) in observation.items {
+                if let Some(number) = value.ok().and_then(|value| value.as_number()) {
+                    let key = (observation.machine.to_string(), item.to_string());
+                    values.entry(key).or_default().push(number);
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// Values in order, per machine and item.
+type Values = BTreeMap<(String, String), Vec<f64>>;
+
+fn served_by(bus: &str, served: &ServedValues, values: &mut Values) {
+    for ((unit, address), list) in served {
+        if let Some((.., item, factor)) = METER.iter().find(|(_, at, ..)| at == address) {
+            let list = list.iter().map(|value| value * factor).collect();
+            values.insert((format!("{bus}-{unit}"), (*item).to_owned()), list);
+        }
+    }
+}
+
+fn difference(expected: &Values, stored: &StoredValues) -> Difference {
+    let mut total = Difference::default();
+    for (key, list) in expected {
+        let found: Vec<f64> =
+            stored.get(key).into_iter().flatten().map(|&(_, value)| value).collect();
+        total.add(&compare::compare(list, &found, SINGLE_PRECISION));
+    }
+    total
+}

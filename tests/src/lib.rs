@@ -1,0 +1,12 @@
+//! What the tests are made of: real programs started on loopback, watched, and stopped by
+//! process id; and the comparison of what a device served with what a store holds.
+//!
+//! Nothing here asks andon how it is doing: losses are counted from the device's own log and an
+//! export of the store.
+
+pub mod andon;
+pub mod compare;
+pub mod peers;
+pub mod process;
+pub mod simulator;
+pub mod workshop;
