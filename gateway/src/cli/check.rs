@@ -10,11 +10,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::EXIT_CONFIG;
 use crate::config::plan::Plan;
 use crate::config::{self, Problem};
-
-/// Exit code of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
-pub const EXIT_CONFIG: u8 = 78;
 
 /// Check a configuration and report every problem at once
 #[derive(Clone, Debug, clap::Args)]

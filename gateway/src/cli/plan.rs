@@ -14,7 +14,8 @@ use andon_adapters::modbus::{Batch, Holes, coalesce};
 use andon_engine::unit::parse_duration;
 use serde_json::json;
 
-use super::check::{EXIT_CONFIG, listing};
+use super::EXIT_CONFIG;
+use super::check::listing;
 use crate::bus::timing::LineTiming;
 use crate::config;
 use crate::config::plan::{BusPlan, Plan, UnitPlan};

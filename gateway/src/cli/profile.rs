@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use andon_adapters::profile::{self, Library, PROFILE_BYTES_MAX, Problem};
 use serde_json::json;
 
-use super::check::EXIT_CONFIG;
+use super::EXIT_CONFIG;
 
 /// Work with device profiles
 #[derive(Clone, Debug, clap::Args)]
