@@ -422,3 +422,54 @@ async fn nothing_is_lost_when_recorder_store_and_broker_die_in_turn() {
     assert_eq!(expected.difference(&stored).count(), 0, "lost");
     assert_eq!(stored.difference(&expected).next(), None, "invented");
 }
+
+#[tokio::test]
+async fn a_second_client_of_the_same_name_is_named() {
+    let Some(mosquitto) = Mosquitto::start().await else { return };
+    let (one, other) = (Shop::new(mosquitto.port, None), Shop::new(mosquitto.port, None));
+    let first = start(one.inputs.clone()).unwrap();
+    let second = start(other.inputs.clone()).unwrap();
+    let named = |status: &MqttStatus| {
+        status.why.as_deref() == Some("another client uses the id \"andon-shop\"")
+    };
+    let (mut a, mut b) = (first.watch(), second.watch());
+    let seen = async {
+        tokio::select! {
+            seen = a.wait_for(named) => seen.is_ok(),
+            seen = b.wait_for(named) => seen.is_ok(),
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), seen).await.expect("not named"));
+    tokio::join!(first.stop(), second.stop());
+}
+
+#[tokio::test]
+async fn the_gateway_says_good_bye_and_its_status_is_retained() {
+    let Some(mosquitto) = Mosquitto::start().await else { return };
+    let shop = Shop::new(mosquitto.port, None);
+    let gateway = start(shop.inputs.clone()).unwrap();
+    gateway.watch().wait_for(|status| status.state == LinkState::Up).await.unwrap();
+    let mut listener = rumqttc::MqttOptions::new("listener", "127.0.0.1", mosquitto.port);
+    listener.set_clean_session(true);
+    let (client, mut events) = rumqttc::AsyncClient::new(listener, 8);
+    let topic = Topic::Status.at("shop");
+    client.try_subscribe(&topic, rumqttc::QoS::AtLeastOnce).unwrap();
+    let mut gateway = Some(gateway);
+    let mut heard = Vec::new();
+    let listening = async {
+        while heard.last() != Some(&false) {
+            let rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) =
+                events.poll().await.unwrap()
+            else {
+                continue;
+            };
+            let status: crate::wire::Status = crate::wire::decode(&publish.payload).unwrap();
+            heard.push(status.online);
+            if let Some(gateway) = gateway.take() {
+                tokio::spawn(gateway.stop());
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), listening).await.unwrap();
+    assert_eq!(heard.first(), Some(&true));
+}

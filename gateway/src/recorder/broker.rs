@@ -313,3 +313,50 @@ fn event(site: &str, publish: &Publish) -> Read {
     let there = t.is_some_and(|t| line::event(&mut out, site, t, &message.event));
     Ok((message.header, there.then_some(out)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeStore, folder};
+    use super::*;
+
+    const OBSERVATION: &str = include_str!("../../../tests/wire/observation.json");
+    const TOPIC: &str = "andon/v1/shop/laser/observation";
+
+    #[tokio::test]
+    async fn every_message_is_stored_or_kept_and_only_dated_ones_are_confirmed() {
+        let fake = FakeStore::start(Vec::new()).await;
+        let letters = folder("clerk").join("letters.lp");
+        let desk = Desk { inbox: Mutex::default(), came: Notify::new() };
+        let mut clerk = Clerk {
+            name: "main".to_owned(),
+            desk: &desk,
+            writer: Writer::new(Store::new(&fake.plan()).unwrap(), letters.clone()),
+            ledger: Ledger::load(None),
+            saved: Instant::now(),
+        };
+        let mut entry = |topic: &str, payload: &str| {
+            let entry = clerk.entry(&Publish::new(topic, QoS::AtLeastOnce, payload));
+            (entry.line.is_some(), entry.confirm.map(|(_, stream, header)| (stream, header.seq)))
+        };
+        assert_eq!(entry(TOPIC, OBSERVATION), (true, Some((Stream::Telemetry, 812))));
+        let unsynced = include_str!("../../../tests/wire/observation-unsynced.json");
+        assert_eq!(entry(TOPIC, unsynced), (false, None), "it comes again with its time");
+        let evidence = include_str!("../../../tests/wire/event-evidence.json");
+        let told = entry("andon/v1/shop/laser/event", evidence);
+        assert_eq!(told, (false, Some((Stream::Events, 2))), "nothing to store, still delivered");
+        let broken = OBSERVATION.replace("1500.25", "[1]");
+        assert_eq!(entry(TOPIC, &broken), (false, Some((Stream::Telemetry, 812))));
+        assert_eq!(entry(TOPIC, "\u{0}not json"), (false, None));
+        assert_eq!(entry("other/topic", OBSERVATION), (false, None));
+        let kept = std::fs::read_to_string(letters).unwrap();
+        assert_eq!(kept.lines().filter(|line| line.starts_with("# ")).count(), 2, "{kept}");
+    }
+
+    #[test]
+    fn sites_become_filters() {
+        assert_eq!(
+            filters(&["shop".to_owned()]),
+            ["andon/v1/shop/+/observation", "andon/v1/shop/+/event"]
+        );
+    }
+}

@@ -78,3 +78,31 @@ impl Ledger {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::folder;
+    use super::*;
+    use crate::journal::BootId;
+
+    #[test]
+    fn a_killed_recorder_goes_on_with_what_it_saved_and_a_damaged_file_is_harmless() {
+        let path = folder("ledger").join("main.json");
+        let mut ledger = Ledger::load(Some(path.clone()));
+        let boot = BootId([3; 16]);
+        for seq in [1, 2, 5] {
+            ledger.commit("shop", Stream::Telemetry, &Header::new(boot, seq, seq - 1, Some(1)));
+        }
+        ledger.save().unwrap();
+        let mut again = Ledger::load(Some(path.clone()));
+        assert_eq!(again.next_due(), None, "nothing is new");
+        again.all_due();
+        let (site, stored) = again.next_due().unwrap();
+        assert_eq!(site, "shop");
+        assert_eq!(stored.boots[0].telemetry.iter().collect::<Vec<_>>(), [(1, 2), (5, 5)]);
+        std::fs::write(&path, b"{\"shop\":").unwrap();
+        let mut damaged = Ledger::load(Some(path));
+        damaged.all_due();
+        assert_eq!(damaged.next_due(), None);
+    }
+}
