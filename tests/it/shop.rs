@@ -119,7 +119,7 @@ impl Shop {
     /// What the journal has written, read from its files.
     fn journaled(&self) -> Result<Values> {
         let mut values = Values::new();
-        for record in Reader::open(&self.dir.join("state/journal"))?.records(Stream::Telemetry) {
+        for record in Reader::open(&self.dir.join("state/journal"))?.records(Stream::Telemetry)? {
             let Payload::Observation(observation) = record.payload else { continue };
             for (item, value) in observation.items {
                 if let Some(number) = value.ok().and_then(|value| value.as_number()) {

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use andon_adapters::modbus::Table;
+use andon_engine::item::Item;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
@@ -39,9 +41,16 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
     let mut silent = Vec::new();
     let mut polled = 0;
     for bus in &plan.buses {
-        for unit in bus.units.iter().filter(|unit| chosen(&unit.source)) {
-            let readings = bus::probe_once(bus, unit).await;
+        let units = bus.units.iter().enumerate().filter(|(_, unit)| chosen(&unit.source));
+        for (position, unit) in units {
             polled += 1;
+            let readings = match bus::probe_once(bus, position).await {
+                Ok(readings) => readings,
+                Err(error) => {
+                    silent.push(format!("{} ({}: {error})", unit.source, bus.id));
+                    continue;
+                }
+            };
             if readings.iter().all(|reading| reading.measured.is_err()) {
                 silent.push(unit.source.to_string());
             }
@@ -73,12 +82,11 @@ fn as_json(source: &str, readings: &[RawReading]) -> String {
         json!({
             "source": source,
             "item": reading.item,
-            "unit": reading.unit.symbol(),
-            "register": reading.register(),
+            "unit": symbol(&reading.item),
+            "register": register(reading),
             "words": reading.words,
             "value": value,
             "why": why,
-            "detail": reading.detail,
         })
         .to_string()
     });
@@ -91,15 +99,28 @@ fn as_table(source: &str, unit_id: u8, bus: &str, readings: &[RawReading]) -> St
         let words: Vec<String> = reading.words.iter().map(|word| format!("{word:04x}")).collect();
         let words = if words.is_empty() { "–".to_owned() } else { words.join(" ") };
         let meaning = match &reading.measured {
-            Ok(value) => format!("{value} {}", reading.unit),
-            Err(why) => match &reading.detail {
-                Some(detail) => format!("– {why}: {detail}"),
-                None => format!("– {why}"),
-            },
+            Ok(value) => format!("{value} {}", symbol(&reading.item)),
+            Err(why) => format!("– {why}"),
         };
-        let (register, item) = (reading.register(), &reading.item);
+        let (register, item) = (register(reading), &reading.item);
         // Writing to a String cannot fail.
         writeln!(table, "  {register:<16} {words:<20} {item:<22} {}", meaning.trim_end()).ok();
     }
     table
+}
+
+/// `input:0x000C`, as profiles write it.
+fn register(reading: &RawReading) -> String {
+    let table = match reading.table {
+        Table::Coil => "coil",
+        Table::Discrete => "discrete",
+        Table::Input => "input",
+        Table::Holding => "holding",
+    };
+    format!("{table}:{:#06X}", reading.address).replace("0X", "0x")
+}
+
+/// The unit of an item of the closed list.
+fn symbol(item: &str) -> &'static str {
+    Item::named(item).map_or("", |item| item.unit.symbol())
 }

@@ -26,7 +26,7 @@ use crate::bus::{self, BusHandle};
 use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
 use crate::history::History;
-use crate::http::{self, App, Hub, Moment, Order, Picture, Token};
+use crate::http::{self, App, Hub, Moment, Order, Token};
 use crate::journal::{BootId, Journal, Payload};
 use crate::mqtt::{self, MqttHandle, WallClock};
 use crate::outputs::Outputs;
