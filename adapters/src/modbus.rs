@@ -218,3 +218,6 @@ pub fn encode(item: &ProfileItem, value: f64) -> Vec<u16> {
     }
     item.encoding.encode(item.scale, value)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! The planner and the codec as properties: whatever the profile, the wants and the reply.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use andon_engine::item::Item;
+use andon_engine::value::{Unavailable, Value};
+use proptest::prelude::*;
+
+use super::*;
+use crate::profile::{Evidence, Profile};
+
+fn item(table: Table, address: u16, form: Form, order: Order, scale: Scale) -> ProfileItem {
+    let name = if form.is_flag() { "input.1" } else { "power.active" };
+    ProfileItem {
+        item: Item::named(name).unwrap(),
+        table,
+        address,
+        encoding: Encoding { form, order },
+        scale,
+        sentinels: Vec::new(),
+        writable: false,
+    }
+}
+
+fn profile(max_registers: u16, items: Vec<ProfileItem>) -> Profile {
+    Profile {
+        id: Arc::from("test/test"),
+        title: String::new(),
+        source: String::new(),
+        evidence: Evidence::Datasheet,
+        notes: String::new(),
+        max_registers,
+        items,
+        examples: Vec::new(),
+    }
+}
+
+fn floats_at(max_registers: u16, addresses: &[u16]) -> Profile {
+    let float = |&at: &u16| item(Table::Input, at, Form::F32, Order::Abcd, Scale::ONE);
+    profile(max_registers, addresses.iter().map(float).collect())
+}
+
+fn blocks(profile: &Profile, holes: &Holes) -> Vec<String> {
+    let all: Vec<usize> = (0..profile.items.len()).collect();
+    coalesce(profile, &all, holes).iter().map(|batch| batch.block.to_string()).collect()
+}
+
+#[test]
+fn near_items_share_a_read_and_far_ones_do_not() {
+    let meter = floats_at(80, &[0x00, 0x06, 0x0C, 0x46, 0x48, 0x156]);
+    assert_eq!(
+        blocks(&meter, &Holes::default()),
+        ["input:0x0000+14", "input:0x0046+4", "input:0x0156+2"]
+    );
+}
+
+#[test]
+fn no_read_is_longer_than_the_device_answers() {
+    let addresses: Vec<u16> = (0..20).map(|n| 2 * n).collect();
+    assert_eq!(
+        blocks(&floats_at(30, &addresses), &Holes::default()),
+        ["input:0x0000+30", "input:0x001E+10"]
+    );
+}
+
+#[test]
+fn a_hole_and_a_boundary_part_what_would_be_read_as_one() {
+    let meter = floats_at(80, &[0, 2, 6, 8]);
+    let mut holes = Holes::default();
+    assert!(holes.insert(Table::Input, 4, 2));
+    assert!(!holes.insert(Table::Input, 5, 1), "known already");
+    assert_eq!(blocks(&meter, &holes), ["input:0x0000+4", "input:0x0006+4"]);
+    assert!(holes.insert(Table::Input, 2, 0));
+    assert_eq!(blocks(&meter, &holes), ["input:0x0000+2", "input:0x0002+2", "input:0x0006+4"]);
+    assert!(!holes.obstruct(Block { table: Table::Holding, start: 0, count: 100 }));
+}
+
+#[test]
+fn holes_are_bounded() {
+    let mut holes = Holes::default();
+    for at in 0..2 * HOLES_MAX {
+        holes.insert(Table::Input, u16::try_from(2 * at).unwrap(), 1);
+    }
+    assert_eq!(holes.len(), HOLES_MAX);
+}
+
+#[test]
+fn a_refused_read_parts_at_its_widest_gap_and_the_gap_becomes_the_hole() {
+    let meter = floats_at(80, &[0, 2, 4, 10, 12]);
+    let batch = coalesce(&meter, &[0, 1, 2, 3, 4], &Holes::default()).remove(0);
+    let (left, right) = batch.split(&meter).unwrap();
+    assert_eq!((left.items.as_slice(), right.items.as_slice()), (&[0, 1, 2][..], &[3, 4][..]));
+    let mut holes = Holes::default();
+    assert!(holes.insert_between(&left, &right));
+    assert_eq!(coalesce(&meter, &[0, 1, 2, 3, 4], &holes), [left, right]);
+}
+
+#[test]
+fn two_flags_of_one_register_share_it() {
+    let bit = |n| item(Table::Holding, 7, Form::Bit(n), Order::Abcd, Scale::ONE);
+    let device = profile(10, vec![bit(0), bit(15)]);
+    let batch = coalesce(&device, &[1, 0], &Holes::default()).remove(0);
+    let read = decode(&device, &batch, Words::Registers(&[0x8000]));
+    assert_eq!(read, [(0, Ok(Value::Flag(false))), (1, Ok(Value::Flag(true)))]);
+}
+
+#[test]
+fn singles_show_the_digits_that_the_device_sent() {
+    let kwh = Scale::of(&[1000.0], 1.0).unwrap();
+    let read = |scale, words: [u16; 2]| {
+        item(Table::Input, 0, Form::F32, Order::Abcd, scale).decode(&words)
+    };
+    assert_eq!(read(Scale::ONE, [0x4366, 0x199A]), Ok(Value::Number(230.1)));
+    assert_eq!(read(kwh, [0x43AB, 0x5C29]), Ok(Value::Number(342_720.0)));
+    assert_eq!(read(Scale::ONE, [0x7FC0, 0]), Err(Unavailable::Sentinel));
+    assert_eq!(read(Scale::ONE, [0x7F80, 0]), Err(Unavailable::Sentinel));
+}
+
+#[test]
+fn tenths_are_divided_not_multiplied() {
+    let read = |scale: Option<Scale>, word| {
+        item(Table::Input, 0, Form::I16, Order::Abcd, scale.unwrap()).decode(&[word])
+    };
+    for scale in [Scale::of(&[], 10.0), Scale::of(&[0.1], 1.0), Scale::of(&[1000.0], 10_000.0)] {
+        assert_eq!(read(scale, 305), Ok(Value::Number(30.5)));
+        assert_eq!(read(scale, 0xFF33), Ok(Value::Number(-20.5)));
+        assert_eq!(read(scale, 3), Ok(Value::Number(0.3)));
+    }
+    for (factors, divisor) in [(&[0.0][..], 1.0), (&[1.0], 0.0), (&[f64::NAN], 1.0), (&[], -1.0)] {
+        assert_eq!(Scale::of(factors, divisor), None, "{factors:?} / {divisor}");
+    }
+}
+
+#[test]
+fn word_orders_are_those_of_the_reference() {
+    // 230.5 is 0x43668000: A = 43, B = 66, C = 80, D = 00.
+    for (order, words) in [
+        (Order::Abcd, [0x4366, 0x8000]),
+        (Order::Cdab, [0x8000, 0x4366]),
+        (Order::Badc, [0x6643, 0x0080]),
+        (Order::Dcba, [0x0080, 0x6643]),
+    ] {
+        let float = item(Table::Input, 0, Form::F32, order, Scale::ONE);
+        assert_eq!(float.decode(&words), Ok(Value::Number(230.5)), "{order:?}");
+        assert_eq!(encode(&float, 230.5), words, "{order:?}");
+    }
+}
+
+#[test]
+fn a_sentinel_is_no_value_and_an_absent_value_is_sent_as_one() {
+    let mut power = item(Table::Holding, 0, Form::I32, Order::Cdab, Scale::ONE);
+    power.sentinels = vec![0x7FFF_FFFF];
+    assert_eq!(power.decode(&[0xFFFF, 0x7FFF]), Err(Unavailable::Sentinel));
+    assert_eq!(encode(&power, f64::NAN), [0xFFFF, 0x7FFF]);
+}
+
+fn forms() -> impl Strategy<Value = Form> {
+    prop_oneof![
+        (0u8..16).prop_map(Form::Bit),
+        Just(Form::U16),
+        Just(Form::I16),
+        Just(Form::U32),
+        Just(Form::I32),
+        Just(Form::U64),
+        Just(Form::I64),
+        Just(Form::F32),
+        Just(Form::F64),
+    ]
+}
+
+fn orders() -> impl Strategy<Value = Order> {
+    (0usize..4).prop_map(|at| Order::ALL[at].1)
+}
+
+fn scales() -> impl Strategy<Value = Scale> {
+    prop_oneof![
+        (-6i32..=6).prop_map(|power| Scale::of(&[10f64.powi(power)], 1.0).unwrap()),
+        (1u32..50, 1u32..50).prop_map(|(m, d)| Scale::of(&[f64::from(m)], f64::from(d)).unwrap()),
+    ]
+}
+
+fn items() -> impl Strategy<Value = ProfileItem> {
+    let place = (0usize..4, prop_oneof![0u16..400, 65_000u16..65_530]);
+    (place, forms(), orders(), scales()).prop_map(|((table, address), form, order, scale)| {
+        let table = Table::ALL[table];
+        let form = if table.is_bits() { Form::Flag } else { form };
+        item(table, address, form, order, scale)
+    })
+}
+
+fn devices() -> impl Strategy<Value = Profile> {
+    (4u16..=125, prop::collection::vec(items(), 1..40))
+        .prop_map(|(max_registers, items)| profile(max_registers, items))
+}
+
+fn holes() -> impl Strategy<Value = Holes> {
+    prop::collection::vec((0usize..4, 0u16..400, 0u16..20), 0..12).prop_map(|list| {
+        let mut holes = Holes::default();
+        for (table, start, count) in list {
+            holes.insert(Table::ALL[table], start, count);
+        }
+        holes
+    })
+}
+
+/// Whether `batches` hold each of `wanted` once, inside a block that the device answers.
+fn covers(device: &Profile, batches: &[Batch], wanted: &BTreeSet<usize>) {
+    let mut held: Vec<usize> = batches.iter().flat_map(|batch| batch.items.clone()).collect();
+    held.sort_unstable();
+    assert_eq!(held, wanted.iter().copied().collect::<Vec<_>>());
+    for batch in batches {
+        let most = if batch.block.table.is_bits() { BITS_MAX } else { device.max_registers };
+        assert!(batch.block.count >= 1 && batch.block.count <= most, "{}", batch.block);
+        for &at in &batch.items {
+            assert!(batch.block.contains(device.items[at].block()), "{}", batch.block);
+        }
+    }
+}
+
+/// What a plan costs, as the planner counts it.
+fn cost(batches: &[Batch]) -> u32 {
+    let words = |batch: &Batch| match u32::from(batch.block.count) {
+        count if batch.block.table.is_bits() => count.div_ceil(16),
+        count => count,
+    };
+    batches.iter().map(|batch| 16 + words(batch)).sum()
+}
+
+/// The least cost of every way to cut `wanted`, in order of address, into reads.
+fn least_cost(device: &Profile, wanted: &[usize], holes: &Holes) -> u32 {
+    let cuts = wanted.len() - 1;
+    let plan = |mask: u32| -> Option<u32> {
+        let mut batches = vec![vec![wanted[0]]];
+        for (at, &item) in wanted.iter().enumerate().skip(1) {
+            if mask >> (at - 1) & 1 == 1 {
+                batches.push(Vec::new());
+            }
+            batches.last_mut()?.push(item);
+        }
+        let batches: Option<Vec<Batch>> = batches
+            .into_iter()
+            .map(|items| {
+                let several = items.len() > 1;
+                let tables: BTreeSet<Table> =
+                    items.iter().map(|&at| device.items[at].table).collect();
+                let batch = Batch::around(device, items)?;
+                let most =
+                    if batch.block.table.is_bits() { BITS_MAX } else { device.max_registers };
+                let fits = tables.len() == 1
+                    && batch.block.count <= most
+                    && !(several && holes.obstruct(batch.block));
+                fits.then_some(batch)
+            })
+            .collect();
+        Some(cost(&batches?))
+    };
+    (0..1u32 << cuts).filter_map(plan).min().unwrap()
+}
+
+proptest! {
+    #[test]
+    fn every_wanted_item_is_read_once_and_no_read_crosses_a_hole(
+        device in devices(), holes in holes(), wanted in prop::collection::vec(0usize..50, 0..60),
+    ) {
+        let batches = coalesce(&device, &wanted, &holes);
+        let known = wanted.into_iter().filter(|&at| at < device.items.len()).collect();
+        covers(&device, &batches, &known);
+        for batch in &batches {
+            prop_assert!(batch.items.len() == 1 || !holes.obstruct(batch.block));
+        }
+    }
+
+    #[test]
+    fn the_plan_is_the_cheapest_there_is(
+        device in (4u16..=60, prop::collection::vec(items(), 1..9))
+            .prop_map(|(max, items)| profile(max, items)),
+        holes in holes(),
+    ) {
+        let mut wanted: Vec<usize> = (0..device.items.len()).collect();
+        let planned = cost(&coalesce(&device, &wanted, &holes));
+        wanted.sort_by_key(|&at| (device.items[at].block(), at));
+        prop_assert_eq!(planned, least_cost(&device, &wanted, &holes));
+    }
+
+    #[test]
+    fn splitting_ends_and_loses_nothing(device in devices()) {
+        let all: Vec<usize> = (0..device.items.len()).collect();
+        for batch in coalesce(&device, &all, &Holes::default()) {
+            let mut open = vec![batch.clone()];
+            let mut single = Vec::new();
+            while let Some(next) = open.pop() {
+                match next.split(&device) {
+                    Some((left, right)) => {
+                        prop_assert!(!left.items.is_empty() && !right.items.is_empty());
+                        let wanted = next.items.iter().copied().collect();
+                        covers(&device, &[left.clone(), right.clone()], &wanted);
+                        open.extend([left, right]);
+                    }
+                    None => single.push(next),
+                }
+            }
+            prop_assert_eq!(single.len(), batch.items.len());
+        }
+    }
+
+    #[test]
+    fn decoding_undoes_encoding(item in items(), value in -1e6f64..1e6) {
+        let words = encode(&item, value);
+        let read = item.decode(&words).unwrap();
+        let again = match read {
+            Value::Flag(on) => f64::from(u8::from(on)),
+            Value::Number(number) => number,
+            Value::Text(_) => unreachable!("registers hold no text here"),
+        };
+        prop_assert_eq!(encode(&item, again), words, "{}", again);
+        prop_assert_eq!(item.decode(&encode(&item, again)).unwrap(), read);
+        if let Form::F64 = item.encoding.form {
+            prop_assert!((again - value).abs() <= 1e-12 * value.abs());
+        }
+    }
+
+    #[test]
+    fn every_single_is_read_as_its_shortest_decimal(bits: u32, power in -6i32..=6) {
+        let scale = Scale::of(&[10f64.powi(power)], 1.0).unwrap();
+        let float = item(Table::Input, 0, Form::F32, Order::Abcd, scale);
+        let number = f32::from_bits(bits);
+        let words = [(bits >> 16) as u16, (bits & 0xFFFF) as u16];
+        let expected = if number.is_finite() {
+            let (digits, exponent) = format!("{number:e}").split_once('e')
+                .map(|(digits, exponent)| (digits.to_owned(), exponent.parse::<i32>().unwrap()))
+                .unwrap();
+            Ok(Value::Number(format!("{digits}e{}", exponent + power).parse().unwrap()))
+        } else {
+            Err(Unavailable::Sentinel)
+        };
+        prop_assert_eq!(float.decode(&words), expected);
+    }
+
+    #[test]
+    fn no_reply_makes_decoding_panic(
+        device in devices(),
+        words in prop::collection::vec(any::<u16>(), 0..150),
+        block in (0usize..4, any::<u16>(), any::<u16>()),
+    ) {
+        let block = Block { table: Table::ALL[block.0], start: block.1, count: block.2 };
+        let all: Vec<usize> = (0..device.items.len() + 3).collect();
+        let mut batches = coalesce(&device, &all, &Holes::default());
+        batches.push(Batch { block, items: all });
+        let bits: Vec<bool> = words.iter().map(|word| word & 1 == 1).collect();
+        for batch in &batches {
+            for reply in [Words::Registers(&words), Words::Bits(&bits)] {
+                let read = decode(&device, batch, reply);
+                let known = batch.items.iter().filter(|&&at| at < device.items.len()).count();
+                prop_assert_eq!(read.len(), known);
+                if reply.len() != usize::from(batch.block.count) {
+                    prop_assert!(read.iter().all(|(_, m)| *m == Err(Unavailable::Garbled)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Every profile in the binary is sound, and every way to get one wrong is told, with its line.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use expect_test::{Expect, expect, expect_file};
+
+use super::library::embedded;
+use super::*;
+
+/// A profile without fault to break in every way.
+const SOUND: &str = r#"title = "A meter"
+source = "its manual"
+evidence = "datasheet"
+max_registers = 10
+[[item]]
+name = "power.active"
+read = "input:0x0000"
+type = "f32"
+[[item]]
+name = "energy.import"
+read = "holding:16"
+type = "u32"
+order = "CDAB"
+unit = "kWh"
+divide_by = 100
+sentinel = 0xFFFF_FFFF
+[[example]]
+registers = { "input:0x0000" = [0x44BB, 0x8800], "holding:16" = [123, 0] }
+expect = { "power.active" = 1500.25, "energy.import" = 1230 }
+"#;
+
+fn told(text: &str, expected: &Expect) {
+    let problems = check(text, "test/meter").unwrap_err();
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    expected.assert_eq(&(lines.join("\n") + "\n"));
+}
+
+fn told_when(from: &str, to: &str, expected: &Expect) {
+    assert!(SOUND.contains(from), "{from}");
+    told(&SOUND.replacen(from, to, 1), expected);
+}
+
+#[test]
+fn every_profile_in_the_binary_is_sound() {
+    let (library, problems) = Library::load(None);
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [""; 0]);
+    let files = embedded().map(|(id, _)| id).collect::<BTreeSet<_>>();
+    assert_eq!(library.ids().map(str::to_owned).collect::<BTreeSet<_>>(), files);
+    for id in ["eastron/sdm120", "eastron/sdm630", "waveshare/relay-8ch", "xy/md02"] {
+        assert_eq!(&*library.get(id).unwrap().id, id);
+    }
+    assert!(library.get("waveshare/relay-8ch").unwrap().is_writable(7));
+    assert!(!library.get("waveshare/relay-8ch").unwrap().is_writable(8));
+    assert_eq!(library.nearest("eastron/sdm12"), Some("eastron/sdm120"));
+}
+
+/// The examples were written without andon's encoder; the encoder must agree with them.
+#[test]
+fn the_simulators_encoder_agrees_with_every_example() {
+    let (library, _) = Library::load(None);
+    for id in library.ids() {
+        let profile = library.get(id).unwrap();
+        for example in &profile.examples {
+            for (item, expected) in &example.expect {
+                let item = &profile.items[*item];
+                let Ok(expected) = expected else { continue };
+                let value = expected
+                    .as_number()
+                    .or(expected.as_flag().map(|on| f64::from(u8::from(on))))
+                    .unwrap();
+                let block = item.block();
+                let held = example.registers.iter().find_map(|(table, start, words)| {
+                    let from = usize::from(block.start.checked_sub(*start)?);
+                    let words = words.get(from..from + usize::from(block.count))?;
+                    (*table == block.table).then_some(words)
+                });
+                assert_eq!(crate::modbus::encode(item, value), held.unwrap(), "{id} {item:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sound_profile_is_read() {
+    let profile = check(SOUND, "test/meter").unwrap();
+    assert_eq!(profile.max_registers, 10);
+    assert_eq!(profile.position("energy.import"), Some(1));
+    assert_eq!(profile.items[1].sentinels, [0xFFFF_FFFF]);
+    assert!((profile.items[1].scale.factor() - 10.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn everything_is_told_at_once() {
+    told(
+        r#"titel = "x"
+evidence = "datashet"
+max_registers = 126
+[[item]]
+name = "power.activ"
+read = "inputs:0"
+type = "f23"
+[[item]]
+name = "voltage"
+read = "input:70000"
+type = "f32"
+ordr = "ABCD"
+"#,
+        &expect![[r#"
+            test/meter.toml:1: titel: unknown key (hint: did you mean "title"?)
+            test/meter.toml:1: title: missing (hint: maker and model)
+            test/meter.toml:1: source: missing (hint: the manual or page that the map is from)
+            test/meter.toml:1: example: there is none (hint: registers from the manual or a device and what they mean)
+            test/meter.toml:2: evidence: "datashet" is no evidence (hint: did you mean "datasheet"?)
+            test/meter.toml:3: max_registers: must be 1 to 125, the most that Modbus allows
+            test/meter.toml:5: item.name: "power.activ" is not an item that andon knows (hint: did you mean "power.active"?)
+            test/meter.toml:6: item.read: there is no table "inputs" (hint: did you mean "input"?)
+            test/meter.toml:7: item.type: there is no type "f23" (hint: one of bool, u16, i16, u32, i32, u64, i64, f32, f64)
+            test/meter.toml:10: item.read: "70000" is no address (hint: 0 to 65535, 0-based, decimal or 0x hexadecimal)
+            test/meter.toml:12: item.ordr: unknown key (hint: did you mean "order"?)
+        "#]],
+    );
+}
+
+#[test]
+fn syntax_is_told_alone() {
+    told(
+        "title = \nsource = 'x'\nevidence = [",
+        &expect![[r#"
+        test/meter.toml:1: string values must be quoted, expected literal string
+        test/meter.toml:3: unclosed array, expected `]`
+    "#]],
+    );
+}
+
+#[test]
+fn wrong_places_are_told() {
+    told_when(
+        "input:0x0000\"\ntype",
+        "input:0xFFFF\"\ntype",
+        &expect![[r#"
+        test/meter.toml:7: item.read: goes beyond the last address, 0xFFFF
+        test/meter.toml:19: example.expect: the registers do not hold input:0xFFFF+2
+    "#]],
+    );
+    told_when(
+        "holding:16\"\ntype",
+        "input:1\"\ntype",
+        &expect![[r#"
+        test/meter.toml:9: item.read: input:0x0001+2 overlaps input:0x0000+2 of "power.active"
+        test/meter.toml:18: example.registers: cuts input:0x0001+2 of "energy.import" in two
+        test/meter.toml:19: example.expect: the registers do not hold input:0x0001+2
+    "#]],
+    );
+    told_when(
+        "max_registers = 10",
+        "max_registers = 1",
+        &expect![[r#"
+        test/meter.toml:5: item.type: takes 2 registers, more than max_registers = 1
+        test/meter.toml:9: item.type: takes 2 registers, more than max_registers = 1
+    "#]],
+    );
+    told_when(
+        "energy.import\"\nread",
+        "power.active\"\nread",
+        &expect![[r#"
+        test/meter.toml:9: item.name: "power.active" is there twice
+        test/meter.toml:9: item.name: no example covers "power.active" (hint: add its registers and value to an [[example]])
+        test/meter.toml:14: item.unit: "kWh" is not a unit of "power.active" (hint: "power.active" is in W)
+        test/meter.toml:19: example.expect: "energy.import" is not an item of this profile
+    "#]],
+    );
+}
+
+#[test]
+fn wrong_types_and_units_are_told() {
+    told_when(
+        "\"kWh\"",
+        "\"kW\"",
+        &expect![[r#"
+        test/meter.toml:14: item.unit: "kW" is not a unit of "energy.import" (hint: "energy.import" is in Wh)
+        test/meter.toml:19: example.expect: "energy.import" reads 1.23 Wh, not 1230 Wh (hint: table, address, type, order, unit or scale of the item is wrong)
+    "#]],
+    );
+    told_when(
+        "divide_by = 100",
+        "divide_by = 0",
+        &expect![[r#"
+        test/meter.toml:15: item.scale: cannot be zero or infinite (hint: scale may be negative, divide_by must be above 0)
+        test/meter.toml:19: example.expect: "energy.import" reads 123 Wh, not 1230 Wh (hint: table, address, type, order, unit or scale of the item is wrong)
+    "#]],
+    );
+    told_when(
+        "0xFFFF_FFFF",
+        "0x1_FFFF_FFFF",
+        &expect![[r#"
+        test/meter.toml:16: item.sentinel: does not fit in 32 bits
+    "#]],
+    );
+    told_when(
+        "\"u32\"\norder",
+        "\"bool\"\norder",
+        &expect![[r#"
+        test/meter.toml:12: item.bit: missing: which bit of the register? (hint: bit = 0 is the least significant)
+        test/meter.toml:19: example.expect: "energy.import" is not an item of this profile
+    "#]],
+    );
+    told_when(
+        "type = \"f32\"",
+        "type = \"f32\"\nwritable = true",
+        &expect![[r#"
+        test/meter.toml:9: item.writable: only a coil can be written
+    "#]],
+    );
+    told_when(
+        "\"CDAB\"",
+        "\"CDBA\"",
+        &expect![[r#"
+        test/meter.toml:13: item.order: there is no order "CDBA" (hint: one of ABCD, CDAB, BADC, DCBA)
+        test/meter.toml:19: example.expect: "energy.import" reads 80609280 Wh, not 1230 Wh (hint: table, address, type, order, unit or scale of the item is wrong)
+    "#]],
+    );
+}
+
+#[test]
+fn examples_that_do_not_hold_are_told() {
+    told_when(
+        "1500.25",
+        "1500.5",
+        &expect![[r#"
+        test/meter.toml:19: example.expect: "power.active" reads 1500.25 W, not 1500.5 W (hint: table, address, type, order, unit or scale of the item is wrong)
+    "#]],
+    );
+    told_when(
+        "\"CDAB\"",
+        "\"ABCD\"",
+        &expect![[r#"
+        test/meter.toml:19: example.expect: "energy.import" reads 80609280 Wh, not 1230 Wh (hint: table, address, type, order, unit or scale of the item is wrong)
+    "#]],
+    );
+    told_when(
+        "[123, 0]",
+        "[123]",
+        &expect![[r#"
+        test/meter.toml:18: example.registers: cuts holding:0x0010+2 of "energy.import" in two
+        test/meter.toml:19: example.expect: the registers do not hold holding:0x0010+2
+    "#]],
+    );
+    told_when(
+        ", \"energy.import\" = 1230",
+        "",
+        &expect![[r#"
+        test/meter.toml:9: item.name: no example covers "energy.import" (hint: add its registers and value to an [[example]])
+    "#]],
+    );
+    told_when(
+        "1500.25",
+        "\"sentinal\"",
+        &expect![[r#"
+        test/meter.toml:5: item.name: no example covers "power.active" (hint: add its registers and value to an [[example]])
+        test/meter.toml:19: example.expect: must be a number, true, false or "sentinel"
+    "#]],
+    );
+    told_when(
+        "\"power.active\" = 1500.25",
+        "\"power.activ\" = 1500.25",
+        &expect![[r#"
+        test/meter.toml:5: item.name: no example covers "power.active" (hint: add its registers and value to an [[example]])
+        test/meter.toml:19: example.expect: "power.activ" is not an item of this profile (hint: did you mean "power.active"?)
+    "#]],
+    );
+    told_when(
+        "[0x44BB, 0x8800]",
+        "[0x7F00, 0x0000]",
+        &expect![[r#"
+        test/meter.toml:19: example.expect: "power.active" reads 170141180000000000000000000000000000000 W, not 1500.25 W (hint: table, address, type, order, unit or scale of the item is wrong)
+        test/meter.toml:19: example.expect: "power.active" reads 170141180000000000000000000000000000000 W, which it cannot be (-1000000 to 1000000)
+    "#]],
+    );
+}
+
+#[test]
+fn evidence_names_its_witness() {
+    told_when(
+        "\"datasheet\"",
+        "\"verified\"",
+        &expect![[r#"
+        test/meter.toml:3: verified: missing, though the evidence is "verified" (hint: verified = "who, when, on which device")
+    "#]],
+    );
+    told_when(
+        "\"datasheet\"",
+        "\"datasheet\"\nverified = \"me\"",
+        &expect![[r#"
+        test/meter.toml:4: verified: the evidence is not "verified" (hint: set evidence = "verified" or remove it)
+    "#]],
+    );
+    let text = SOUND.replacen("\"datasheet\"", "\"verified\"\nverified = \"W., 2026, no. 7\"", 1);
+    let evidence = check(&text, "test/meter").unwrap().evidence;
+    assert_eq!(evidence, Evidence::Verified { by: "W., 2026, no. 7".to_owned() });
+}
+
+#[test]
+fn bits_of_one_register_are_two_items() {
+    let text = r#"title = "A board"
+source = "its manual"
+evidence = "trial"
+item = [
+  { name = "input.1", read = "holding:5", type = "bool", bit = 0 },
+  { name = "input.2", read = "holding:5", type = "bool", bit = 3 },
+]
+example = [{ registers = { "holding:5" = [8] }, expect = { "input.1" = false, "input.2" = true } }]
+"#;
+    assert_eq!(check(text, "test/board").unwrap().items.len(), 2);
+    told(
+        &text.replace("bit = 3", "bit = 0"),
+        &expect![[r#"
+        test/meter.toml:6: item.read: holding:0x0005+1 overlaps holding:0x0005+1 of "input.1"
+        test/meter.toml:8: example.expect: "input.2" reads off, not on (hint: table, address, type, order, unit or scale of the item is wrong)
+    "#]],
+    );
+    told(
+        &text.replace("bit = 3", "bit = 16"),
+        &expect![[r#"
+        test/meter.toml:6: item.bit: must be 0 to 15 (hint: 0 is the least significant)
+        test/meter.toml:8: example.expect: "input.2" is not an item of this profile (hint: did you mean "input.1"?)
+    "#]],
+    );
+}
+
+#[test]
+fn endless_faults_and_endless_files_are_bounded() {
+    let faults = "[[item]]\nx = 1\n".repeat(10_000);
+    assert!(check(&faults, "test/faults").unwrap_err().len() <= toml_reader::PROBLEMS_MAX);
+    let long = "#".repeat(PROFILE_BYTES_MAX + 1);
+    told(
+        &long,
+        &expect![[r#"
+        test/meter.toml:1: longer than 262144 bytes
+    "#]],
+    );
+}
+
+#[test]
+fn a_folder_adds_overrides_and_hides() {
+    let folder = std::env::temp_dir().join(format!("andon-profiles-{}", std::process::id()));
+    fs::create_dir_all(folder.join("eastron")).unwrap();
+    fs::write(folder.join("eastron/own.toml"), SOUND).unwrap();
+    fs::write(folder.join("eastron/sdm630.toml"), SOUND).unwrap();
+    fs::write(folder.join("eastron/sdm120.toml"), "title = 1").unwrap();
+    fs::write(folder.join("eastron/notes.txt"), "not a profile").unwrap();
+    let (library, problems) = Library::load(Some(&folder));
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(library.get("eastron/own").unwrap().title, "A meter");
+    assert_eq!(library.get("eastron/sdm630").unwrap().title, "A meter");
+    assert!(library.get("eastron/sdm120").is_none(), "a broken override hides what it overrides");
+    assert!(problems.iter().all(|problem| problem.file.ends_with("eastron/sdm120.toml")));
+    assert!(!problems.is_empty());
+    let (_, problems) = Library::load(Some(&folder));
+    assert_eq!(problems.len(), 1, "a folder that is not there is told");
+}
+
+#[test]
+fn the_schema_beside_the_profiles_is_the_generated_one() {
+    let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
+    expect_file!["../../profiles/schema.json"].assert_eq(&schema);
+}
+
+#[test]
+fn the_schema_knows_the_keys_that_are_read() {
+    let schema = json_schema();
+    let keys = |at: &str| -> BTreeSet<String> {
+        schema.pointer(at).unwrap().as_object().unwrap().keys().cloned().collect()
+    };
+    let known = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(keys("/properties"), known(check::FILE_KEYS));
+    assert_eq!(keys("/properties/item/items/properties"), known(check::ITEM_KEYS));
+    assert_eq!(keys("/properties/example/items/properties"), known(examples::EXAMPLE_KEYS));
+}
+
+#[test]
+fn the_profile_in_the_readme_is_sound() {
+    let readme = include_str!("../../README.md");
+    let (_, after) = readme.split_once("```toml\n").unwrap();
+    let (profile, _) = after.split_once("```").unwrap();
+    assert_eq!(check(profile, "test/readme").unwrap().items.len(), 1);
+}
