@@ -21,19 +21,19 @@ const ARRIVAL: Duration = Duration::from_secs(90);
 
 /// A TCP gateway with eight meters at 12.5 readings of five items a second (500 readings/s), a
 /// serial line with two meters, a broker and a store.
-pub struct Shop {
-    pub dir: PathBuf,
-    pub broker: Mosquitto,
-    pub store: VictoriaMetrics,
-    pub config: PathBuf,
-    pub tcp: ModbusServer,
-    pub rtu: ModbusServer,
+pub(crate) struct Shop {
+    pub(crate) dir: PathBuf,
+    pub(crate) broker: Mosquitto,
+    pub(crate) store: VictoriaMetrics,
+    pub(crate) config: PathBuf,
+    pub(crate) tcp: ModbusServer,
+    pub(crate) rtu: ModbusServer,
     _line: NullModem,
 }
 
 impl Shop {
     /// Starts everything but andon; `None` where a program is missing.
-    pub fn start(name: &str) -> Result<Option<Self>> {
+    pub(crate) fn start(name: &str) -> Result<Option<Self>> {
         let dir = work_dir(name)?;
         let Some(broker) = Mosquitto::start(&dir)? else { return Ok(None) };
         let Some(store) = VictoriaMetrics::start(&dir)? else { return Ok(None) };
@@ -61,17 +61,17 @@ impl Shop {
     }
 
     /// Starts `andon run`.
-    pub fn gateway(&self) -> Result<Process> {
+    pub(crate) fn gateway(&self) -> Result<Process> {
         binary::run(&self.dir, &self.config)
     }
 
     /// Starts `andon record`.
-    pub fn recorder(&self) -> Result<Process> {
+    pub(crate) fn recorder(&self) -> Result<Process> {
         binary::record(&self.dir, self.broker.port, &self.store.url(), SITE)
     }
 
     /// Waits until the servers have served `count` more values.
-    pub fn wait_for_served(&self, count: usize) -> Result<()> {
+    pub(crate) fn wait_for_served(&self, count: usize) -> Result<()> {
         let total = || {
             let count = |log: &Path| served(log).map_or(0, |all| all.values().map(Vec::len).sum());
             count(&self.tcp.served) + count(&self.rtu.served)
@@ -82,7 +82,7 @@ impl Shop {
 
     /// Ends the serving, waits until the store holds everything that was served, and says what
     /// differs.
-    pub fn compare_with_served(&mut self) -> Result<Difference> {
+    pub(crate) fn compare_with_served(&mut self) -> Result<Difference> {
         self.tcp.process.kill();
         self.rtu.process.kill();
         self.settle(&self.served()?)
@@ -90,7 +90,7 @@ impl Shop {
 
     /// Ends the serving, waits until the store holds everything that the journal holds, and says
     /// what differs; and whether the store holds anything that was never served.
-    pub fn compare_with_journal(&mut self) -> Result<(Difference, usize)> {
+    pub(crate) fn compare_with_journal(&mut self) -> Result<(Difference, usize)> {
         self.tcp.process.kill();
         self.rtu.process.kill();
         // Time for what is between the wire and the journal.

@@ -17,10 +17,8 @@ const START: Duration = Duration::from_secs(15);
 /// When it has not been built: no test means anything without it.
 pub fn binary() -> PathBuf {
     let built = || {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-            PathBuf::from,
-        );
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
         target.join("release/andon")
     };
     let binary = std::env::var_os("ANDON_BIN").map_or_else(built, PathBuf::from);

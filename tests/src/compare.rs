@@ -117,9 +117,7 @@ pub fn compare(expected: &[f64], stored: &[f64], tolerance: f64) -> Difference {
     for &value in stored {
         let ahead = expected[next..].iter().position(|&candidate| near(candidate, value));
         match ahead {
-            _ if last.is_some_and(|last| near(last, value))
-                && ahead != Some(0) =>
-            {
+            _ if last.is_some_and(|last| near(last, value)) && ahead != Some(0) => {
                 difference.doubled += 1;
             }
             Some(skipped) => {

@@ -56,8 +56,7 @@ impl Mosquitto {
     /// When it does not start.
     pub fn start(dir: &Path) -> Result<Option<Self>> {
         let Some(program) = need("mosquitto") else { return Ok(None) };
-        let mut broker =
-            Self { port: free_port()?, program, dir: dir.to_owned(), process: None };
+        let mut broker = Self { port: free_port()?, program, dir: dir.to_owned(), process: None };
         broker.restart()?;
         Ok(Some(broker))
     }

@@ -58,9 +58,7 @@ impl Workshop {
     /// Publishes to a broker, delivery confirmed by the recorder `main`.
     #[must_use]
     pub fn mqtt(self, port: u16) -> Self {
-        self.with(&format!(
-            "[mqtt]\nhost = \"127.0.0.1\"\nport = {port}\nrecorder = \"main\"\n"
-        ))
+        self.with(&format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {port}\nrecorder = \"main\"\n"))
     }
 
     /// A Modbus TCP gateway on loopback.

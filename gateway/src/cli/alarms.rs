@@ -1,5 +1,6 @@
 //! `andon alarms`: lists alarms, acknowledges and resets them, as a client of the gateway's API.
-//! Needs no configuration; the operator's token comes from a file.
+//! The configuration says where the gateway listens and keeps the operator's token; both can be
+//! named instead.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,16 +19,18 @@ pub struct AlarmsArgs {
     /// What to do; lists when nothing is said.
     #[command(subcommand)]
     act: Option<Act>,
-    /// Where the gateway is.
-    #[arg(long, global = true, env = "ANDON_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    /// The gateway's configuration, which says where it listens and keeps the operator's token
+    #[arg(long, global = true, env = "ANDON_CONFIG", default_value = "/etc/andon")]
+    config: PathBuf,
+    /// Where the gateway is, instead of asking the configuration
+    #[arg(long, global = true, env = "ANDON_URL")]
+    url: Option<String>,
     /// Print what the gateway answers, as JSON.
     #[arg(long, global = true)]
     json: bool,
-    /// The file with the operator's token.
+    /// The file with the operator's token, instead of asking the configuration
     #[arg(long, global = true, env = "ANDON_TOKEN_FILE")]
-    #[arg(default_value = "/var/lib/andon/operator.token")]
-    token_file: PathBuf,
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,11 +58,46 @@ enum Act {
     },
 }
 
+/// The arguments with nothing left to ask the configuration.
+struct Resolved {
+    act: Option<Act>,
+    url: String,
+    json: bool,
+    token_file: PathBuf,
+}
+
+impl Resolved {
+    fn of(args: AlarmsArgs) -> anyhow::Result<Self> {
+        let AlarmsArgs { act, config, url, json, token_file } = args;
+        if let (Some(url), Some(token_file)) = (&url, &token_file) {
+            return Ok(Self { act, url: url.clone(), json, token_file: token_file.clone() });
+        }
+        let plan = match crate::config::load(&config) {
+            Ok(loaded) => loaded.plan,
+            // Listing needs no token.
+            Err(_) if url.is_some() && matches!(act, None | Some(Act::List)) => {
+                let url = url.unwrap_or_default();
+                return Ok(Self { act, url, json, token_file: PathBuf::new() });
+            }
+            Err(problems) => bail!(
+                "the configuration at {} has {} problems (see \"andon check\"); name --url and \
+                 --token-file instead",
+                config.display(),
+                problems.len()
+            ),
+        };
+        let url = url.unwrap_or_else(|| format!("http://{}", plan.http.listen));
+        let token_file = token_file.unwrap_or_else(|| plan.state_dir.join("operator.token"));
+        Ok(Self { act, url, json, token_file })
+    }
+}
+
 /// Carries it out; what was asked for goes to stdout.
 ///
 /// # Errors
 /// When the gateway cannot be reached, or refuses; the message says why.
 pub async fn run(args: AlarmsArgs) -> anyhow::Result<()> {
+    let args = Resolved::of(args)?;
     let client = reqwest::Client::builder().timeout(DEADLINE).build()?;
     let (id, verb, body) = match &args.act {
         None | Some(Act::List) => {
@@ -81,12 +119,12 @@ pub async fn run(args: AlarmsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn address(args: &AlarmsArgs, path: &str) -> anyhow::Result<reqwest::Url> {
+fn address(args: &Resolved, path: &str) -> anyhow::Result<reqwest::Url> {
     let text = format!("{}/api/v1/{path}", args.url.trim_end_matches('/'));
     reqwest::Url::parse(&text).with_context(|| format!("{} is not an address", args.url))
 }
 
-async fn answer(args: &AlarmsArgs, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+async fn answer(args: &Resolved, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
     let response = request
         .send()
         .await

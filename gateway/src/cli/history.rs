@@ -45,8 +45,8 @@ struct HoursArgs {
     #[arg(long, value_enum, default_value_t = Format::Csv)]
     format: Format,
     /// The configuration, for the journal's folder and the time zone.
-    #[arg(long, value_name = "PATH", conflicts_with = "journal")]
-    config: Option<PathBuf>,
+    #[arg(long, value_name = "PATH", env = "ANDON_CONFIG", default_value = "/etc/andon")]
+    config: PathBuf,
     /// The journal's folder.
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
@@ -67,36 +67,21 @@ enum Format {
 }
 
 /// What the command takes from a configuration.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// The journal's folder.
-    pub journal: PathBuf,
-    /// IANA name of the site's time zone.
-    pub time_zone: String,
+struct Site {
+    journal: PathBuf,
+    time_zone: String,
 }
 
-/// Runs the command on the folder that `--journal` names.
-///
-/// # Errors
-/// As [`run_with`], and when `--journal` is not given.
-pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
-    run_with(args, |_| anyhow::bail!("name the journal's folder: --journal DIR"))
-}
-
-/// Runs the command. `site` finds the journal and the zone of the configuration at a path (the
-/// default one without); it is only asked when `--journal` is not given.
+/// Runs the command.
 ///
 /// # Errors
 /// When the window, the configuration or the journal cannot be read, with what to do about it.
-pub fn run_with(
-    args: HistoryArgs,
-    site: impl FnOnce(Option<&Path>) -> anyhow::Result<Site>,
-) -> anyhow::Result<()> {
+pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
     let Command::Hours(args) = args.command;
     let (journal, zone) = match args.journal {
         Some(journal) => (journal, None),
         None => {
-            let site = site(args.config.as_deref())?;
+            let site = site(&args.config)?;
             (site.journal, Some(site.time_zone))
         }
     };
@@ -119,6 +104,19 @@ pub fn run_with(
         }
     }
     Ok(())
+}
+
+/// Where the configuration says that the journal is.
+fn site(config: &Path) -> anyhow::Result<Site> {
+    let plan = match crate::config::load(config) {
+        Ok(loaded) => loaded.plan,
+        Err(problems) => anyhow::bail!(
+            "the configuration at {} has {} problems (see \"andon check\"); name --journal instead",
+            config.display(),
+            problems.len()
+        ),
+    };
+    Ok(Site { journal: plan.state_dir.join("journal"), time_zone: plan.site.time_zone })
 }
 
 /// The report as JSON.

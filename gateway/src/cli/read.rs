@@ -19,7 +19,7 @@ pub struct ReadArgs {
     /// The source to poll; all of them without one
     source: Option<String>,
     /// A configuration file, or a folder with andon.toml and conf.d
-    #[arg(long, default_value = "/etc/andon")]
+    #[arg(long, env = "ANDON_CONFIG", default_value = "/etc/andon")]
     config: PathBuf,
     /// Machine-readable output
     #[arg(long)]

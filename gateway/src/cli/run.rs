@@ -5,19 +5,20 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::clock;
 use crate::run::Gateway;
 
 /// Arguments of `andon run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// A configuration file, or a folder with andon.toml and conf.d
-    #[arg(long, default_value = "/etc/andon")]
+    #[arg(long, env = "ANDON_CONFIG", default_value = "/etc/andon")]
     config: PathBuf,
 }
 
 /// Runs the gateway until SIGINT or SIGTERM.
 #[must_use]
-pub fn run(args: RunArgs) -> ExitCode {
+pub fn run(args: &RunArgs) -> ExitCode {
     let loaded = match super::load_plan(&args.config) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -27,7 +28,7 @@ pub fn run(args: RunArgs) -> ExitCode {
     }
     super::asynchronously(async move {
         let stop = super::asked_to_stop();
-        let gateway = Gateway::start(loaded.plan).await?;
+        let gateway = Gateway::start(loaded.plan, clock::boot_id()).await?;
         super::say(&format!("board: http://{}", gateway.board()));
         stop.await;
         tracing::info!("Stopping.");

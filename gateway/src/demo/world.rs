@@ -147,8 +147,10 @@ impl World {
         let heats = self.pump_failed && contactor_closed;
         let change = if heats { HEATING } else { -COOLING };
         self.water = (self.water + change * seconds).clamp(AMBIENT, 95.0);
-        let into_round = (self.now - METER_DIES_AT.as_secs_f64()).rem_euclid(METER_EVERY.as_secs_f64());
-        let silent = self.now >= METER_DIES_AT.as_secs_f64() && into_round < METER_AWAY.as_secs_f64();
+        let into_round =
+            (self.now - METER_DIES_AT.as_secs_f64()).rem_euclid(METER_EVERY.as_secs_f64());
+        let silent =
+            self.now >= METER_DIES_AT.as_secs_f64() && into_round < METER_AWAY.as_secs_f64();
         if silent != self.meter_silent {
             self.meter_silent = silent;
             happenings.push(if silent { Happening::MeterDies } else { Happening::MeterReturns });

@@ -51,6 +51,7 @@ pub(crate) fn shop() -> Plan {
                 proof: None,
                 attempt_deadline: Duration::from_millis(500),
                 attempts: 3,
+                permit_on_reset: false,
             }],
         },
     }

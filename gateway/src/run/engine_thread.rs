@@ -66,7 +66,9 @@ pub fn start(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         match runtime {
             Ok(runtime) => {
-                runtime.block_on(Shell { engine, plan, sinks, out: Vec::new() }.run(urgent, telemetry));
+                runtime.block_on(
+                    Shell { engine, plan, sinks, out: Vec::new() }.run(urgent, telemetry),
+                );
             }
             Err(error) => tracing::error!(%error, "The engine's thread cannot start."),
         }

@@ -55,24 +55,25 @@ pub struct Gateway {
 type SharedAnchors = Arc<RwLock<Anchors>>;
 
 impl Gateway {
-    /// Starts everything that the plan names.
+    /// Starts everything that the plan names, in the boot `boot`: [`clock::boot_id`], or a new
+    /// one for a gateway whose journal does not outlive it.
     ///
     /// # Errors
     /// When the journal cannot be opened, the board's address is taken, or the system has no
     /// thread left. Devices, broker and store may all be absent.
-    pub async fn start(plan: Plan) -> anyhow::Result<Self> {
+    pub async fn start(plan: Plan, boot: BootId) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
         let listen = plan.http.listen;
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("the board cannot listen on {listen}"))?;
         let board = listener.local_addr()?;
-        let (boot, started) = (clock::boot_id(), clock::boot_now());
+        let started = clock::boot_now();
         let dir = plan.state_dir.join("journal");
         let journal = Journal::open(&dir, &plan.journal, boot)
             .with_context(|| format!("the journal in {} cannot be opened", dir.display()))?;
         let journal = Arc::new(journal);
-        let past = Past::of(&journal, boot).context("the journal's past cannot be read")?;
+        let past = Past::of(&journal).context("the journal's past cannot be read")?;
         journal.append(past.opening(started));
         let anchors: SharedAnchors = Arc::new(RwLock::new(past.anchors.clone()));
 
@@ -121,7 +122,9 @@ impl Gateway {
             tokio::spawn(watch.run(stopped.clone())),
             tokio::spawn(http::serve(listener, app, ends(stopped))),
             // The hub is gone only when the gateway is.
-            tokio::spawn(async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) }),
+            tokio::spawn(
+                async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) },
+            ),
         ];
         Ok(Self { board, journal, urgent, engine, mqtt, store, stop, tasks })
     }
@@ -240,6 +243,6 @@ fn commands(urgent: mpsc::Sender<Urgent>) -> http::Commands {
 
 /// Resolves when the gateway stops.
 async fn ends(mut stopped: channel::Receiver<bool>) {
-    // A sender that is gone means the same.
-    stopped.wait_for(|stop| *stop).await.map_or((), drop);
+    // A sender that is gone means the same as one that says so.
+    stopped.wait_for(|stop| *stop).await.ok();
 }

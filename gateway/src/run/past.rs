@@ -21,20 +21,20 @@ const RESTORE_RECORDS_MAX: u64 = 400_000;
 
 /// A fold over the events stream, oldest first.
 #[derive(Debug, Default)]
-pub struct Past {
+pub(super) struct Past {
     alarms: BTreeMap<Arc<str>, (BootId, AlarmState)>,
     trips: BTreeMap<Arc<str>, TripState>,
     evidence: Vec<Event>,
     /// The clock's anchors of every boot in the stream.
-    pub anchors: Anchors,
+    pub(super) anchors: Anchors,
 }
 
 impl Past {
-    /// Reads the past of a journal that is about to be written by `boot`.
+    /// Reads the past of a journal.
     ///
     /// # Errors
     /// When the journal's folders cannot be listed.
-    pub fn of(journal: &Journal, _boot: BootId) -> io::Result<Self> {
+    pub(super) fn of(journal: &Journal) -> io::Result<Self> {
         let reader = journal.reader()?;
         let mut past = Self { evidence: hours::last_evidence(&reader)?, ..Self::default() };
         reader.records(Stream::Events)?.for_each(|record| past.note(&record));
@@ -56,14 +56,14 @@ impl Past {
     }
 
     /// The first records of this run: that it started, and what the run before it can be believed.
-    pub fn opening(&self, started: BootTime) -> Vec<Payload> {
+    pub(super) fn opening(&self, started: BootTime) -> Vec<Payload> {
         let version = env!("CARGO_PKG_VERSION").into();
         let opening = Event::Started { at: started, version };
         std::iter::once(opening).chain(self.evidence.iter().cloned()).map(Payload::Event).collect()
     }
 
     /// What the engine starts from.
-    pub fn restored(&self) -> Restored {
+    pub(super) fn restored(&self) -> Restored {
         Restored {
             alarms: self.alarms.values().map(|(_, state)| state.clone()).collect(),
             trips: self.trips.values().cloned().collect(),
@@ -71,7 +71,7 @@ impl Past {
     }
 
     /// The board's picture, with the alarms that were left.
-    pub fn picture(&self, plan: &Plan, boot: BootId, started: BootTime) -> Picture {
+    pub(super) fn picture(&self, plan: &Plan, boot: BootId, started: BootTime) -> Picture {
         let rules: Vec<Arc<str>> = plan.engine.rules.iter().map(|rule| rule.id.clone()).collect();
         let mut picture = Picture::new(plan, &rules, http::build(), started);
         for (of_boot, state) in self.alarms.values() {
@@ -81,7 +81,7 @@ impl Past {
     }
 
     /// A follower of the telemetry, placed about where the last hour begins.
-    pub fn telemetry_of_the_last_hour(&self, journal: &Journal) -> Follower {
+    pub(super) fn telemetry_of_the_last_hour(&self, journal: &Journal) -> Follower {
         let newest = journal.newest(Stream::Telemetry);
         let place = newest.map(|Position { boot, seq }| Position {
             boot,

@@ -62,13 +62,20 @@ impl Watch {
     fn look_at_the_parts(&self) {
         let counters = self.journal.counters();
         let journal = JournalStatus {
-            state: if counters.failing.is_some() { JournalState::Failing } else { JournalState::Ok },
+            state: if counters.failing.is_some() {
+                JournalState::Failing
+            } else {
+                JournalState::Ok
+            },
             dropped: counters.dropped + counters.events_dropped + counters.recycled_unread,
             quarantined: counters.quarantined,
         };
         let mqtt = self.mqtt.as_ref().map(|status| status.borrow().clone());
         let store = self.store.as_ref().map(|status| status.borrow().clone());
-        let buses: Vec<status::Bus> = self.buses.iter().zip(self.status.borrow().buses.iter())
+        let buses: Vec<status::Bus> = self
+            .buses
+            .iter()
+            .zip(self.status.borrow().buses.iter())
             .map(|(bus, before)| bus_status(bus, before))
             .collect();
         self.status.send_if_modified(|status| {

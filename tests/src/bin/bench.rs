@@ -25,8 +25,16 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Items that the benchmark's meter reads; each is one reading.
 const ITEMS: &[&str] = &[
-    "voltage.l1", "voltage.l2", "voltage.l3", "current.l1", "current.l2", "current.l3",
-    "power.active.l1", "power.active.l2", "power.active.l3", "power.active",
+    "voltage.l1",
+    "voltage.l2",
+    "voltage.l3",
+    "current.l1",
+    "current.l2",
+    "current.l3",
+    "power.active.l1",
+    "power.active.l2",
+    "power.active.l3",
+    "power.active",
 ];
 
 struct Row {
@@ -124,7 +132,11 @@ fn loaded(dir: &Path, units: u8, name: &'static str, rows: &mut Vec<Row>) -> Res
     let elapsed = began.elapsed().as_secs_f64();
     let readings = (polls(&meters)? - served_before) as f64 * ITEMS.len() as f64;
     let memory = Memory::of(&gateway)?;
-    let what = if name == "500" { "CPU per 1 000 readings at 500/s" } else { "CPU per 1 000 readings at 5 000/s" };
+    let what = if name == "500" {
+        "CPU per 1 000 readings at 500/s"
+    } else {
+        "CPU per 1 000 readings at 5 000/s"
+    };
     rows.push(Row {
         what,
         measured: format!("{:.2} ms ({:.0} r/s)", cpu * 1e6 / readings, readings / elapsed),
