@@ -10,7 +10,7 @@ export type Say = (key: string, places?: Record<string, string | number>) => str
 export function parse(ftl: string): Catalogue {
   const found = new Map<string, string>();
   for (const line of ftl.split("\n")) {
-    const [, key, text] = /^([a-z][a-z0-9_-]*) = (.+)$/.exec(line) ?? [];
+    const [, key, text] = /^([a-z][A-Za-z0-9_-]*) = (.+)$/.exec(line) ?? [];
     if (key !== undefined && text !== undefined) found.set(key, text);
   }
   return found;
