@@ -37,7 +37,7 @@ function machine(i, situation) {
   }
   return {
     id: round ? `${id}-r${round}` : id, name: { en: round ? `${en} ${round + 1}` : en, zh: round ? `${zh} ${round + 1}` : zh },
-    kind: id, execution, activity: ACTIVITY[execution], why, in_state_ms: 734_000 + i * 97_000, items, stop,
+    kind: id, execution, activity: ACTIVITY[execution], why, in_state_ms: 734_000 + i * 97_000 + Math.round(performance.now()), items, stop,
   };
 }
 
