@@ -1,0 +1,44 @@
+//! Numbers and durations as a person reads them. It changes the presentation only: a value keeps its meaning,
+//! and more digits are never shown than the unit deserves.
+
+const DIGITS: Record<string, number> = {
+  W: 0, kW: 2, Wh: 0, kWh: 1, V: 1, A: 2, Hz: 2, "°C": 1, s: 0, "mm/min": 0, rpm: 0, g: 0, "%": 0,
+};
+const KILO: Record<string, string> = { W: "kW", Wh: "kWh" };
+
+export interface Shown { text: string; unit: string }
+
+export function quantity(value: number, unit: string, locale: string): Shown {
+  if (unit === "1" || unit === "ratio") return quantity(value * 100, "%", locale);
+  const kilo = KILO[unit];
+  if (kilo !== undefined && Math.abs(value) >= 1000) return quantity(value / 1000, kilo, locale);
+  const digits = DIGITS[unit] ?? (Number.isInteger(value) ? 0 : 2);
+  // -0 would read as a direction.
+  const rounded = Number(value.toFixed(digits)) + 0;
+  const text = new Intl.NumberFormat(locale, {
+    minimumFractionDigits: digits, maximumFractionDigits: digits,
+  }).format(rounded === 0 ? 0 : rounded);
+  return { text, unit };
+}
+
+/** A duration in its two largest units: "12 s", "3 min 05 s", "2 h 04 min", "3 d 4 h". */
+export function duration(ms: number, unit: (name: "d" | "h" | "min" | "s") => string): string {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  const pad = (n: number) => String(n).padStart(2, "0");
+  const [d, h, min] = [Math.floor(s / 86_400), Math.floor(s / 3600) % 24, Math.floor(s / 60) % 60];
+  if (d > 0) return `${d} ${unit("d")} ${h} ${unit("h")}`;
+  if (h > 0) return `${h} ${unit("h")} ${pad(min)} ${unit("min")}`;
+  if (min > 0) return `${min} ${unit("min")} ${pad(s % 60)} ${unit("s")}`;
+  return `${s} ${unit("s")}`;
+}
+
+/** The time of day at the site, 24 h; null when the gateway does not know it. */
+export function timeOfDay(ms: number | null, zone: string, locale: string): string | null {
+  if (ms === null) return null;
+  const style = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } as const;
+  try {
+    return new Intl.DateTimeFormat(locale, { ...style, timeZone: zone }).format(ms);
+  } catch {
+    return new Intl.DateTimeFormat(locale, { ...style, timeZone: "UTC" }).format(ms) + " UTC";
+  }
+}

@@ -1,0 +1,75 @@
+//! Which machine comes first and how many fit: who needs a person, then the configured order.
+//! The sort is stable, so tiles move only when the need changes.
+
+import type { Alarm, Machine } from "./types";
+
+export type Look = "stop" | "fault" | "attention" | "unknown" | "running" | "calm";
+
+/** Alarms that still ask for something, by machine. */
+export function urgent(alarms: Alarm[], machine: string): Alarm[] {
+  return alarms.filter((alarm) => alarm.machine === machine);
+}
+
+/** 0 is the most urgent. */
+export function need(machine: Machine, alarms: Alarm[]): number {
+  const phase = machine.stop?.phase;
+  const own = urgent(alarms, machine.id);
+  if (phase === "failed") return 0;
+  if (machine.execution === "stopped" || phase === "tripping" || phase === "latched") return 1;
+  if (own.some((alarm) => alarm.severity === "high" && alarm.active !== false)) return 2;
+  if (machine.execution === "fault") return 3;
+  if (own.length > 0) return 4;
+  if (machine.execution === "unknown") return 5;
+  if (machine.execution === "paused") return 6;
+  if (machine.execution === "finished") return 7;
+  return 8;
+}
+
+export function look(machine: Machine, alarms: Alarm[]): Look {
+  const rank = need(machine, alarms);
+  if (rank <= 1) return "stop";
+  // Nothing reads as normal or merely "attend" while nobody knows the state.
+  if (machine.execution === "unknown") return "unknown";
+  if (rank <= 3) return "fault";
+  if (rank === 4) return "attention";
+  return machine.execution === "running" || machine.execution === "preparing" ? "running" : "calm";
+}
+
+export function byNeed<T>(entries: T[], machine: (entry: T) => Machine, alarms: Alarm[]): T[] {
+  return entries
+    .map((entry) => ({ entry, rank: need(machine(entry), alarms) }))
+    .sort((a, b) => a.rank - b.rank)
+    .map(({ entry }) => entry);
+}
+
+const WEIGHT = { high: 0, medium: 1, low: 2 };
+
+/** Unacknowledged before acknowledged, then by severity, then the newest. */
+export function alarmOrder(alarms: Alarm[]): Alarm[] {
+  return alarms.toSorted(
+    (a, b) => Number(a.acked) - Number(b.acked) || WEIGHT[a.severity] - WEIGHT[b.severity] || a.for_ms - b.for_ms,
+  );
+}
+
+export interface Density { name: "wide" | "roomy" | "normal" | "dense" | "tiny"; width: number; height: number }
+
+/** The smallest tile of each density, in CSS pixels, the largest first. */
+export const DENSITIES: readonly Density[] = [
+  { name: "wide", width: 440, height: 340 },
+  { name: "roomy", width: 300, height: 236 },
+  { name: "normal", width: 240, height: 172 },
+  { name: "dense", width: 176, height: 108 },
+  { name: "tiny", width: 132, height: 66 },
+];
+export const GAP = 10;
+
+/** The largest tiles with which all machines fit into the space; on a phone one readable column that scrolls. */
+export function fit(count: number, width: number, height: number): { density: Density["name"]; columns: number } {
+  if (width < 600) return { density: count > 24 ? "tiny" : "normal", columns: count > 24 ? 2 : 1 };
+  for (const tile of DENSITIES) {
+    const columns = Math.max(1, Math.floor((width + GAP) / (tile.width + GAP)));
+    const rows = Math.ceil(count / columns);
+    if (rows * (tile.height + GAP) - GAP <= height) return { density: tile.name, columns: Math.min(columns, Math.max(count, 1)) };
+  }
+  return { density: "tiny", columns: Math.max(1, Math.floor((width + GAP) / (132 + GAP))) };
+}

@@ -1,0 +1,41 @@
+//! A history as SVG path data in a box of 100 × 30. A missing bucket is a gap, never a line drawn across it.
+
+import type { Bucket } from "./types";
+
+export interface Drawn { line: string; band: string }
+
+export function draw(buckets: Bucket[], unit: string): Drawn {
+  const known = buckets.filter((bucket) => bucket !== null);
+  if (known.length === 0) return { line: "", band: "" };
+  const max = Math.max(...known.map((bucket) => bucket.max));
+  const min = Math.min(...known.map((bucket) => bucket.min));
+  // Power is read against nothing at all; a temperature against its own range.
+  const low = unit === "°C" ? min - 1 : Math.min(0, min);
+  const high = Math.max(max, low + 1);
+  const step = buckets.length > 1 ? 100 / (buckets.length - 1) : 0;
+  const y = (value: number) => (28 - ((value - low) / (high - low)) * 26).toFixed(1);
+  let line = "";
+  let band = "";
+  for (const run of runs(buckets)) {
+    const at = (i: number) => ((run.start + i) * step).toFixed(1);
+    line += run.part.map((b, i) => `${i === 0 ? "M" : "L"}${at(i)} ${y(b.mean)}`).join("");
+    // A lone bucket is a dot: a line of no length with a round cap.
+    if (run.part.length === 1) line += "h0.1";
+    const top = run.part.map((b, i) => `${i === 0 ? "M" : "L"}${at(i)} ${y(b.max)}`).join("");
+    const bottom = run.part.map((b, i) => `L${at(i)} ${y(b.min)}`).reverse().join("");
+    band += `${top}${bottom}Z`;
+  }
+  return { line, band };
+}
+
+function runs(buckets: Bucket[]): { start: number; part: NonNullable<Bucket>[] }[] {
+  const all: { start: number; part: NonNullable<Bucket>[] }[] = [];
+  let open = false;
+  buckets.forEach((bucket, i) => {
+    if (bucket === null) { open = false; return; }
+    if (!open) all.push({ start: i, part: [] });
+    open = true;
+    all.at(-1)?.part.push(bucket);
+  });
+  return all;
+}

@@ -1,0 +1,96 @@
+//! The gateway's HTTP contract as types, and nothing else. Durations are milliseconds measured by the
+//! gateway when it sent the message; whoever receives one adds its own monotonic elapsed time.
+
+export type Words = Record<string, string>;
+export type Link = "up" | "down" | "off";
+export type Execution =
+  | "off" | "ready" | "preparing" | "running" | "paused" | "finished" | "fault" | "stopped" | "unknown";
+export type Severity = "high" | "medium" | "low";
+
+export interface Item {
+  name: string;
+  unit: string;
+  value: number | boolean | string | null;
+  why: string | null;
+  age_ms: number | null;
+  stale_after_ms: number;
+  key: boolean;
+}
+
+export interface Stop {
+  output: string;
+  phase: "armed" | "tripping" | "latched" | "failed";
+  level: "C0" | "C1" | "C2" | "C3" | null;
+  cause: string | null;
+  trouble: string | null;
+}
+
+export interface Machine {
+  id: string;
+  name: Words;
+  kind: string;
+  execution: Execution;
+  activity: string;
+  why: string | null;
+  in_state_ms: number | null;
+  items: Item[];
+  stop: Stop | null;
+}
+
+export interface Alarm {
+  id: string;
+  machine: string | null;
+  severity: Severity;
+  active: boolean | null;
+  acked: boolean;
+  latched: boolean;
+  for_ms: number;
+  cause: string | null;
+  message: Words;
+}
+
+export interface Unit {
+  source: string;
+  unit_id: number;
+  state: "online" | "suspect" | "quarantined";
+  why: string | null;
+  errors: number;
+}
+
+export interface Bus {
+  id: string;
+  state: Link;
+  why: string | null;
+  occupancy: number | null;
+  units: Unit[];
+}
+
+export interface Gateway {
+  version: string;
+  build: string;
+  clock: "synced" | "unsynced";
+  now_ms: number | null;
+  mqtt: { state: Link; why: string | null; behind: number; confirmed_by: "recorder" | "puback" | null };
+  store: { state: Link; why: string | null; behind: number };
+  journal: { state: "ok" | "failing"; dropped: number; quarantined: number };
+  buses: Bus[];
+}
+
+export interface Picture {
+  v: number;
+  seq: number;
+  site: { id: string; name: Words; time_zone: string };
+  gateway: Gateway;
+  machines: Machine[];
+  alarms: Alarm[];
+}
+
+export interface Tick {
+  seq: number;
+  now_ms: number | null;
+  build: string;
+  clock: "synced" | "unsynced";
+}
+
+export type Bucket = { min: number; max: number; mean: number; coverage: number } | null;
+export interface History { v: number; span_ms: number; step_ms: number; unit: string; buckets: Bucket[] }

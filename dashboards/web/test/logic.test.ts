@@ -1,0 +1,141 @@
+//! What a person in front of the board would notice, tested without a browser.
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { freshness } from "../src/lib/freshness";
+import { duration, quantity, timeOfDay } from "../src/lib/format";
+import { byNeed, fit, look, DENSITIES, GAP } from "../src/lib/order";
+import { contrast, distance, VISIONS } from "../src/lib/palette";
+import { draw } from "../src/lib/sparkline";
+import { backoff, blank, look as pass, read, reduce } from "../src/lib/stream";
+import type { Alarm, Execution, Item, Machine, Picture } from "../src/lib/types";
+import { choose, named, parse, speaker } from "../src/lib/words";
+
+const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
+const machine = (id: string, execution: Execution, over: Partial<Machine> = {}): Machine => ({ id, name: { en: id }, kind: "x", execution, activity: "idle", why: null, in_state_ms: 0, items: [], stop: null, ...over });
+const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: null, message: {}, ...over });
+const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({
+  v: 1, seq: 1, site: { id: "s", name: {}, time_zone: "UTC" }, machines, alarms: [],
+  gateway: { version: "0", build, clock: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [] },
+});
+const tick = (build = "b1") => ({ event: "tick", told: { seq: 2, now_ms: 2, build, clock: "synced" } }) as const;
+
+describe("stream", () => {
+  const alive = reduce(blank(0), { event: "picture", told: picture() }, 0);
+  test("covered until the first picture", () => {
+    expect(blank(0).covered).toBe(true);
+    expect(alive.covered).toBe(false);
+  });
+  test("silence covers after 10 s; a machine's message is no sign of life", () => {
+    const heard = reduce(alive, { event: "machine", told: machine("m", "running") }, 9_000);
+    expect(heard.machines[0]?.told.execution).toBe("running");
+    expect(pass(heard, 10_000).covered).toBe(false);
+    expect(pass(heard, 10_001).covered).toBe(true);
+  });
+  test("a tick keeps it live but never uncovers; a picture does", () => {
+    expect(pass(reduce(alive, tick(), 8_000), 17_000).covered).toBe(false);
+    const late = reduce(alive, tick(), 10_001);
+    expect(late.covered).toBe(true);
+    expect(reduce(late, { event: "picture", told: picture() }, 10_002).covered).toBe(false);
+  });
+  test("another build asks for a reload, by tick or by picture", () => {
+    expect(reduce(alive, tick("b2"), 1).outdated).toBe(true);
+    expect(reduce(alive, { event: "picture", told: picture("b2") }, 1).outdated).toBe(true);
+    expect(reduce(alive, tick(), 1).outdated).toBe(false);
+  });
+  test("garbage is not a message, an unknown machine changes nothing", () => {
+    for (const text of ["", "{", "null", "7"]) expect(read("tick", text)).toBeNull();
+    expect(read("picture", "{}")).toBeNull();
+    expect(reduce(alive, { event: "machine", told: machine("x", "off") }, 1).machines).toHaveLength(1);
+  });
+  test("back-off is bounded and jittered", () => {
+    expect(backoff(0, 0)).toBe(250);
+    expect(backoff(99, 1)).toBe(10_000);
+    expect(backoff(99, 0)).toBe(5_000);
+  });
+});
+
+test("a value grows old without any event", () => {
+  expect(freshness(item(), 1000, 5700)).toEqual({ age: 5000, stale: false, why: null });
+  expect(freshness(item(), 1000, 5701)).toMatchObject({ stale: true, why: "stale" });
+  expect(freshness(item({ value: null, why: "timeout" }), 0, 0)).toMatchObject({ stale: true, why: "timeout" });
+  expect(freshness(item({ value: null, age_ms: null }), 0, 9)).toEqual({ age: null, stale: true, why: "not_yet" });
+});
+
+test("who needs a person comes first, the rest as configured", () => {
+  const all = [machine("a", "running"), machine("b", "unknown"), machine("m", "ready"), machine("f", "fault"), machine("s", "stopped"), machine("z", "off")];
+  expect(byNeed(all, (m) => m, [alarm()]).map((m) => m.id)).toEqual(["s", "m", "f", "b", "a", "z"]);
+  expect(look(machine("m", "unknown"), [alarm()])).toBe("unknown");
+  expect(look(machine("m", "off"), [alarm({ active: false })])).toBe("attention");
+});
+
+test("4 to 60 machines fit a wall without scrolling; 200 use the smallest tile", () => {
+  for (let n = 4; n <= 60; n += 1) {
+    const { density, columns } = fit(n, 1888, 880);
+    const height = DENSITIES.find((tile) => tile.name === density)?.height ?? Infinity;
+    expect(Math.ceil(n / columns) * (height + GAP) - GAP).toBeLessThanOrEqual(880);
+  }
+  expect(fit(200, 1888, 880).density).toBe("tiny");
+  expect(fit(8, 390, 800)).toEqual({ density: "normal", columns: 1 });
+});
+
+test("numbers carry the digits their unit deserves", () => {
+  expect(quantity(1523.4, "W", "en")).toEqual({ text: "1.52", unit: "kW" });
+  expect(quantity(46.24, "W", "en")).toEqual({ text: "46", unit: "W" });
+  expect(quantity(-0.2, "W", "en").text).toBe("0");
+  expect(quantity(0.5, "1", "en")).toEqual({ text: "50", unit: "%" });
+  expect(duration(734_000, (u) => u)).toBe("12 min 14 s");
+  expect(duration(7_440_000, (u) => u)).toBe("2 h 04 min");
+  expect(timeOfDay(0, "Asia/Shanghai", "en")).toBe("08:00:00");
+  expect(timeOfDay(0, "No/Where", "en")).toBe("00:00:00 UTC");
+});
+
+test("a gap in the history stays a gap", () => {
+  const b = { min: 1, max: 2, mean: 1.5, coverage: 1 };
+  expect(draw([b, b, null, b], "W").line.match(/M/g)).toHaveLength(2);
+  expect(draw([null, null], "W")).toEqual({ line: "", band: "" });
+});
+
+describe("words", () => {
+  const text = (name: string) => readFileSync(new URL(`../src/words/${name}.ftl`, import.meta.url), "utf8");
+  const [en, zh] = [parse(text("en")), parse(text("zh-CN"))];
+  const places = (said = "") => (said.match(/\{ \$\w+ \}/g) ?? []).sort();
+  test("both catalogues have the same keys and places, and every line is read", () => {
+    expect([...zh.keys()].sort()).toEqual([...en.keys()].sort());
+    for (const [key, said] of en) expect(places(zh.get(key)), key).toEqual(places(said));
+    for (const name of ["en", "zh-CN"]) expect(parse(text(name)).size).toBe(text(name).split("\n").filter((line) => line && !line.startsWith("#")).length);
+  });
+  test("every reason the gateway knows has words, as has every state", () => {
+    const value = readFileSync(new URL("../../../gateway/engine/src/value.rs", import.meta.url), "utf8");
+    const reasons = [...value.matchAll(/Self::\w+ => "([a-z_]+)"/g)].map((found) => found[1]);
+    expect(reasons).toContain("timeout");
+    for (const word of reasons) expect(en.has(`why-${word}`), word).toBe(true);
+  });
+  test("only C3 speaks of power off, and nothing of an e-stop", () => {
+    for (const level of ["none", "C0", "C1", "C2"]) expect(en.get(`level-${level}`)).not.toMatch(/power/i);
+    for (const said of en.values()) expect(said).not.toMatch(/e-stop/i);
+  });
+  test("places are filled, a missing key shows itself", () => {
+    expect(speaker(zh, en)("ago", { time: "5 秒" })).toBe("5 秒前");
+    expect(speaker(zh, en)("nowhere")).toBe("nowhere");
+    expect(choose([null, "fr", "zh-TW"])).toBe("zh-CN");
+    expect(named({ zh: "锯" }, "en", "saw")).toBe("锯");
+  });
+});
+
+describe("palette", () => {
+  const css = readFileSync(new URL("../src/tokens.css", import.meta.url), "utf8");
+  const [dark = "", light = ""] = css.split("@media (prefers-color-scheme: light)");
+  const tokens = (part: string) => Object.fromEntries([...part.matchAll(/--([a-z-]+): (#[0-9a-f]{6});/g)].map(([, k, v]) => [k, v])) as Record<string, string>;
+  const themes = { dark: tokens(dark), light: { ...tokens(dark), ...tokens(light) } };
+  const hue = (theme: Record<string, string>, name: string) => theme[name] ?? "";
+  test.each(Object.entries(themes))("%s: words are legible", (_, theme) => {
+    for (const word of ["text", "muted", "running"]) for (const ground of ["page", "ground", "raised", "hatch"]) {
+      expect(contrast(hue(theme, word), hue(theme, ground)), `${word} on ${ground}`).toBeGreaterThanOrEqual(4.5);
+    }
+    for (const fill of ["attention", "fault", "stop"]) expect(contrast(hue(theme, "ink"), hue(theme, fill)), fill).toBeGreaterThanOrEqual(4.5);
+  });
+  test.each(Object.entries(VISIONS))("%s vision tells the fills apart", (_, vision) => {
+    const fills = ["attention", "fault", "stop"].map((name) => hue(themes.dark, name)).concat("#dae0e4");
+    fills.forEach((a, i) => fills.slice(i + 1).forEach((b) => expect(distance(a, b, vision), `${a} ${b}`).toBeGreaterThanOrEqual(28)));
+  });
+});
