@@ -18,4 +18,6 @@ pub mod outputs;
 pub mod recorder;
 pub mod run;
 pub mod simulate;
+#[cfg(test)]
+mod testing;
 pub mod wire;

@@ -1,4 +1,6 @@
 //! One integration binary: scenarios with the release build and real programs.
 
 mod delivery;
+mod faults;
 mod shop;
+mod trips;

@@ -44,10 +44,18 @@ fn configuration(dir: &Path, bus: &str) -> Workshop {
 }
 
 impl Line {
-    fn start(dir: &Path, serve: &[&str], bus: impl Fn(&Simulator) -> Result<String>) -> Result<Self> {
+    fn start(
+        dir: &Path,
+        serve: &[&str],
+        bus: impl Fn(&Simulator) -> Result<String>,
+    ) -> Result<Self> {
         let mut arguments = serve.to_vec();
         arguments.extend([
-            "--device", "11=xy/md02", "--device", "10=waveshare/relay-8ch", "--device",
+            "--device",
+            "11=xy/md02",
+            "--device",
+            "10=waveshare/relay-8ch",
+            "--device",
             "1=eastron/sdm120",
         ]);
         let mut devices = Simulator::start("line", dir, &arguments)?;
@@ -93,7 +101,10 @@ impl Line {
         self.wait_for_phase("armed")?;
         self.devices.say(&format!("set 11 temperature={HOT}"))?;
         let latched = self.wait_for_phase("latched")?;
-        ensure!(latched["level"] == "C2", "without a meter that proves it, C2 is the most: {latched}");
+        ensure!(
+            latched["level"] == "C2",
+            "without a meter that proves it, C2 is the most: {latched}"
+        );
         self.devices.say(&format!("set 11 temperature={COOL}"))?;
         self.reset()
     }

@@ -20,7 +20,7 @@ impl Mosquitto {
             .into_iter()
             .find(|path| std::path::Path::new(path).exists());
         let Some(program) = program else {
-            eprintln!("skipped: mosquitto is not installed");
+            crate::testing::skip("mosquitto is not installed");
             return None;
         };
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -25,7 +25,7 @@ impl Drop for Victoria {
 impl Victoria {
     async fn start() -> Option<Self> {
         if !std::path::Path::new(PROGRAM).exists() {
-            eprintln!("skipped: victoria-metrics is not installed");
+            crate::testing::skip("victoria-metrics is not installed");
             return None;
         }
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

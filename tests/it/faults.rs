@@ -1,0 +1,282 @@
+//! Devices that lie, stall and vanish: no wrong value leaves the gateway, everything else still
+//! arrives, and the reason is visible in `andon read`, over MQTT and on the board.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use andon_tests::andon;
+use andon_tests::peers::Mosquitto;
+use andon_tests::process::{Process, wait_for, work_dir};
+use andon_tests::simulator::Simulator;
+use andon_tests::workshop::{METER, SITE, Workshop};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Observations of the healthy neighbour that must arrive while the fault lasts.
+const NEIGHBOUR_SAMPLES: usize = 10;
+
+/// What each unit's items are set to; no two are equal, so a value that belongs elsewhere shows.
+fn truth(unit: u8) -> BTreeMap<&'static str, f64> {
+    let values = [231.25, 3.125, 750.5, 50.25, 1250.0];
+    let shifted =
+        |(index, value): (usize, f64)| value + f64::from(unit) * 4.0 + index as f64 / 64.0;
+    METER
+        .iter()
+        .map(|(.., item, _)| *item)
+        .zip(values.into_iter().enumerate().map(shifted))
+        .collect()
+}
+
+/// A fault, the words that may explain it, and the items that it takes away.
+struct Case {
+    name: &'static str,
+    fault: &'static str,
+    why: &'static [&'static str],
+    lost: Lost,
+}
+
+enum Lost {
+    All,
+    Only(&'static str),
+    Nothing,
+}
+
+const CASES: &[Case] = &[
+    Case { name: "silence", fault: "silence", why: &["timeout"], lost: Lost::All },
+    Case { name: "late", fault: "late ms=700", why: &["timeout"], lost: Lost::All },
+    Case { name: "unit", fault: "unit", why: &["garbled", "timeout"], lost: Lost::All },
+    Case { name: "short", fault: "short", why: &["garbled", "timeout"], lost: Lost::All },
+    Case { name: "crc", fault: "crc", why: &["garbled", "timeout"], lost: Lost::All },
+    Case {
+        name: "cut",
+        fault: "cut",
+        why: &["timeout", "garbled", "disconnected"],
+        lost: Lost::All,
+    },
+    Case { name: "exception", fault: "exception code=4", why: &["refused"], lost: Lost::All },
+    Case {
+        name: "hole",
+        fault: "hole start=12 count=2 table=input",
+        why: &["refused"],
+        lost: Lost::Only("power.active"),
+    },
+    Case {
+        name: "nan",
+        fault: "nan item=power.active",
+        why: &["sentinel"],
+        lost: Lost::Only("power.active"),
+    },
+    Case {
+        name: "noise",
+        fault: "noise bytes=7",
+        why: &["garbled", "timeout"],
+        lost: Lost::Nothing,
+    },
+];
+
+/// One line with a meter that has the fault and a healthy one.
+struct Line {
+    dir: PathBuf,
+    devices: Simulator,
+    watch: Process,
+    url: String,
+    config: PathBuf,
+    _gateway: Process,
+    _broker: Mosquitto,
+}
+
+impl Line {
+    fn start(
+        name: &str,
+        serve: &[&str],
+        bus: impl Fn(&Simulator) -> Result<String>,
+    ) -> Result<Option<Self>> {
+        let dir = work_dir(name)?;
+        let Some(broker) = Mosquitto::start(&dir)? else { return Ok(None) };
+        let Some(watch) = broker.watch(&format!("andon/v1/{SITE}/#"))? else { return Ok(None) };
+        let mut arguments = serve.to_vec();
+        arguments.extend(["--device", "1=eastron/sdm120", "--device", "2=eastron/sdm120"]);
+        let mut devices = Simulator::start("line", &dir, &arguments)?;
+        for unit in [1, 2] {
+            for (item, value) in truth(unit) {
+                devices.say(&format!("set {unit} {item}={value}"))?;
+            }
+        }
+        let workshop = Workshop::new(&dir).mqtt(broker.port).with(&bus(&devices)?);
+        let config = workshop.meter("line", 1, "200 ms").meter("line", 2, "200 ms").write(&dir)?;
+        let mut gateway = andon::run(&dir, &config)?;
+        let url = gateway.wait_for_line("board: http://", PATIENCE)?;
+        let url = url.split("board: ").nth(1).context("an address")?.trim().to_owned();
+        let line = Self { dir, devices, watch, url, config, _gateway: gateway, _broker: broker };
+        line.wait_for_item("line-1", "power.active", |item| item["value"].is_number())?;
+        line.wait_for_item("line-2", "power.active", |item| item["value"].is_number())?;
+        Ok(Some(line))
+    }
+
+    /// Waits until an item is on the board as wanted; returns it.
+    fn wait_for_item(
+        &self,
+        machine: &str,
+        name: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let mut last = Value::Null;
+        wait_for(&format!("{machine} {name} on the board"), PATIENCE, || {
+            let picture = andon::get(&format!("{}/api/v1/picture", self.url)).unwrap_or_default();
+            let machines = picture["machines"].as_array().cloned().unwrap_or_default();
+            let found = machines.iter().find(|found| found["id"] == machine);
+            let items = found.and_then(|found| found["items"].as_array()).cloned();
+            last = items
+                .unwrap_or_default()
+                .into_iter()
+                .find(|item| item["name"] == name)
+                .unwrap_or_default();
+            wanted(&last)
+        })
+        .with_context(|| format!("it is {last}; see {}", self.dir.display()))?;
+        Ok(last)
+    }
+
+    /// Everything that was said over MQTT about a machine's items, in order.
+    fn observed(&self, machine: &str) -> Result<Vec<Value>> {
+        let topic = format!("andon/v1/{SITE}/{machine}/observation ");
+        let text = std::fs::read_to_string(&self.watch.log)?;
+        let payloads = text.lines().filter_map(|line| line.strip_prefix(&topic));
+        Ok(payloads.filter_map(|payload| serde_json::from_str(payload).ok()).collect())
+    }
+
+    fn case(&mut self, case: &Case) -> Result<()> {
+        let shown = match case.lost {
+            Lost::All => "voltage",
+            Lost::Only(item) => item,
+            Lost::Nothing => "",
+        };
+        let neighbours = self.observed("line-2")?.len();
+        self.devices.say(&format!("fault {} unit=1", case.fault))?;
+        if !shown.is_empty() {
+            let explained = |item: &Value| {
+                item["value"].is_null() && case.why.iter().any(|why| item["why"] == **why)
+            };
+            self.wait_for_item("line-1", shown, explained)?;
+            self.wait_for_reason_over_mqtt(case, shown)?;
+            self.expect_reason_in_read(case)?;
+        }
+        wait_for("the neighbour's samples", PATIENCE, || {
+            let good = |seen: &&Value| seen["items"]["power.active"].is_number();
+            let seen = self.observed("line-2").unwrap_or_default();
+            seen.iter().skip(neighbours).filter(good).count() >= NEIGHBOUR_SAMPLES
+        })?;
+        if let Lost::Only(lost) = case.lost {
+            let others = METER.iter().map(|(.., item, _)| *item).filter(|item| *item != lost);
+            for item in others {
+                self.wait_for_item("line-1", item, |item| item["value"].is_number())?;
+            }
+        }
+        self.devices.say("clear")?;
+        if case.name == "hole" {
+            // A hole is remembered for minutes on purpose; the rest of the unit is well again.
+            self.wait_for_item("line-1", "voltage", |item| item["value"].is_number())?;
+            return Ok(());
+        }
+        self.wait_for_item("line-1", "power.active", |item| item["value"].is_number())?;
+        Ok(())
+    }
+
+    fn wait_for_reason_over_mqtt(&self, case: &Case, item: &str) -> Result<()> {
+        wait_for(&format!("the reason of {} over MQTT", case.name), PATIENCE, || {
+            let seen = self.observed("line-1").unwrap_or_default();
+            let last = seen.last().map(|seen| seen["items"][item]["why"].clone());
+            last.is_some_and(|last| case.why.iter().any(|why| last == **why))
+        })
+    }
+
+    /// A serial line belongs to the running gateway alone; `read` is for TCP here.
+    fn expect_reason_in_read(&self, case: &Case) -> Result<()> {
+        if !self.devices.address.starts_with("127.") {
+            return Ok(());
+        }
+        let config = self.config.to_string_lossy().into_owned();
+        let output = andon::output(&["read", "--config", &config, "line-1"])?;
+        let told = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        ensure!(case.why.iter().any(|why| told.contains(why)), "{}: read said:\n{told}", case.name);
+        Ok(())
+    }
+
+    /// Every number that ever left the gateway is one that the device had.
+    fn expect_no_wrong_value(&self) -> Result<()> {
+        let mut checked = 0;
+        for unit in [1, 2] {
+            let truth = truth(unit);
+            for seen in self.observed(&format!("line-{unit}"))? {
+                let items = seen["items"].as_object().context("items")?;
+                for (item, value) in items {
+                    let Some(number) = value.as_f64() else { continue };
+                    let wanted = truth[item.as_str()];
+                    // Before the first `set` the simulator serves values of its own.
+                    let close = (number - wanted).abs() <= wanted.abs() * 1e-6;
+                    ensure!(close, "unit {unit} {item}: {number} instead of {wanted}");
+                    checked += 1;
+                }
+            }
+        }
+        ensure!(checked > 100, "only {checked} values were seen");
+        eprintln!("{}: {checked} values, none wrong", self.dir.display());
+        Ok(())
+    }
+}
+
+fn run_cases(line: &mut Line, skip: &[&str]) -> Result<()> {
+    for case in CASES.iter().filter(|case| !skip.contains(&case.name)) {
+        line.case(case).with_context(|| format!("case {}", case.name))?;
+        eprintln!("{}: as it should be", case.name);
+    }
+    line.expect_no_wrong_value()
+}
+
+fn tcp_bus(kind: &str, devices: &Simulator) -> Result<String> {
+    let port = devices.port()?;
+    Ok(format!("[bus.line]\ntype = \"{kind}\"\nhost = \"127.0.0.1\"\nport = {port}\n"))
+}
+
+#[test]
+fn no_fault_on_modbus_tcp_makes_a_wrong_value() -> Result<()> {
+    let serve = ["--tcp", "127.0.0.1:0"];
+    let Some(mut line) = Line::start("faults-tcp", &serve, |d| tcp_bus("modbus-tcp", d))? else {
+        return Ok(());
+    };
+    // A checksum and line noise exist on serial lines only.
+    run_cases(&mut line, &["crc", "noise"])
+}
+
+#[test]
+fn no_fault_on_a_serial_line_makes_a_wrong_value() -> Result<()> {
+    let serve = ["--rtu", "--baud", "19200"];
+    let bus = |devices: &Simulator| {
+        let port = &devices.address;
+        Ok(format!("[bus.line]\ntype = \"modbus-rtu\"\nport = \"{port}\"\nbaud = 19200\n"))
+    };
+    let Some(mut line) = Line::start("faults-rtu", &serve, bus)? else { return Ok(()) };
+    run_cases(&mut line, &[])
+}
+
+#[test]
+fn a_port_that_vanishes_and_returns_is_survived() -> Result<()> {
+    let dir = work_dir("unplug-link")?;
+    let link = dir.join("usb-meter");
+    let path = link.to_string_lossy().into_owned();
+    let serve = ["--rtu", "--baud", "19200", "--link", &path];
+    let bus = |_: &Simulator| {
+        Ok(format!("[bus.line]\ntype = \"modbus-rtu\"\nport = \"{path}\"\nbaud = 19200\n"))
+    };
+    let Some(mut line) = Line::start("unplug", &serve, bus)? else { return Ok(()) };
+    line.devices.say("unplug")?;
+    line.wait_for_item("line-1", "voltage", |item| item["why"] == "disconnected")?;
+    ensure!(!Path::new(&path).exists(), "the simulator unplugs its link");
+    line.devices.say("replug")?;
+    line.wait_for_item("line-1", "voltage", |item| item["value"].is_number())?;
+    line.expect_no_wrong_value()
+}
