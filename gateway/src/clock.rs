@@ -49,6 +49,15 @@ pub fn boot_id() -> BootId {
     })
 }
 
+/// The identity of a boot that never was, for a gateway whose journal does not outlive it.
+///
+/// # Errors
+/// When the kernel gives no randomness.
+pub fn fresh_boot_id() -> std::io::Result<BootId> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    text.trim().parse().map_err(std::io::Error::other)
+}
+
 /// Whether the kernel believes its clock to be disciplined, and the year is possible.
 pub fn synchronised() -> bool {
     wall_now_ms() >= EARLIEST_WALL_MS && kernel_synchronised()
