@@ -1,5 +1,4 @@
 //! The one entry point: [`Engine::step`].
-
 //!
 //! A step takes its input into the values, lets machines, trips and rules follow, and returns what
 //! that leads to: commands first, then observations and events in the order in which they came
@@ -145,8 +144,11 @@ pub struct Engine {
     trips: Vec<Trip>,
     /// Trips to take up again at the first step.
     resume: Vec<TripState>,
-    /// The rules that look at each item.
+    /// The rules that look at each item, and at each machine's state.
     rules_of_item: Vec<Vec<RuleIndex>>,
+    rules_of_machine: Vec<Vec<RuleIndex>>,
+    /// The trips that each item proves.
+    trips_of_item: Vec<Vec<TripIndex>>,
     /// Readings that were not newer than the last of their item.
     pub out_of_order: u64,
 }
@@ -158,7 +160,9 @@ struct Machine {
     /// What its signal says, and why that is unknown.
     followed: (Activity, Option<Unavailable>),
     /// What was last told, and since when.
-    told: Option<(Execution, BootTime)>,
+    told: Option<(Execution, Option<Unavailable>, BootTime)>,
+    /// Time in the raw run band up to the last boundary told.
+    raw_run_told: Duration,
     register: Option<Register>,
     register_told: Option<BootTime>,
 }
@@ -168,21 +172,30 @@ struct Machine {
 struct Collected {
     commands: Vec<Command>,
     rest: Vec<Output>,
-    /// Whether a machine's state changed: rules look at states too.
-    states_changed: bool,
+    /// Machines whose state changed: rules look at states too.
+    changed: Vec<usize>,
 }
 
 impl Engine {
     /// An engine that knows nothing but its plan and what was left latched.
     pub fn new(plan: Plan, restored: Restored) -> Self {
         let mut rules_of_item = vec![Vec::new(); plan.items.len()];
+        let mut rules_of_machine = vec![Vec::new(); plan.machines.len()];
         for (index, rule) in plan.rules.iter().enumerate() {
             let index = RuleIndex(u16::try_from(index).unwrap_or(u16::MAX));
-            for item in rule.when.items().chain(rule.clear.iter().flat_map(Condition::items)) {
-                let rules: &mut Vec<RuleIndex> = &mut rules_of_item[item.0 as usize];
-                if !rules.contains(&index) {
-                    rules.push(index);
-                }
+            let conditions = || std::iter::once(&rule.when).chain(&rule.clear);
+            conditions().flat_map(Condition::items).for_each(|item| {
+                note_once(&mut rules_of_item[item.0 as usize], index);
+            });
+            conditions().flat_map(Condition::machines).for_each(|machine| {
+                note_once(&mut rules_of_machine[usize::from(machine.0)], index);
+            });
+        }
+        let mut trips_of_item = vec![Vec::new(); plan.items.len()];
+        for (index, trip) in plan.trips.iter().enumerate() {
+            if let Some(proof) = &trip.proof {
+                let index = TripIndex(u16::try_from(index).unwrap_or(u16::MAX));
+                trips_of_item[proof.item.0 as usize].push(index);
             }
         }
         let left: BTreeMap<&str, &AlarmState> =
@@ -194,7 +207,14 @@ impl Engine {
                 Tracker::new(activity, stale_after)
             });
             let followed = (Activity::Unknown, tracker.is_some().then_some(Unavailable::NotYet));
-            Machine { tracker, followed, told: None, register: None, register_told: None }
+            Machine {
+                tracker,
+                followed,
+                told: None,
+                raw_run_told: Duration::ZERO,
+                register: None,
+                register_told: None,
+            }
         };
         let trip = |index| Trip::armed(TripIndex(u16::try_from(index).unwrap_or(u16::MAX)));
         Self {
@@ -206,6 +226,8 @@ impl Engine {
             trips: (0..plan.trips.len()).map(trip).collect(),
             resume: restored.trips,
             rules_of_item,
+            rules_of_machine,
+            trips_of_item,
             out_of_order: 0,
             plan,
         }
@@ -228,6 +250,7 @@ impl Engine {
             Input::Acknowledge { rule, by } => self.acknowledge(now, rule, by, &mut collected),
             Input::Reset { rule, by, reason } => self.reset(now, rule, by, reason, &mut collected),
         }
+        self.evaluate_rules_of_changed(now, &mut collected);
         out.extend(collected.commands.into_iter().map(Output::Command));
         out.append(&mut collected.rest);
     }
@@ -263,33 +286,37 @@ impl Engine {
         &mut self,
         now: BootTime,
         at: BootTime,
-        readings: Vec<(ItemIndex, Measured)>,
+        mut readings: Vec<(ItemIndex, Measured)>,
         collected: &mut Collected,
     ) {
-        let mut observed = Vec::with_capacity(readings.len());
-        for (item, reading) in readings {
+        // In place: a reading that is not news is dropped, the others become observations.
+        readings.retain_mut(|(item, reading)| {
             let index = item.0 as usize;
-            match self.items[index].take(&self.plan.items[index], at, reading) {
-                Some(value) => {
-                    self.values[index] = value.clone();
-                    observed.push((item, value));
-                }
-                None => self.out_of_order += 1,
-            }
-        }
-        let Some(&(first, _)) = observed.first() else { return };
+            let taken = std::mem::replace(reading, Err(Unavailable::NotYet));
+            let Some(value) = self.items[index].take(&self.plan.items[index], at, taken) else {
+                self.out_of_order += 1;
+                return false;
+            };
+            self.values[index] = value.clone();
+            *reading = value;
+            true
+        });
+        let Some(&(first, _)) = readings.first() else { return };
         let machine = self.plan.items[first.0 as usize].machine;
-        for (item, value) in &observed {
+        // The observation stands before the events that it leads to.
+        let place = collected.rest.len();
+        collected.rest.push(Output::Observation { machine, at, items: Vec::new() });
+        for (item, value) in &readings {
             self.follow(now, at, machine, *item, value, collected);
         }
-        let items: Vec<ItemIndex> = observed.iter().map(|(item, _)| *item).collect();
-        // The observation stands before the events that it led to.
-        collected.rest.insert(0, Output::Observation { machine, at, items: observed });
-        if collected.states_changed {
-            self.evaluate_all_rules(now, collected);
-        } else {
-            self.evaluate_rules_of(now, &items, collected);
+        for (item, _) in &readings {
+            for nth in 0..self.rules_of_item[item.0 as usize].len() {
+                let rule = self.rules_of_item[item.0 as usize][nth];
+                self.evaluate(now, usize::from(rule.0), collected);
+            }
         }
+        self.evaluate_rules_of_changed(now, collected);
+        collected.rest[place] = Output::Observation { machine, at, items: readings };
     }
 
     /// Lets the machine's activity, its register and the trips that it proves follow a value.
@@ -317,12 +344,10 @@ impl Engine {
         for change in tracker.map(|t| t.take(at, value)).into_iter().flatten().flatten() {
             self.note_change(index, change, collected);
         }
-        for trip in 0..self.trips.len() {
-            let plan = &self.plan.trips[trip];
-            if plan.proof.as_ref().is_some_and(|proof| proof.item == item) {
-                let outcome = self.trips[trip].sample(plan, now, at, value);
-                self.note_trip(now, trip, outcome, collected);
-            }
+        for nth in 0..self.trips_of_item[item.0 as usize].len() {
+            let trip = usize::from(self.trips_of_item[item.0 as usize][nth].0);
+            let outcome = self.trips[trip].sample(&self.plan.trips[trip], now, at, value);
+            self.note_trip(now, trip, outcome, collected);
         }
     }
 
@@ -345,26 +370,26 @@ impl Engine {
             }
             if self.machines[index].told.is_none() {
                 // A machine is unknown until it is known, and that is told from the start.
-                self.tell_state(index, now, collected);
+                self.tell_state(index, now, self.raw_run(index), collected);
             }
         }
         for trip in 0..self.trips.len() {
             let outcome = self.trips[trip].tick(&self.plan.trips[trip], now);
             self.note_trip(now, trip, outcome, collected);
         }
-        self.evaluate_all_rules(now, collected);
-    }
-
-    fn evaluate_all_rules(&mut self, now: BootTime, collected: &mut Collected) {
+        // Timers run in alarms whose rules' inputs do not change.
         for rule in 0..self.plan.rules.len() {
             self.evaluate(now, rule, collected);
         }
+        self.evaluate_rules_of_changed(now, collected);
     }
 
-    fn evaluate_rules_of(&mut self, now: BootTime, items: &[ItemIndex], collected: &mut Collected) {
-        for item in items {
-            for nth in 0..self.rules_of_item[item.0 as usize].len() {
-                let rule = self.rules_of_item[item.0 as usize][nth];
+    /// Evaluates the rules that look at machines whose state changed. What they trip changes
+    /// states again; a machine is stopped once, so that ends.
+    fn evaluate_rules_of_changed(&mut self, now: BootTime, collected: &mut Collected) {
+        while let Some(machine) = collected.changed.pop() {
+            for nth in 0..self.rules_of_machine[machine].len() {
+                let rule = self.rules_of_machine[machine][nth];
                 self.evaluate(now, usize::from(rule.0), collected);
             }
         }
@@ -471,17 +496,23 @@ impl Engine {
         let machine = usize::from(plan.machine.0);
         let state = self.trips[index].state(plan, &self.plan.machines[machine].id);
         collected.rest.push(Output::Event(Event::Trip { at: now, state }));
-        self.tell_state(machine, now, collected);
+        self.tell_state(machine, now, self.raw_run(machine), collected);
     }
 
     fn note_change(&mut self, index: usize, change: Change, collected: &mut Collected) {
         self.machines[index].followed = (change.activity, change.why);
-        self.tell_state(index, change.at, collected);
+        self.tell_state(index, change.at, change.raw_run, collected);
     }
 
     /// Tells what a machine does when that is news: a stop that is not armed stands above what
-    /// its signal says.
-    fn tell_state(&mut self, index: usize, at: BootTime, collected: &mut Collected) {
+    /// its signal says. `raw_run` is the time in the raw run band up to `at`.
+    fn tell_state(
+        &mut self,
+        index: usize,
+        at: BootTime,
+        raw_run: Duration,
+        collected: &mut Collected,
+    ) {
         let mut trips = self.trips.iter().zip(&self.plan.trips);
         let stopped = trips.any(|(t, plan)| usize::from(plan.machine.0) == index && t.is_tripped());
         let machine = &mut self.machines[index];
@@ -490,15 +521,19 @@ impl Engine {
             followed => followed,
         };
         let execution = if stopped { Execution::Stopped } else { execution_of(activity) };
-        if machine.told.is_some_and(|(told, _)| told == execution) {
+        // That the signs are wrong must be seen, though the machine stays as unknown as it was.
+        let explained =
+            |told| told == Some(Unavailable::NotYet) && why == Some(Unavailable::Conflict);
+        if machine.told.is_some_and(|(told, why, _)| told == execution && !explained(why)) {
             return;
         }
         // Boundaries are stamped in the past, but never before the one told last.
-        let at = machine.told.map_or(at, |(_, last)| at.max(last));
-        machine.told = Some((execution, at));
+        let at = machine.told.map_or(at, |(.., last)| at.max(last));
+        machine.told = Some((execution, why, at));
+        let raw_run_ms = raw_run.saturating_sub(machine.raw_run_told).as_millis();
+        machine.raw_run_told = raw_run.max(machine.raw_run_told);
         self.states[index] = (execution, activity);
-        collected.states_changed = true;
-        let raw_run = machine.tracker.as_mut().map(Tracker::take_raw_run).unwrap_or_default();
+        collected.changed.push(index);
         let id = self.plan.machines[index].id.clone();
         collected.rest.push(Output::Event(Event::Activity {
             machine: id,
@@ -506,9 +541,14 @@ impl Engine {
             activity,
             execution,
             why,
-            raw_run_ms: u64::try_from(raw_run.as_millis()).unwrap_or(u64::MAX),
+            raw_run_ms: u64::try_from(raw_run_ms).unwrap_or(u64::MAX),
         }));
         self.tell_register(index, collected);
+    }
+
+    /// Time in the raw run band up to the last good sample.
+    fn raw_run(&self, index: usize) -> Duration {
+        self.machines[index].tracker.as_ref().map(Tracker::raw_run).unwrap_or_default()
     }
 
     fn tell_register(&mut self, index: usize, collected: &mut Collected) {
@@ -520,6 +560,13 @@ impl Engine {
         machine.register_told = Some(register.at);
         let id = self.plan.machines[index].id.clone();
         collected.rest.push(Output::Event(Event::Energy { machine: id, register }));
+    }
+}
+
+fn note_once(rules: &mut Vec<RuleIndex>, rule: RuleIndex) {
+    // Rules come in order, so a double is the last one.
+    if rules.last() != Some(&rule) {
+        rules.push(rule);
     }
 }
 

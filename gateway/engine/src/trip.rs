@@ -3,8 +3,11 @@
 //! Every reply is matched by its attempt, so a late one changes nothing. What is not read back
 //! within its deadline is commanded again; after the configured attempts the stop is failed,
 //! which a person must see, and is tried on at [`RETRY_FAILED`]. Proof comes from an independent
-//! meter: several samples, all newer than the command. Power that flows again, or still, reopens
-//! the stop as failed: a weld is suspected. Nothing here releases an output but a person's reset.
+//! meter: several samples, all newer than the command, by magnitude: a meter wired the wrong way
+//! round reads a large negative power, which is no proof of none. Power that flows again, or still,
+//! reopens the stop as failed: a weld is suspected, and the stop is commanded every
+//! [`RETRY_FAILED`], whether or not the meter goes on reading. Nothing here releases an output but
+//! a person's reset.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +37,7 @@ pub struct Trip {
     commanded_at: BootTime,
     /// Samples in a row that prove the effect.
     proving: u8,
-    /// When the stop was last commanded because the meter contradicts it.
+    /// When the stop was last commanded because the meter contradicts it; `None` unless it does.
     contradicted: Option<BootTime>,
 }
 
@@ -76,11 +79,18 @@ impl Trip {
         self.phase != TripPhase::Armed
     }
 
-    /// Cuts, because of the alarm named. A stop that is under way or latched is commanded again:
-    /// the condition came back, so the effect is in doubt.
+    /// Cuts, because of the alarm named. A stop that is latched is commanded again: the condition
+    /// came back, so the effect is in doubt. One under way goes on as it is; a failed one stays
+    /// failed, keeps what is known against it, and is tried once more at once.
     pub fn trip(&mut self, plan: &TripPlan, now: BootTime, cause: &Arc<str>) -> Outcome {
-        if self.phase == TripPhase::Tripping {
-            return Outcome::default();
+        match self.phase {
+            TripPhase::Tripping => return Outcome::default(),
+            TripPhase::Failed => {
+                let tries = plan.attempts.saturating_add(1);
+                let command = Some(self.command(plan, now, Act::Trip, tries));
+                return Outcome { command, changed: false };
+            }
+            TripPhase::Armed | TripPhase::Latched => {}
         }
         self.phase = TripPhase::Tripping;
         (self.level, self.trouble, self.proving) = (None, None, 0);
@@ -147,22 +157,28 @@ impl Trip {
     /// Notes why an attempt failed. The next one waits for the deadline, so that a device that
     /// refuses at once is not flooded.
     fn failed(&mut self, plan: &TripPlan, now: BootTime, words: &str) -> Outcome {
-        let changed = self.trouble.as_deref() != Some(words);
-        self.trouble = Some(words.into());
+        // What the meter says weighs more than what becomes of the attempts to mend it.
+        let changed = self.contradicted.is_none() && self.trouble.as_deref() != Some(words);
+        if changed {
+            self.trouble = Some(words.into());
+        }
         let mut outcome = self.tick(plan, now);
         outcome.changed |= changed;
         outcome
     }
 
-    /// Lets time pass: deadlines of attempts, and of the proof.
+    /// Lets time pass: deadlines of attempts, and the next command to a contact that is suspected
+    /// of being welded.
     pub fn tick(&mut self, plan: &TripPlan, now: BootTime) -> Outcome {
-        if let Some(pending) = self.pending {
-            if now < pending.deadline {
-                return Outcome::default();
+        match (self.pending, self.contradicted) {
+            (Some(pending), _) if now >= pending.deadline => self.again(plan, now, pending),
+            (None, Some(last)) if now.since(last) >= RETRY_FAILED => {
+                self.contradicted = Some(now);
+                let command = Some(self.command(plan, now, Act::Trip, plan.attempts));
+                Outcome { command, changed: false }
             }
-            return self.again(plan, now, pending);
+            _ => Outcome::default(),
         }
-        Outcome::default()
     }
 
     fn again(&mut self, plan: &TripPlan, now: BootTime, pending: Pending) -> Outcome {
@@ -196,7 +212,7 @@ impl Trip {
         if !self.is_tripped() || at <= self.commanded_at || self.level < Some(Confirmation::C1) {
             return Outcome::default();
         }
-        if value < proof.below {
+        if value.abs() < proof.below {
             self.proving = self.proving.saturating_add(1);
             if self.proving < proof.samples || self.level == Some(Confirmation::C3) {
                 return Outcome::default();
@@ -211,10 +227,7 @@ impl Trip {
         self.proving = 0;
         let proved = self.level == Some(Confirmation::C3);
         let late = now.since(self.commanded_at) > proof.within;
-        let contradicts = (proved || late) && self.phase == TripPhase::Latched;
-        let again = self.pending.is_none()
-            && self.contradicted.is_some_and(|last| now.since(last) >= RETRY_FAILED);
-        if !(contradicts || again) {
+        if self.phase != TripPhase::Latched || !(proved || late) {
             return Outcome::default();
         }
         self.phase = TripPhase::Failed;
@@ -254,3 +267,6 @@ impl Trip {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
