@@ -11,6 +11,7 @@ pub mod profile;
 pub mod read;
 pub mod record;
 pub mod run;
+pub mod simulate;
 
 pub mod tap;
 
@@ -47,6 +48,8 @@ enum Command {
     Read(read::ReadArgs),
     /// Follow what a site says over MQTT
     Tap(tap::TapArgs),
+    /// Serve simulated devices, with faults
+    Simulate(simulate::SimulateArgs),
     /// List and check device profiles
     Profile(profile::ProfileArgs),
     /// List, acknowledge and reset alarms of a running gateway
@@ -64,7 +67,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rumqttd=error"));
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rumqttd=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Read(args) => read::run(args),
         Command::Tap(args) => asynchronously(tap::run(args)),
+        Command::Simulate(args) => asynchronously(simulate::run(args)),
         Command::Profile(args) => profile::run(&args),
         Command::Alarms(args) => asynchronously(alarms::run(args)),
         Command::History(args) => outcome(history::run(args)),

@@ -15,7 +15,7 @@ const SEGMENTS: usize = 4;
 ///
 /// # Errors
 /// When there is no free port or no thread.
-pub fn start() -> anyhow::Result<SocketAddr> {
+pub(super) fn start() -> anyhow::Result<SocketAddr> {
     let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let settings = ServerSettings {
         name: "demo".to_owned(),

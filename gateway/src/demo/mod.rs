@@ -12,7 +12,6 @@ mod world;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
@@ -36,7 +35,7 @@ const CONFIGURATION: &str = include_str!("andon.toml");
 pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let broker = broker::start()?;
-    let shop = Shop::open(&folder.0).await.context("the simulated devices cannot be served")?;
+    let shop = Shop::open().context("the simulated devices cannot be served")?;
     let plan = plan(&args, &folder.0, broker, &shop)?;
     let token = plan.state_dir.join("operator.token");
     // Nothing of an earlier demo may be taken for this one's: its journal is gone.
@@ -51,6 +50,7 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> anyhow::Resu
     ));
     let started = Instant::now();
     let narrator = Narrator::new(started, gateway.journal());
+    let stage = narrator.stage();
     let end = async {
         match args.length {
             Some(length) => tokio::time::sleep_until(started + length).await,
@@ -60,7 +60,7 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> anyhow::Resu
     tokio::select! {
         () = stop => {}
         () = end => {}
-        () = shop.live(&narrator.stage()) => {}
+        () = shop.live(&stage) => {}
         () = narrator.tell() => {}
     }
     narrator.catch_up();
@@ -114,6 +114,3 @@ impl Drop for Folder {
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
-
-/// How often the world goes on.
-const STEP: Duration = Duration::from_millis(100);

@@ -14,21 +14,21 @@ const HEATING: f64 = 3.2;
 const COOLING: f64 = 1.1;
 
 /// When the pump fails, after the start or after the last repair.
-pub const PUMP_FAILS_AFTER: Duration = Duration::from_secs(5);
+pub(super) const PUMP_FAILS_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a repaired pump lasts.
 const PUMP_LASTS: Duration = Duration::from_secs(600);
 
 /// When the drill press's meter falls silent, and for how long; again every [`METER_EVERY`].
-pub const METER_DIES_AT: Duration = Duration::from_secs(11);
+pub(super) const METER_DIES_AT: Duration = Duration::from_secs(11);
 const METER_AWAY: Duration = Duration::from_secs(8);
 const METER_EVERY: Duration = Duration::from_secs(300);
 
 /// A machine that works in a rhythm.
 #[derive(Clone, Copy, Debug)]
-pub struct Load {
+pub(super) struct Load {
     /// The machine's id in the demo's configuration.
-    pub machine: &'static str,
+    pub(super) machine: &'static str,
     off: f64,
     idle: f64,
     run: f64,
@@ -39,7 +39,7 @@ pub struct Load {
 }
 
 /// The loads, in the order of the demo's configuration. Powers in watts.
-pub const LOADS: &[Load] = &[
+pub(super) const LOADS: &[Load] = &[
     load("laser", 0.0, 38.0, 1150.0, (3600.0, 0.0, 0.0), 0.0),
     load("kiln", 0.0, 6.0, 3400.0, (95.0, 25.0, 0.0), 30.0),
     load("router", 0.0, 64.0, 1480.0, (48.0, 17.0, 9.0), 20.0),
@@ -82,7 +82,7 @@ impl Load {
 
 /// Something that a spectator is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub(super) enum Happening {
     /// The laser's pump stands still; its water is getting warm.
     PumpFails,
     /// Somebody repaired the pump and reset the stop.
@@ -95,7 +95,7 @@ pub enum Happening {
 
 /// The workshop at one moment.
 #[derive(Clone, Debug)]
-pub struct World {
+pub(super) struct World {
     now: f64,
     water: f64,
     pump_fails_at: f64,
@@ -125,7 +125,7 @@ impl Default for World {
 
 impl World {
     /// Goes on by `elapsed`; `contactor_closed` is what the laser's relay does.
-    pub fn step(&mut self, elapsed: Duration, contactor_closed: bool) -> Vec<Happening> {
+    pub(super) fn step(&mut self, elapsed: Duration, contactor_closed: bool) -> Vec<Happening> {
         let seconds = elapsed.as_secs_f64();
         self.now += seconds;
         let mut happenings = Vec::new();
@@ -159,23 +159,18 @@ impl World {
     }
 
     /// What the load at `index` of [`LOADS`] draws, in watts.
-    pub fn power(&self, index: usize) -> f64 {
+    pub(super) fn power(&self, index: usize) -> f64 {
         self.powers[index]
     }
 
     /// What its meter counts, in watt-hours, in whole ones.
-    pub fn energy(&self, index: usize) -> f64 {
+    pub(super) fn energy(&self, index: usize) -> f64 {
         self.energies[index].floor()
     }
 
     /// The laser's water, in °C, to a tenth.
-    pub fn water(&self) -> f64 {
+    pub(super) fn water(&self) -> f64 {
         (self.water * 10.0).round() / 10.0
-    }
-
-    /// Whether the drill press's meter is silent.
-    pub fn meter_silent(&self) -> bool {
-        self.meter_silent
     }
 }
 
