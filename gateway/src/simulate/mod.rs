@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Simulated devices: any profile, served over Modbus TCP, over RTU on a pseudo-terminal or over
+//! RTU in TCP, with faults on demand.
+//!
+//! The bytes are made here and not by tokio-modbus, because a simulator must be able to lie; and
+//! because the gateway reads with that library, a mistake cannot hide by being made twice. For the
+//! same reason this is an independent witness: its log says what was asked and answered, and when
+//! the last byte passed ([`Bench::log_to`]).
+//!
+//! ```text
+//! line (pty, listener) ── bytes ── conversation ── request ── bench: device + faults ── reply
+//! ```
+//!
+//! It must not be linked into the path of real data: only `andon simulate`, the demo and tests
+//! use it. Bounds: [`CONNECTIONS_MAX`] connections per line, [`PENDING_MAX`] requests and as many
+//! replies under way per connection.
+
+mod bench;
+mod conversation;
+mod device;
+mod fault;
+mod frame;
+mod line;
+mod terminal;
+mod witness;
+
+#[cfg(test)]
+mod tests;
+
+pub use bench::{Address, Bench, NotThere};
+pub use conversation::PENDING_MAX;
+pub use device::Device;
+pub use fault::{Fault, NoFault};
+pub use line::CONNECTIONS_MAX;
