@@ -67,7 +67,7 @@ pub fn stored(store_url: &str) -> Result<StoredValues> {
         values.entry((machine, field)).or_default().extend(samples);
     }
     for samples in values.values_mut() {
-        samples.sort_by(|a, b| a.0.cmp(&b.0));
+        samples.sort_by_key(|sample| sample.0);
     }
     Ok(values)
 }

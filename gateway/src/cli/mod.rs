@@ -44,8 +44,6 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what each bus will carry, before anything runs
     Plan(plan::PlanArgs),
-    /// Serve simulated devices, with faults
-    Simulate(simulate::SimulateArgs),
     /// Poll sources once: raw registers beside decoded values
     Read(read::ReadArgs),
     /// Follow what a site says over MQTT
@@ -84,7 +82,6 @@ pub fn main() -> ExitCode {
         Command::Record(args) => asynchronously(record::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
-        Command::Simulate(args) => asynchronously(simulate::run(args)),
         Command::Read(args) => read::run(args),
         Command::Tap(args) => asynchronously(tap::run(args)),
         Command::Simulate(args) => asynchronously(simulate::run(args)),

@@ -90,10 +90,11 @@ impl Shop {
             for happening in world.step(now.duration_since(last), closed) {
                 stage.tell(happening);
                 match happening {
-                    Happening::MeterDies => self.wood.fault(DRILL_PRESS, &Fault::Silence).ok(),
-                    Happening::MeterReturns => Some(self.wood.clear(DRILL_PRESS)),
-                    Happening::PumpFails | Happening::PumpRepaired => None,
-                };
+                    // The unit is there: this bench was built with it.
+                    Happening::MeterDies => drop(self.wood.fault(DRILL_PRESS, &Fault::Silence)),
+                    Happening::MeterReturns => self.wood.clear(DRILL_PRESS),
+                    Happening::PumpFails | Happening::PumpRepaired => {}
+                }
             }
             last = now;
             self.show(&world);

@@ -3,6 +3,8 @@
 //!
 //! Readings are counted in the simulator's own log, CPU and memory in `/proc`: andon is not asked.
 
+#![expect(clippy::print_stdout, reason = "the table is the output")]
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
