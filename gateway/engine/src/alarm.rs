@@ -15,8 +15,11 @@ use crate::time::BootTime;
 pub enum Outcome {
     /// Nothing changed.
     Same,
-    /// The alarm was raised, or raised again.
-    Raised,
+    /// The alarm was raised, or raised again; `trips` says whether its output is to cut.
+    Raised {
+        /// Whether the rule's output is to cut.
+        trips: bool,
+    },
     /// Its condition ended or became unknown; or it left the list.
     Changed,
 }
@@ -30,6 +33,8 @@ pub struct Alarm {
     pending: Option<BootTime>,
     /// Since when its inputs are unknown.
     unknown: Option<BootTime>,
+    /// The condition as it was evaluated last; unknown before that.
+    condition: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +43,8 @@ struct Raised {
     active: Option<bool>,
     acked: bool,
     latched: bool,
+    /// Whether the condition was ever seen to hold; otherwise unknown alone raised it.
+    seen: bool,
     cause: Arc<str>,
 }
 
@@ -60,29 +67,53 @@ impl Alarm {
             active: if state.active == Some(false) { Some(false) } else { None },
             acked: state.acked,
             latched: state.latched,
+            seen: state.latched || state.active == Some(true),
             cause: state.cause.clone(),
         };
-        Self { raised: (!over).then_some(raised), pending: None, unknown: None }
+        Self { raised: (!over).then_some(raised), ..Self::default() }
     }
 
     /// Takes the evaluation of its rule at `now`.
     pub fn step(&mut self, rule: &Rule, now: BootTime, evaluated: Evaluated) -> Outcome {
+        self.condition = evaluated.when;
         match evaluated.when {
-            Some(true) => {
-                self.unknown = None;
-                let since = *self.pending.get_or_insert(now);
-                let holds = now.since(since) >= rule.hold_for;
-                let active = self.raised.as_ref().is_some_and(|raised| raised.active == Some(true));
-                if holds && !active {
-                    return self.raise(now, Some(true), rule.trip.is_some());
-                }
-                Outcome::Same
-            }
+            Some(true) => self.step_true(rule, now),
             Some(false) => {
                 (self.pending, self.unknown) = (None, None);
-                if evaluated.clear == Some(true) { self.end() } else { Outcome::Same }
+                let unsure = self.raised.as_mut().filter(|raised| raised.active.is_none());
+                match unsure {
+                    // Known again, and not past the limit that ends it: it goes on.
+                    Some(raised) if raised.seen && evaluated.clear != Some(true) => {
+                        raised.active = Some(true);
+                        Outcome::Changed
+                    }
+                    Some(_) => self.end(),
+                    None if evaluated.clear == Some(true) => self.end(),
+                    None => Outcome::Same,
+                }
             }
             None => self.step_unknown(rule, now),
+        }
+    }
+
+    fn step_true(&mut self, rule: &Rule, now: BootTime) -> Outcome {
+        if let (Some(pending), Some(unknown)) = (&mut self.pending, self.unknown.take()) {
+            // Time in which nobody knew does not count towards `for`.
+            *pending = *pending + now.since(unknown);
+        }
+        self.unknown = None;
+        let since = *self.pending.get_or_insert(now);
+        if now.since(since) < rule.hold_for {
+            return Outcome::Same;
+        }
+        match &mut self.raised {
+            Some(raised) if raised.active == Some(true) => Outcome::Same,
+            Some(raised) if raised.active.is_none() && raised.seen => {
+                // It is the alarm that was there before nobody knew; nobody is told twice.
+                raised.active = Some(true);
+                Outcome::Changed
+            }
+            _ => self.raise(now, Some(true), rule.trip.is_some()),
         }
     }
 
@@ -91,26 +122,40 @@ impl Alarm {
         if now.since(since) < rule.unknown_for {
             return Outcome::Same;
         }
+        let trips = rule.on_unknown == OnUnknown::Trip;
         match (&mut self.raised, rule.on_unknown) {
             (Some(raised), _) if raised.active == Some(true) => {
                 raised.active = None;
                 Outcome::Changed
             }
             (Some(raised), OnUnknown::Alarm | OnUnknown::Trip) if raised.active == Some(false) => {
-                self.raise(now, None, rule.on_unknown == OnUnknown::Trip)
+                self.raise(now, None, trips)
             }
-            (None, OnUnknown::Alarm | OnUnknown::Trip) => {
-                self.raise(now, None, rule.on_unknown == OnUnknown::Trip)
-            }
+            (None, OnUnknown::Alarm | OnUnknown::Trip) => self.raise(now, None, trips),
             _ => Outcome::Same,
         }
     }
 
-    fn raise(&mut self, now: BootTime, active: Option<bool>, latches: bool) -> Outcome {
-        let latched = latches || self.raised.as_ref().is_some_and(|raised| raised.latched);
-        let cause = Arc::from("");
-        self.raised = Some(Raised { at: now, active, acked: false, latched, cause });
-        Outcome::Raised
+    fn raise(&mut self, now: BootTime, active: Option<bool>, trips: bool) -> Outcome {
+        let latched = trips || self.is_latched();
+        let (seen, cause) = (active == Some(true), Arc::from(""));
+        self.raised = Some(Raised { at: now, active, acked: false, latched, seen, cause });
+        Outcome::Raised { trips }
+    }
+
+    /// Latches it for a stop that stands although the alarm that caused it is gone, so that a
+    /// person can reset it.
+    pub fn latch(&mut self, now: BootTime, cause: &str) {
+        let cause = Arc::from(cause);
+        let raised = self.raised.get_or_insert(Raised {
+            at: now,
+            active: None,
+            acked: false,
+            latched: true,
+            seen: true,
+            cause,
+        });
+        raised.latched = true;
     }
 
     fn end(&mut self) -> Outcome {
@@ -148,10 +193,12 @@ impl Alarm {
         let Some(raised) = self.raised.as_mut().filter(|raised| raised.latched) else {
             return Err("it is not latched");
         };
-        match raised.active {
-            Some(true) => return Err("its condition still holds"),
-            None => return Err("its condition is unknown"),
-            Some(false) => {}
+        // The condition itself, not only what became of the alarm: after a restart, while inputs
+        // are unknown or while `for` is running, nobody can say that it is over.
+        match (raised.active, self.condition) {
+            (Some(true), _) | (_, Some(true)) => return Err("its condition still holds"),
+            (None, _) | (_, None) => return Err("its condition is unknown"),
+            (Some(false), Some(false)) => {}
         }
         (raised.latched, raised.acked) = (false, true);
         self.leave_when_over();
@@ -183,6 +230,7 @@ impl Alarm {
             active: Some(false),
             acked: true,
             latched: false,
+            seen: false,
             cause: Arc::from(""),
         };
         let raised = self.raised.as_ref().unwrap_or(&over);

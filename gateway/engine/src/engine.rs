@@ -13,7 +13,7 @@ use crate::alarm::{self, Alarm, Evaluated};
 use crate::event::{Activity, AlarmState, Event, Execution, Register, TripState};
 use crate::normalize::ItemState;
 use crate::plan::{ItemIndex, MachineIndex, Plan, RuleIndex, TripIndex};
-use crate::rules::{Condition, View};
+use crate::rules::{Condition, Rule, View};
 use crate::time::BootTime;
 use crate::trip::{self, Trip};
 use crate::value::{Measured, Unavailable, Value};
@@ -144,6 +144,8 @@ pub struct Engine {
     trips: Vec<Trip>,
     /// Trips to take up again at the first step.
     resume: Vec<TripState>,
+    /// Whether that has been done.
+    resumed: bool,
     /// The rules that look at each item, and at each machine's state.
     rules_of_item: Vec<Vec<RuleIndex>>,
     rules_of_machine: Vec<Vec<RuleIndex>>,
@@ -225,6 +227,7 @@ impl Engine {
             alarms: plan.rules.iter().map(|rule| alarm(&rule.id)).collect(),
             trips: (0..plan.trips.len()).map(trip).collect(),
             resume: restored.trips,
+            resumed: false,
             rules_of_item,
             rules_of_machine,
             trips_of_item,
@@ -278,6 +281,45 @@ impl Engine {
             if let Some(index) = found {
                 let outcome = self.trips[index].resume(&self.plan.trips[index], now, &left);
                 self.note_trip(now, index, outcome, collected);
+                self.latch_for(now, index, left.cause.as_deref(), collected);
+            }
+        }
+        if !std::mem::replace(&mut self.resumed, true) {
+            self.trip_what_is_latched(now, collected);
+        }
+    }
+
+    /// A stop that stands has a latched alarm, so that a person can reset it: the one that caused
+    /// it, or any other of the same output when that rule is no more.
+    fn latch_for(
+        &mut self,
+        now: BootTime,
+        trip: usize,
+        cause: Option<&str>,
+        collected: &mut Collected,
+    ) {
+        let of_trip = |rule: &Rule| rule.trip.is_some_and(|it| usize::from(it.0) == trip);
+        let rules = || self.plan.rules.iter().enumerate().filter(|(_, rule)| of_trip(rule));
+        let latched = rules().any(|(index, _)| self.alarms[index].is_latched());
+        if latched || !self.trips[trip].is_tripped() {
+            return;
+        }
+        let caused = rules().find(|(_, rule)| Some(&*rule.id) == cause);
+        if let Some((index, _)) = caused.or_else(|| rules().next()) {
+            self.alarms[index].latch(now, "a stop from before the restart");
+            self.tell_alarm(now, index, None, None, collected);
+        }
+    }
+
+    /// A latched alarm has a stop that stands, even when only the alarm reached the disk.
+    fn trip_what_is_latched(&mut self, now: BootTime, collected: &mut Collected) {
+        for index in 0..self.plan.rules.len() {
+            let rule = &self.plan.rules[index];
+            let Some(trip) = rule.trip.map(|trip| usize::from(trip.0)) else { continue };
+            if self.alarms[index].is_latched() && !self.trips[trip].is_tripped() {
+                let id = rule.id.clone();
+                let outcome = self.trips[trip].trip(&self.plan.trips[trip], now, &id);
+                self.note_trip(now, trip, outcome, collected);
             }
         }
     }
@@ -406,10 +448,10 @@ impl Engine {
         match self.alarms[index].step(rule, now, Evaluated { when, clear }) {
             alarm::Outcome::Same => return,
             alarm::Outcome::Changed => {}
-            alarm::Outcome::Raised => {
+            alarm::Outcome::Raised { trips } => {
                 let cause = rule.when.describe(&self.plan, rule.machine, view);
                 self.alarms[index].set_cause(&cause);
-                if let Some(trip) = rule.trip.filter(|_| self.alarms[index].is_latched()) {
+                if let Some(trip) = rule.trip.filter(|_| trips) {
                     let (trip, id) = (usize::from(trip.0), rule.id.clone());
                     let outcome = self.trips[trip].trip(&self.plan.trips[trip], now, &id);
                     self.note_trip(now, trip, outcome, collected);

@@ -136,6 +136,9 @@ pub enum QuantityError {
     /// The unit is none of the spellings.
     #[error("\"{0}\" is not a unit that andon knows")]
     UnknownUnit(String),
+    /// It has no unit where one belongs.
+    #[error("\"{0}\" has no unit; {1} belongs here")]
+    NoUnit(String, &'static str),
     /// The unit is one of another quantity.
     #[error("\"{found}\" is not a unit of {expected}", expected = match expected { Unit::None => "a plain number", unit => unit.symbol() })]
     WrongUnit {
@@ -182,6 +185,8 @@ pub fn parse_as(text: &str, expected: Unit) -> Result<f64, QuantityError> {
     let plain_ratio = expected == Unit::Ratio && unit == Unit::None;
     if unit == expected || plain_ratio {
         Ok(number)
+    } else if unit == Unit::None {
+        Err(QuantityError::NoUnit(text.trim().to_owned(), expected.symbol()))
     } else {
         let found = text.trim_start_matches(|c: char| c.is_ascii_digit() || "+-. ".contains(c));
         Err(QuantityError::WrongUnit { expected, found: found.to_owned() })
@@ -220,6 +225,8 @@ mod tests {
             parse_quantity("5 wat").unwrap_err().to_string(),
             "\"wat\" is not a unit that andon knows"
         );
+        let bare = parse_duration("2").unwrap_err();
+        assert_eq!(bare.to_string(), "\"2\" has no unit; s belongs here");
         for rubbish in ["", "W", "NaN W", "inf W", "1e999 W", "--3 W", "."] {
             assert!(
                 matches!(parse_quantity(rubbish), Err(QuantityError::NotANumber(_))),

@@ -14,6 +14,8 @@
 mod check;
 mod condition;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -182,7 +182,7 @@ impl<'a> Parser<'a> {
                 QuantityError::WrongUnit { .. } | QuantityError::UnknownUnit(_) => {
                     Some(format!("{} is measured in {}", item.name, unit_words(item.unit)))
                 }
-                QuantityError::NotANumber(_) => None,
+                QuantityError::NotANumber(_) | QuantityError::NoUnit(..) => None,
             };
             self.problem(span.clone(), &error.to_string(), hint.as_deref())
         })?;
@@ -252,6 +252,11 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    fn begins_with_a_machine(&self, rest: &str) -> bool {
+        let named = |id: &str| rest.strip_prefix(id).is_some_and(|rest| rest.starts_with('.'));
+        self.plan.machines.iter().any(|machine| named(&machine.id))
+    }
+
     fn take_word(&mut self, wanted: &str) -> Result<bool, RuleProblem> {
         let before = self.at;
         let found = self.next()?.0 == Token::Word(wanted);
@@ -265,7 +270,9 @@ impl<'a> Parser<'a> {
         let rest = &self.text[self.at..];
         let start = self.at + (rest.len() - rest.trim_start().len());
         let rest = &self.text[start..];
-        let (token, length) = token(rest);
+        // A machine's id may begin with a digit, as no quantity goes on.
+        let (token, length) =
+            if self.begins_with_a_machine(rest) { word(rest) } else { token(rest) };
         let span = start..start + length;
         self.at = span.end;
         match token {
@@ -276,6 +283,12 @@ impl<'a> Parser<'a> {
             }
         }
     }
+}
+
+fn word(rest: &str) -> (Option<Token<'_>>, usize) {
+    let part_of_a_word = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let length = rest.find(|c| !part_of_a_word(c)).unwrap_or(rest.len());
+    ((length > 0).then(|| Token::Word(&rest[..length])), length)
 }
 
 /// The first token of `rest`, which begins with no blank, and its length in bytes.
@@ -298,9 +311,15 @@ fn token(rest: &str) -> (Option<Token<'_>>, usize) {
     if first.is_ascii_digit()
         || (first == '-' && rest[1..].starts_with(|c: char| c.is_ascii_digit()))
     {
-        let number = 1 + run(&rest[1..], |c| c.is_ascii_digit() || c == '.');
+        let mantissa = 1 + run(&rest[1..], |c| c.is_ascii_digit() || c == '.');
+        let exponent = rest[mantissa..].strip_prefix(['e', 'E']).map_or(0, |after| {
+            let sign = usize::from(after.starts_with(['-', '+']));
+            let digits = run(&after[sign..], |c| c.is_ascii_digit());
+            if digits > 0 { 1 + sign + digits } else { 0 }
+        });
+        let number = mantissa + exponent;
         let after = &rest[number..];
-        let blank = after.len() - after.trim_start_matches(' ').len();
+        let blank = after.len() - after.trim_start().len();
         let unit = run(&after[blank..], |c| c.is_alphabetic() || "°℃%/".contains(c));
         let length = match &after[blank..blank + unit] {
             "" | "and" | "or" => number,
@@ -308,11 +327,10 @@ fn token(rest: &str) -> (Option<Token<'_>>, usize) {
         };
         return (Some(Token::Quantity(&rest[..length])), length);
     }
-    let word = run(rest, |c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if word > 0 {
-        return (Some(Token::Word(&rest[..word])), word);
+    match word(rest) {
+        (None, _) => (None, first.len_utf8()),
+        found => found,
     }
-    (None, first.len_utf8())
 }
 
 fn word_of<T: Copy>(all: &[T], word: fn(T) -> &'static str, wanted: &str) -> Result<T, String> {
