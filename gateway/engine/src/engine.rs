@@ -146,6 +146,8 @@ pub struct Engine {
     resume: Vec<TripState>,
     /// Whether that has been done.
     resumed: bool,
+    /// Whether the trips that are armed have been told.
+    trips_told: bool,
     /// The rules that look at each item, and at each machine's state.
     rules_of_item: Vec<Vec<RuleIndex>>,
     rules_of_machine: Vec<Vec<RuleIndex>>,
@@ -228,6 +230,7 @@ impl Engine {
             trips: (0..plan.trips.len()).map(trip).collect(),
             resume: restored.trips,
             resumed: false,
+            trips_told: false,
             rules_of_item,
             rules_of_machine,
             trips_of_item,
@@ -413,6 +416,13 @@ impl Engine {
             if self.machines[index].told.is_none() {
                 // A machine is unknown until it is known, and that is told from the start.
                 self.tell_state(index, now, self.raw_run(index), collected);
+            }
+        }
+        if !std::mem::replace(&mut self.trips_told, true) {
+            // That a stop is armed is told from the start, too.
+            for trip in (0..self.trips.len()).filter(|&trip| !self.trips[trip].is_tripped()) {
+                let outcome = trip::Outcome { command: None, changed: true };
+                self.note_trip(now, trip, outcome, collected);
             }
         }
         for trip in 0..self.trips.len() {
