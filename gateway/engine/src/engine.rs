@@ -420,9 +420,9 @@ impl Engine {
         }
         if !std::mem::replace(&mut self.trips_told, true) {
             // That a stop is armed is told from the start, too.
-            for trip in (0..self.trips.len()).filter(|&trip| !self.trips[trip].is_tripped()) {
-                let outcome = trip::Outcome { command: None, changed: true };
-                self.note_trip(now, trip, outcome, collected);
+            for trip in 0..self.trips.len() {
+                let changed = !self.trips[trip].is_tripped();
+                self.note_trip(now, trip, trip::Outcome { command: None, changed }, collected);
             }
         }
         for trip in 0..self.trips.len() {
@@ -499,16 +499,20 @@ impl Engine {
         if reason.trim().is_empty() {
             return self.refuse(index, "a reset needs a reason", collected);
         }
+        let trip = self.plan.rules[index].trip.map(|trip| usize::from(trip.0));
+        if trip.is_some_and(|trip| self.trips[trip].is_doubtful()) {
+            return self.refuse(index, "its stop is not confirmed", collected);
+        }
         if let Err(why) = self.alarms[index].reset() {
             return self.refuse(index, why, collected);
         }
         self.tell_alarm(now, index, Some(by), Some(reason), collected);
-        let Some(trip) = self.plan.rules[index].trip else { return };
+        let Some(trip) = trip else { return };
         let held_by_another = |other: usize| {
-            self.plan.rules[other].trip == Some(trip) && self.alarms[other].is_latched()
+            self.plan.rules[other].trip == self.plan.rules[index].trip
+                && self.alarms[other].is_latched()
         };
         if !(0..self.plan.rules.len()).any(held_by_another) {
-            let trip = usize::from(trip.0);
             let outcome = self.trips[trip].reset(&self.plan.trips[trip], now);
             self.note_trip(now, trip, outcome, collected);
         }

@@ -79,6 +79,12 @@ impl Trip {
         self.phase != TripPhase::Armed
     }
 
+    /// Whether it was commanded and is not confirmed, or the meter contradicts it: then a reset
+    /// would release what nobody knows to be open.
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self.phase, TripPhase::Tripping | TripPhase::Failed)
+    }
+
     /// Cuts, because of the alarm named. A stop that is latched is commanded again: the condition
     /// came back, so the effect is in doubt. One under way goes on as it is; a failed one stays
     /// failed, keeps what is known against it, and is tried once more at once.

@@ -16,7 +16,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::engine::{Command, Reply, Restored};
@@ -337,5 +336,4 @@ fn a_latched_stop_survives_a_restart_and_is_commanded_again() {
     assert!(after.told.contains("command Permit"), "{}", after.told);
     let armed: Vec<_> = after.engine.trips().collect();
     assert_eq!(armed[0].phase, andon_engine::event::TripPhase::Armed, "{}", after.told);
-    let _: Option<Arc<str>> = armed[0].cause.clone();
 }
