@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::time::BootTime;
+use andon_engine::value::Unavailable;
 
 use super::transaction::Fault;
 use super::unit::UnitState;
@@ -80,18 +81,21 @@ pub struct Counters {
     pub disconnects: u64,
     /// Answered after the deadline; those answers were thrown away.
     pub late: u64,
+    /// What became of the last request that failed.
+    pub last_failure: Option<Unavailable>,
 }
 
 impl Counters {
     pub(super) fn count(&mut self, fault: Option<Fault>) {
-        let counter = match fault {
-            None => &mut self.answers,
-            Some(Fault::Timeout) => &mut self.timeouts,
-            Some(Fault::Garbled) => &mut self.garbled,
-            Some(Fault::Exception(_)) => &mut self.exceptions,
-            Some(Fault::Disconnected) => &mut self.disconnects,
+        let (counter, failure) = match fault {
+            None => (&mut self.answers, None),
+            Some(Fault::Timeout) => (&mut self.timeouts, Some(Unavailable::Timeout)),
+            Some(Fault::Garbled) => (&mut self.garbled, Some(Unavailable::Garbled)),
+            Some(Fault::Exception(_)) => (&mut self.exceptions, Some(Unavailable::Refused)),
+            Some(Fault::Disconnected) => (&mut self.disconnects, Some(Unavailable::Disconnected)),
         };
         *counter += 1;
+        self.last_failure = failure.or(self.last_failure);
     }
 
     /// Requests that failed.

@@ -28,11 +28,16 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
     super::asynchronously(async move {
         let stop = super::asked_to_stop();
-        let gateway = Gateway::start(loaded.plan, clock::boot_id()).await?;
+        let mut gateway = Gateway::start(loaded.plan, clock::boot_id()).await?;
         super::say(&format!("board: http://{}", gateway.board()));
-        stop.await;
+        let asked = tokio::select! {
+            () = stop => true,
+            () = gateway.engine_ended() => false,
+        };
         tracing::info!("Stopping.");
         gateway.stop().await;
+        // Whoever supervises the process starts it again; a latched stop is commanded again then.
+        anyhow::ensure!(asked, "the engine ended by itself; start andon again and report its log");
         Ok(())
     })
 }

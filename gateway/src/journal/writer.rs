@@ -87,19 +87,23 @@ impl Writer {
     /// Writes all that waits, events first; returns whether all of it succeeded.
     pub(super) fn write(&mut self, now: BootTime) -> bool {
         let mut queues = std::mem::take(&mut self.shared.inbox().queues);
-        let mut done = true;
+        let (mut done, mut wrote) = (true, false);
         for stream in [Stream::Events, Stream::Telemetry] {
             let queue = &mut queues[stream as usize];
             if queue.is_empty() {
                 continue;
             }
             match self.streams[stream as usize].write(queue, now) {
-                Ok(()) => self.shared.state().counters.failing = None,
+                Ok(()) => wrote = true,
                 Err(error) => {
                     done = false;
                     self.report(stream, "written", &error);
                 }
             }
+        }
+        if done && wrote {
+            // Not before both streams are well: an event that cannot be written is no small thing.
+            self.shared.state().counters.failing = None;
         }
         let mut inbox = self.shared.inbox();
         for (unwritten, queue) in queues.into_iter().zip(&mut inbox.queues) {

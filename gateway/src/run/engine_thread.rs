@@ -54,25 +54,42 @@ pub struct Sinks {
 /// Starts the thread.
 ///
 /// # Errors
-/// When the system refuses a thread.
+/// When the system refuses a thread or a timer.
 pub fn start(
     engine: Engine,
     plan: Arc<Plan>,
     urgent: mpsc::Receiver<Urgent>,
     telemetry: mpsc::Receiver<Delivery>,
     sinks: Sinks,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("engine".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        match runtime {
-            Ok(runtime) => {
-                runtime.block_on(
-                    Shell { engine, plan, sinks, out: Vec::new() }.run(urgent, telemetry),
-                );
-            }
-            Err(error) => tracing::error!(%error, "The engine's thread cannot start."),
-        }
-    })
+) -> std::io::Result<Thread> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let (alive, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
+        // Dropped when the thread ends, in whatever way: whoever waits for it then knows.
+        let _alive: oneshot::Sender<()> = alive;
+        let shell = Shell { engine, plan, sinks, out: Vec::new() };
+        runtime.block_on(shell.run(urgent, telemetry));
+    })?;
+    Ok(Thread { thread, ended })
+}
+
+/// The running thread.
+pub struct Thread {
+    thread: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Thread {
+    /// Resolves when the thread has ended, by [`Urgent::Stop`] or by a panic.
+    pub async fn ended(&mut self) {
+        // Nothing is ever sent: only the end of the sender counts.
+        (&mut self.ended).await.ok();
+    }
+
+    /// Waits for the thread. Returns whether it ended without a panic.
+    pub fn join(self) -> bool {
+        self.thread.join().is_ok()
+    }
 }
 
 struct Shell {

@@ -11,7 +11,6 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use andon_engine::event::Event;
@@ -27,7 +26,7 @@ use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
 use crate::history::History;
 use crate::http::{self, App, Hub, Moment, Order, Token};
-use crate::journal::{BootId, Journal, Payload};
+use crate::journal::{BootId, Journal, Payload, Stream};
 use crate::mqtt::{self, MqttHandle, WallClock};
 use crate::outputs::Outputs;
 use crate::recorder::embedded::{self, EmbeddedHandle, EmbeddedInputs};
@@ -44,7 +43,7 @@ pub struct Gateway {
     board: SocketAddr,
     journal: Arc<Journal>,
     urgent: mpsc::Sender<Urgent>,
-    engine: JoinHandle<()>,
+    engine: engine_thread::Thread,
     mqtt: Option<MqttHandle>,
     store: Option<EmbeddedHandle>,
     stop: channel::Sender<bool>,
@@ -107,9 +106,9 @@ impl Gateway {
         let watch = Watch {
             clock: ClockWatch::new(past.anchors.of(&boot).last().copied()),
             trust_wall: plan.trust_wall,
-            boot,
             anchors,
             urgent: urgent.clone(),
+            written: journal.follow(Stream::Events, journal.newest(Stream::Events)),
             status,
             journal: journal.clone(),
             buses,
@@ -139,6 +138,12 @@ impl Gateway {
         &self.journal
     }
 
+    /// Resolves when the engine has ended although nobody asked it to. Without it there are no
+    /// rules and no stops: the process must end, and be started again.
+    pub async fn engine_ended(&mut self) {
+        self.engine.ended().await;
+    }
+
     /// Stops in an orderly way: what was read is in the journal, synced; what is not delivered yet
     /// is delivered after the next start.
     pub async fn stop(self) {
@@ -147,7 +152,7 @@ impl Gateway {
             tracing::error!("The engine's thread had ended already.");
         }
         let engine = self.engine;
-        if tokio::task::spawn_blocking(move || engine.join()).await.is_ok_and(|end| end.is_err()) {
+        if !tokio::task::spawn_blocking(move || engine.join()).await.unwrap_or(false) {
             tracing::error!("The engine's thread has panicked.");
         }
         self.journal.append(vec![Payload::Event(Event::Stopped { at: clock::boot_now() })]);

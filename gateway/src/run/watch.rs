@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use andon_engine::value::Unavailable;
 use tokio::sync::{mpsc, watch};
 
 use super::SharedAnchors;
 use super::engine_thread::Urgent;
 use crate::bus::BusHandle;
+use crate::bus::status::UnitStatus;
 use crate::bus::unit::UnitState;
 use crate::clock::{self, ClockWatch};
 use crate::config::plan::Plan;
 use crate::http::status::{self, JournalState, JournalStatus, LinkState, LinkStatus};
-use crate::journal::{BootId, Journal};
+use crate::journal::{Follower, Journal, Payload};
 use crate::mqtt::{self, MqttStatus};
 use crate::recorder::StoreStatus;
 use crate::wire::{BusHealth, UnitHealth};
@@ -21,13 +23,18 @@ use crate::wire::{BusHealth, UnitHealth};
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Events read in one go.
+const RECORDS: usize = 256;
+
 /// What the watch looks at, and whom it tells.
 pub(super) struct Watch {
     pub(super) clock: ClockWatch,
     pub(super) trust_wall: bool,
-    pub(super) boot: BootId,
     pub(super) anchors: SharedAnchors,
     pub(super) urgent: mpsc::Sender<Urgent>,
+    /// The events stream: an anchor counts once it is on disk, so that no record is ever sent
+    /// with a wall time that a restart would not find again.
+    pub(super) written: Follower,
     pub(super) status: watch::Sender<status::Status>,
     pub(super) journal: Arc<Journal>,
     pub(super) buses: Arc<[BusHandle]>,
@@ -42,6 +49,10 @@ impl Watch {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
+                () = self.written.ready() => {
+                    self.note_written_anchors();
+                    continue;
+                }
                 _ = stopped.changed() => return,
             }
             self.look_at_the_clock();
@@ -51,11 +62,21 @@ impl Watch {
 
     fn look_at_the_clock(&mut self) {
         let (now, wall) = (clock::boot_now(), clock::wall_now_ms());
+        let before = self.clock.clone();
         let due = self.clock.step(now, wall, clock::synchronised(), self.trust_wall);
         let Some(anchor) = due else { return };
-        self.anchors.write().unwrap_or_else(PoisonError::into_inner).note(self.boot, &anchor);
         if self.urgent.try_send(Urgent::Event(anchor)).is_err() {
-            tracing::error!("The engine's urgent queue is full; a clock anchor is lost.");
+            tracing::warn!("The engine's urgent queue is full; the clock's anchor is tried again.");
+            self.clock = before;
+        }
+    }
+
+    fn note_written_anchors(&mut self) {
+        for record in self.written.next(RECORDS) {
+            if let Payload::Event(event) = &record.payload {
+                let mut anchors = self.anchors.write().unwrap_or_else(PoisonError::into_inner);
+                anchors.note(record.boot, event);
+            }
         }
     }
 
@@ -111,7 +132,7 @@ fn bus_status(bus: &BusHandle, before: &status::Bus) -> status::Bus {
             source: unit.source.clone(),
             unit_id: unit.unit_id,
             state,
-            why: (!online).then(|| "timeout".into()),
+            why: (!online).then(|| reason(unit).into()),
             errors: unit.counters.errors(),
         }
     });
@@ -123,6 +144,11 @@ fn bus_status(bus: &BusHandle, before: &status::Bus) -> status::Bus {
         occupancy: Some((now.occupancy * 100.0).round() / 100.0),
         units: units.collect(),
     }
+}
+
+/// What became of a unit's last request that failed.
+fn reason(unit: &UnitStatus) -> &'static str {
+    unit.counters.last_failure.unwrap_or(Unavailable::NotYet).word()
 }
 
 /// Counters and buses for the status that goes over MQTT.
@@ -146,7 +172,7 @@ pub(super) fn health(
             let units = now.units.iter().map(|unit| UnitHealth {
                 source: unit.source.clone(),
                 state: unit.state.word().to_owned(),
-                why: (unit.state != UnitState::Online).then(|| "timeout".to_owned()),
+                why: (unit.state != UnitState::Online).then(|| reason(unit).to_owned()),
             });
             BusHealth {
                 id: plan.id.clone(),
