@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_adapters::modbus::{Block, Table, Words, coalesce, decode};
+use andon_adapters::modbus::{Block, Words, coalesce, decode};
 use andon_adapters::profile::Library;
 use andon_engine::value::{Unavailable, Value};
 use proptest::prelude::*;
