@@ -42,7 +42,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "ADDR:PORT", group = "line")]
     rtu_over_tcp: Option<SocketAddr>,
     /// A symbolic link to the pseudo-terminal
-    #[arg(long, value_name = "PATH", requires = "rtu")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["tcp", "rtu_over_tcp"])]
     link: Option<PathBuf>,
     /// Speed of the serial line; bytes take their time
     #[arg(long, default_value_t = 9600, value_parser = clap::value_parser!(u32).range(50..=4_000_000))]
@@ -257,4 +257,104 @@ fn set(bench: &Bench, text: &str) -> anyhow::Result<()> {
         bench.set(unit.or(own), item, value)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    fn args(words: &str) -> Result<SimulateArgs, clap::Error> {
+        let words = std::iter::once("simulate").chain(words.split_whitespace());
+        Typed::try_parse_from(words).map(|typed| typed.args)
+    }
+
+    fn units(words: &str) -> Result<Vec<u8>, String> {
+        let devices = devices(&args(words).map_err(|error| error.to_string())?);
+        let devices = devices.map_err(|error| format!("{error:#}"))?;
+        Ok(devices.iter().map(|device| device.unit).collect())
+    }
+
+    #[test]
+    fn devices_are_numbered_or_placed() {
+        assert_eq!(units("eastron/sdm120 xy/md02 --rtu"), Ok(vec![1, 2]));
+        assert_eq!(units("eastron/sdm120 --unit 5 --unit 7 --tcp 127.0.0.1:0"), Ok(vec![5, 7]));
+        let mixed = "xy/md02 --device 11=xy/md02 --device 10=waveshare/relay-8ch --rtu";
+        assert_eq!(units(mixed), Ok(vec![1, 11, 10]));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_told() {
+        for (words, why) in [
+            ("--rtu", "nothing to serve"),
+            ("eastron/sdm12 --rtu", "did you mean \"eastron/sdm120\"?"),
+            ("xy/md02 --device 1=xy/md02 --rtu", "unit 1 is given twice"),
+            ("xy/md02 eastron/sdm120 --unit 5 --rtu", "--unit goes with one PROFILE"),
+            ("--device xy/md02 --rtu", "is no UNIT=PROFILE"),
+            ("--device 300=xy/md02 --rtu", "is no UNIT=PROFILE"),
+            ("xy/md02", "required arguments"),
+            ("xy/md02 --rtu --tcp 127.0.0.1:0", "cannot be used with"),
+            ("xy/md02 --tcp 127.0.0.1:0 --link port", "cannot be used with"),
+            ("xy/md02 --rtu --baud 0", "not in 50..=4000000"),
+        ] {
+            let told = units(words).unwrap_err();
+            assert!(told.contains(why), "{words}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_value_goes_to_one_unit_or_to_all() {
+        let parsed = |text| parse_set(text).ok();
+        assert_eq!(parsed("3.power.active=1500"), Some((Some(3), "power.active", 1500.0)));
+        assert_eq!(parsed("power.active=-1.5"), Some((None, "power.active", -1.5)));
+        assert_eq!(parsed("relay.1=on"), Some((None, "relay.1", 1.0)));
+        for text in ["power.active", "power.active=much", "300.power.active=1"] {
+            assert!(parse_set(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_is_obeyed_or_told() {
+        let words = "--device 10=waveshare/relay-8ch --device 11=xy/md02 --rtu";
+        let bench = Bench::new(devices(&args(words).unwrap()).unwrap());
+        let typed = |line| command(&bench, line).map_err(|error| format!("{error:#}"));
+        for line in [
+            "",
+            "set 10 relay.1=on relay.3=1",
+            "set relay.8=1",
+            "set temperature=60",
+            "fault late ms=300 unit=10",
+            "fault sentinel",
+            "clear unit=10",
+            "clear",
+            "unplug",
+            "replug",
+        ] {
+            assert_eq!(typed(line), Ok(true), "{line}");
+        }
+        let on: Vec<u16> = (0..8).filter(|&coil| bench.coil(10, coil) == Some(true)).collect();
+        assert_eq!(on, [0, 2, 7]);
+        assert_eq!(typed("quit"), Ok(false));
+        for (line, why) in [
+            ("sett 3 x=1", "is no command"),
+            ("unplug now", "is no command"),
+            ("set 3", "nothing to set"),
+            ("set 3 temperature=1", "there is no unit 3"),
+            ("set 10 temperature=1", "unit 10 has no item \"temperature\""),
+            ("set x temperature=1", "x is no unit id"),
+            ("fault late", "late needs ms"),
+            ("fault silence unit=9", "there is no unit 9"),
+            ("clear 3", "is no unit=N"),
+        ] {
+            let told = typed(line).unwrap_err();
+            assert!(told.contains(why), "{line}: {told}");
+        }
+    }
 }

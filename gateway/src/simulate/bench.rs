@@ -296,7 +296,7 @@ impl Shared {
             return (!serial).then_some(Answer { delay, bytes });
         };
         let faults = faults.get(&request.unit).map_or(&[][..], Vec::as_slice);
-        let percent = chance.below(100);
+        let percent = chance.percent();
         if faults.iter().any(|fault| fault.loses(percent)) {
             return None;
         }
@@ -319,7 +319,7 @@ impl Shared {
         }
         let mut bytes = wrap(framing, request.transaction, unit, &pdu);
         for fault in faults {
-            fault.garble(serial, &mut bytes, || chance.below(u8::MAX));
+            fault.garble(serial, &mut bytes, || chance.byte());
         }
         Some(Answer { delay, bytes })
     }
@@ -354,13 +354,20 @@ impl Chance {
         Self(seed)
     }
 
-    /// A number below `end`.
-    fn below(&mut self, end: u8) -> u8 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        u8::try_from(mixed % u64::from(end.max(1))).unwrap_or_default()
+        mixed ^ mixed >> 31
+    }
+
+    /// A number below 100.
+    fn percent(&mut self) -> u8 {
+        u8::try_from(self.next() % 100).unwrap_or_default()
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_be_bytes()[0]
     }
 }
