@@ -3,8 +3,10 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { freshness } from "../src/lib/freshness";
 import { duration, quantity, timeOfDay } from "../src/lib/format";
-import { byNeed, fit, look, DENSITIES, GAP } from "../src/lib/order";
+import { failure, isToken } from "../src/lib/answer";
+import { alarmOrder, byNeed, fit, look, DENSITIES, GAP } from "../src/lib/order";
 import { contrast, distance, VISIONS } from "../src/lib/palette";
+import { mayReload } from "../src/lib/reload";
 import { draw } from "../src/lib/sparkline";
 import { backoff, blank, look as pass, read, reduce } from "../src/lib/stream";
 import type { Alarm, Execution, Item, Machine, Picture } from "../src/lib/types";
@@ -12,10 +14,10 @@ import { choose, named, parse, speaker } from "../src/lib/words";
 
 const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
 const machine = (id: string, execution: Execution, over: Partial<Machine> = {}): Machine => ({ id, name: { en: id }, kind: "x", execution, activity: "idle", why: null, in_state_ms: 0, items: [], stop: null, ...over });
-const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: null, message: {}, ...over });
+const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, ...over });
 const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({
   v: 1, seq: 1, site: { id: "s", name: {}, time_zone: "UTC" }, machines, alarms: [],
-  gateway: { version: "0", build, clock: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [] },
+  gateway: { version: "0", build, clock: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [], viewers: { connected: 1, dropped: 0, missed: 0 } },
 });
 const tick = (build = "b1") => ({ event: "tick", told: { seq: 2, now_ms: 2, build, clock: "synced" } }) as const;
 
@@ -68,6 +70,41 @@ test("who needs a person comes first, the rest as configured", () => {
   expect(look(machine("m", "off"), [alarm({ active: false })])).toBe("attention");
 });
 
+test("a minor alarm that a person has seen asks for nothing; a graver one still does", () => {
+  const seen = (severity: Alarm["severity"]) => look(machine("m", "running"), [alarm({ severity, acked: true })]);
+  expect([seen("low"), seen("medium"), seen("high")]).toEqual(["running", "attention", "fault"]);
+  expect(look(machine("m", "running"), [alarm({ severity: "low" })])).toBe("attention");
+});
+
+test("a stop that nobody has heard of is not calm", () => {
+  const stop = { output: "o", phase: "unknown", level: null, cause: null, trouble: null } as const;
+  expect(look(machine("m", "running", { stop }), [])).toBe("unknown");
+  expect(look(machine("m", "running", { stop: { ...stop, phase: "armed" } }), [])).toBe("running");
+});
+
+test("alarms of unknown age come after the others of their kind", () => {
+  const all = [alarm({ id: "x", for_ms: null }), alarm({ id: "y", for_ms: null }), alarm({ id: "old", for_ms: 9 }), alarm({ id: "new" }), alarm({ id: "low", severity: "low" })];
+  expect(alarmOrder(all).map(({ id }) => id)).toEqual(["new", "old", "x", "y", "low"]);
+});
+
+test("the page reloads itself at most once in a minute, whatever the clock does", () => {
+  expect(mayReload(null, 5)).toBe(true);
+  expect(mayReload(1_000, 60_999)).toBe(false);
+  expect(mayReload(1_000, 61_000)).toBe(true);
+  expect(mayReload(90_000_000, 1_000)).toBe(true);
+  expect(mayReload(NaN, 1_000)).toBe(true);
+});
+
+test("every answer to an order has words; only success is success", () => {
+  const en = parse(readFileSync(new URL("../src/words/en.ftl", import.meta.url), "utf8"));
+  expect(failure(204, "")).toBeNull();
+  for (const status of [0, 400, 401, 403, 404, 408, 409, 413, 500, 503, 504]) {
+    expect(en.has(failure(status, "")?.key ?? ""), String(status)).toBe(true);
+  }
+  expect(failure(409, "it still holds")).toEqual({ key: "order-refused", why: "it still holds" });
+  expect([isToken("0af3"), isToken("令牌"), isToken("a b"), isToken("")]).toEqual([true, false, false, false]);
+});
+
 test("4 to 60 machines fit a wall without scrolling; 200 use the smallest tile", () => {
   for (let n = 4; n <= 60; n += 1) {
     const { density, columns } = fit(n, 1888, 880);
@@ -109,6 +146,11 @@ describe("words", () => {
     const reasons = [...value.matchAll(/Self::\w+ => "([a-z_]+)"/g)].map((found) => found[1]);
     expect(reasons).toContain("timeout");
     for (const word of reasons) expect(en.has(`why-${word}`), word).toBe(true);
+    const view = readFileSync(new URL("../../../gateway/src/http/view.rs", import.meta.url), "utf8");
+    const phases = /enum PhaseView \{([^}]*)\}/.exec(view)?.[1] ?? "";
+    const named = [...phases.matchAll(/^ {4}(\w+),$/gm)].map(([, name]) => name?.toLowerCase());
+    expect(named).toContain("unknown");
+    for (const phase of named) expect(en.has(`stop-${phase}`), phase).toBe(true);
   });
   test("only C3 speaks of power off, and nothing of an e-stop", () => {
     for (const level of ["none", "C0", "C1", "C2"]) expect(en.get(`level-${level}`)).not.toMatch(/power/i);
@@ -119,6 +161,7 @@ describe("words", () => {
     expect(speaker(zh, en)("nowhere")).toBe("nowhere");
     expect(choose([null, "fr", "zh-TW"])).toBe("zh-CN");
     expect(named({ zh: "锯" }, "en", "saw")).toBe("锯");
+    expect(named(null, "en", "saw")).toBe("saw");
   });
 });
 

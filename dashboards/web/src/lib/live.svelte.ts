@@ -1,18 +1,36 @@
 //! The one connection to the gateway and the one clock of the page. It owns the EventSource, feeds `reduce`, and
 //! reconnects itself: the browser's own retry gives up on some errors and never notices a half-open line.
 
-import { backoff, blank, cover, look, read, reduce, type Board, type Message } from "./stream";
+import { mayReload } from "./reload";
+import { backoff, blank, cover, COVER_AFTER_MS, look, read, reduce } from "./stream";
+import type { Board, Message } from "./stream";
 
 const EVENTS: Message["event"][] = ["picture", "machine", "alarms", "gateway", "tick"];
 const BEAT_MS = 500;
 /** The monotonic clock stands still while some computers sleep; the wall clock tells that it did. */
 const SLEPT_MS = 10_000;
+const RELOADED = "andon-reloaded";
+
+/** Loads the page again if its last time is long enough ago; the time survives the reload, not the tab. */
+function reload(): void {
+  const wall = Date.now();
+  try {
+    const last = sessionStorage.getItem(RELOADED);
+    if (!mayReload(last === null ? null : Number(last), wall)) return;
+    sessionStorage.setItem(RELOADED, String(wall));
+  } catch {
+    // Nothing can be remembered here, so the age of the page is all that bounds the rate.
+    if (!mayReload(0, performance.now())) return;
+  }
+  location.reload();
+}
 
 class Live {
   board = $state.raw<Board>(blank(performance.now()));
   now = $state(performance.now());
   #source: EventSource | null = null;
   #attempt = 0;
+  #tried = performance.now();
   #retry: ReturnType<typeof setTimeout> | undefined;
   #wall = Date.now();
   #passed = performance.now();
@@ -24,6 +42,7 @@ class Live {
 
   #connect(): void {
     this.#source?.close();
+    this.#tried = performance.now();
     const source = new EventSource("/api/v1/events");
     this.#source = source;
     for (const event of EVENTS) {
@@ -46,7 +65,7 @@ class Live {
     if (event === "picture") this.#attempt = 0;
     this.now = performance.now();
     this.board = reduce(this.board, message, this.now);
-    if (this.board.outdated) location.reload();
+    if (this.board.outdated) reload();
   }
 
   #pass(): void {
@@ -58,7 +77,10 @@ class Live {
     this.now = now;
     const was = this.board.covered;
     this.board = slept ? cover(this.board) : look(this.board, now);
-    if (!was && this.board.covered) this.#again();
+    // A line that was opened and then says nothing never fails by itself.
+    const mute = this.#source !== null && now - this.#tried > COVER_AFTER_MS;
+    if (this.board.covered && (!was || mute)) this.#again();
+    if (this.board.outdated) reload();
   }
 }
 

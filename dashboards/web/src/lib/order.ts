@@ -5,9 +5,10 @@ import type { Alarm, Machine } from "./types";
 
 export type Look = "stop" | "fault" | "attention" | "unknown" | "running" | "calm";
 
-/** Alarms that still ask for something, by machine. */
+/** Alarms of a machine that still ask for something: a minor one that a person has seen does not. */
 export function urgent(alarms: Alarm[], machine: string): Alarm[] {
-  return alarms.filter((alarm) => alarm.machine === machine);
+  const settled = (alarm: Alarm) => alarm.acked && alarm.severity === "low";
+  return alarms.filter((alarm) => alarm.machine === machine && !settled(alarm));
 }
 
 /** 0 is the most urgent. */
@@ -19,7 +20,8 @@ export function need(machine: Machine, alarms: Alarm[]): number {
   if (own.some((alarm) => alarm.severity === "high" && alarm.active !== false)) return 2;
   if (machine.execution === "fault") return 3;
   if (own.length > 0) return 4;
-  if (machine.execution === "unknown") return 5;
+  // A stop that nobody has heard of may or may not protect: that is not calm.
+  if (machine.execution === "unknown" || phase === "unknown") return 5;
   if (machine.execution === "paused") return 6;
   if (machine.execution === "finished") return 7;
   return 8;
@@ -32,6 +34,7 @@ export function look(machine: Machine, alarms: Alarm[]): Look {
   if (machine.execution === "unknown") return "unknown";
   if (rank <= 3) return "fault";
   if (rank === 4) return "attention";
+  if (rank === 5) return "unknown";
   return machine.execution === "running" || machine.execution === "preparing" ? "running" : "calm";
 }
 
@@ -44,10 +47,14 @@ export function byNeed<T>(entries: T[], machine: (entry: T) => Machine, alarms: 
 
 const WEIGHT = { high: 0, medium: 1, low: 2 };
 
-/** Unacknowledged before acknowledged, then by severity, then the newest. */
+/** Unacknowledged before acknowledged, then by severity, then the newest; of unknown age last. */
 export function alarmOrder(alarms: Alarm[]): Alarm[] {
+  const age = (alarm: Alarm) => alarm.for_ms ?? Number.MAX_SAFE_INTEGER;
   return alarms.toSorted(
-    (a, b) => Number(a.acked) - Number(b.acked) || WEIGHT[a.severity] - WEIGHT[b.severity] || a.for_ms - b.for_ms,
+    (a, b) =>
+      Number(a.acked) - Number(b.acked) ||
+      WEIGHT[a.severity] - WEIGHT[b.severity] ||
+      age(a) - age(b),
   );
 }
 
@@ -69,7 +76,8 @@ export function fit(count: number, width: number, height: number): { density: De
   for (const tile of DENSITIES) {
     const columns = Math.max(1, Math.floor((width + GAP) / (tile.width + GAP)));
     const rows = Math.ceil(count / columns);
-    if (rows * (tile.height + GAP) - GAP <= height) return { density: tile.name, columns: Math.min(columns, Math.max(count, 1)) };
+    if (rows * (tile.height + GAP) - GAP > height) continue;
+    return { density: tile.name, columns: Math.min(columns, Math.max(count, 1)) };
   }
   return { density: "tiny", columns: Math.max(1, Math.floor((width + GAP) / (132 + GAP))) };
 }

@@ -22,7 +22,7 @@ class Speech {
 
   say = (key: string, places?: Record<string, string | number>): string => this.#speak(key, places);
 
-  name = (words: Words, otherwise: string): string => named(words, this.language, otherwise);
+  name = (words: Words | null, otherwise: string): string => named(words, this.language, otherwise);
 
   lasting = (ms: number): string => duration(ms, (unit) => this.say(unit));
 

@@ -19,8 +19,10 @@ export interface Item {
 
 export interface Stop {
   output: string;
-  phase: "armed" | "tripping" | "latched" | "failed";
+  /** `unknown`: the engine has not spoken of it yet. */
+  phase: "unknown" | "armed" | "tripping" | "latched" | "failed";
   level: "C0" | "C1" | "C2" | "C3" | null;
+  /** The id of the alarm that tripped it. */
   cause: string | null;
   trouble: string | null;
 }
@@ -44,9 +46,12 @@ export interface Alarm {
   active: boolean | null;
   acked: boolean;
   latched: boolean;
-  for_ms: number;
-  cause: string | null;
-  message: Words;
+  /** Null when it was raised before the gateway's computer last started. */
+  for_ms: number | null;
+  /** What was compared; may be empty. */
+  cause: string;
+  /** Null when its rule has left the configuration. */
+  message: Words | null;
 }
 
 export interface Unit {
@@ -74,6 +79,7 @@ export interface Gateway {
   store: { state: Link; why: string | null; behind: number };
   journal: { state: "ok" | "failing"; dropped: number; quarantined: number };
   buses: Bus[];
+  viewers: { connected: number; dropped: number; missed: number };
 }
 
 export interface Picture {

@@ -34,6 +34,7 @@ export function choose(wishes: readonly (string | null | undefined)[]): Language
 }
 
 /** A bilingual name of the configuration; any other language is better than no name. */
-export function named(words: Words, language: Language, otherwise: string): string {
+export function named(words: Words | null, language: Language, otherwise: string): string {
+  if (words === null) return otherwise;
   return words[language] ?? words[language.slice(0, 2)] ?? words["en"] ?? Object.values(words)[0] ?? otherwise;
 }
