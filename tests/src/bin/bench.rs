@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(4);
 /// Kernel ticks per second of CPU time (`getconf CLK_TCK`), 100 on every Linux that andon runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Items that the benchmark's meter reads; each is one reading.
+/// Items that the benchmark's meter reads with one request; each is one reading.
 const ITEMS: &[&str] = &[
     "voltage.l1",
     "voltage.l2",
@@ -36,7 +36,7 @@ const ITEMS: &[&str] = &[
     "power.active.l1",
     "power.active.l2",
     "power.active.l3",
-    "power.active",
+    "power.factor.l1",
 ];
 
 struct Row {
