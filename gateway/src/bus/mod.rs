@@ -17,7 +17,7 @@ use andon_engine::engine::Reply;
 use andon_engine::plan::{ItemIndex, Plan};
 use andon_engine::time::BootTime;
 use andon_engine::value::Measured;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::plan::{BusPlan, Link};
 
@@ -74,9 +74,18 @@ pub struct BusHandle {
     plan: Arc<BusPlan>,
     writes: mpsc::Sender<WriteCoil>,
     status: Arc<Mutex<Status>>,
+    /// Closed when the owner has ended.
+    running: watch::Receiver<()>,
 }
 
 impl BusHandle {
+    /// Resolves when the owner has ended: nothing more goes out.
+    pub async fn ended(&self) {
+        let mut running = self.running.clone();
+        // Nothing is ever sent; an error says that the owner's end is gone.
+        while running.changed().await.is_ok() {}
+    }
+
     /// Queues a write and returns at once. It goes out before any poll that has not begun. What
     /// is not on the allow-list, or finds the queue full, is answered [`Reply::Failed`] now.
     pub fn write(&self, mut write: WriteCoil) {
@@ -151,9 +160,11 @@ fn prepare(
     let machines = group::Machines::of_plan(engine);
     let shared = status.clone();
     let bus = plan.clone();
+    let (alive, running) = watch::channel(());
     // The owner is built where it runs: it takes the runtime's time.
-    let running = async move {
+    let owner = async move {
+        let _alive = alive;
         owner::Owner::new(&bus, machines, sink, waiting, shared, opener).run().await;
     };
-    (BusHandle { plan, writes, status }, running)
+    (BusHandle { plan, writes, status, running }, owner)
 }

@@ -114,8 +114,16 @@ impl Owner {
         owner
     }
 
-    /// Runs until every handle is dropped or nobody takes the readings any more.
+    /// Runs until every handle is dropped or nobody takes the readings any more. Writes that wait
+    /// go out first: a stop that was commanded in the last moment is still a stop.
     pub(super) async fn run(mut self) {
+        self.poll().await;
+        while let Ok(write) = self.writes.try_recv() {
+            self.write(write).await;
+        }
+    }
+
+    async fn poll(&mut self) {
         loop {
             match self.writes.try_recv() {
                 Ok(write) => {
@@ -144,6 +152,7 @@ impl Owner {
                     Some(write) => self.write(write).await,
                     None => return,
                 },
+                () = self.sink.closed() => return,
                 fresh = self.link.open() => self.opened(fresh),
                 () = sleep_until(wake) => {}
             }

@@ -422,6 +422,30 @@ async fn a_write_to_a_quarantined_unit_is_tried_at_once() {
     assert_eq!(wrote.load(Ordering::Relaxed), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_write_that_waits_goes_out_before_the_bus_ends() {
+    let wrote = Arc::new(AtomicU64::new(0));
+    let counted = wrote.clone();
+    let device = script(move |request: &Request| {
+        counted.fetch_add(u64::from(request.function == 5), Ordering::Relaxed);
+        soon(request.honest())
+    });
+    let mut bench = Bench::start(false, 1, &[100], device);
+    bench.next().await;
+    let (replies, mut heard) = mpsc::channel(4);
+    bench.handle.write(WriteCoil {
+        unit: 0,
+        coil: 0,
+        value: false,
+        reply: Box::new(move |reply| replies.try_send(reply).unwrap()),
+    });
+    // The engine is gone, and nobody takes readings any more.
+    drop(bench.deliveries);
+    bench.handle.ended().await;
+    assert_eq!(wrote.load(Ordering::Relaxed), 1);
+    assert_eq!(heard.recv().await, Some(Reply::Echoed));
+}
+
 #[tokio::test]
 async fn a_bus_with_trips_runs_on_a_thread_of_its_own_and_ends_with_its_handle() {
     let (mut plan, engine) = bus(true, 1, &profile(&[100]));

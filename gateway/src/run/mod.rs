@@ -2,7 +2,7 @@
 //!
 //! Start: journal and its past → engine with what was latched → buses → board, MQTT, recorder.
 //! Nothing here waits for a device, a broker or a store: all of them may be absent. Stop: the
-//! buses fall silent, the engine steps what it has been given, the journal is written and synced;
+//! engine steps what it has been given, the buses send the writes that wait, the journal is written;
 //! what is not delivered yet stays in it.
 
 pub mod engine_thread;
@@ -35,6 +35,9 @@ use engine_thread::{Sinks, TELEMETRY_QUEUE, URGENT_QUEUE, Urgent};
 use past::Past;
 use watch::Watch;
 
+/// How long the buses may take to send the writes that wait.
+const BUSES_STOP_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long the board's connections may take to end.
 const BOARD_STOPS_WITHIN: Duration = Duration::from_secs(3);
 
@@ -46,6 +49,7 @@ pub struct Gateway {
     engine: engine_thread::Thread,
     mqtt: Option<MqttHandle>,
     store: Option<EmbeddedHandle>,
+    buses: Arc<[BusHandle]>,
     stop: channel::Sender<bool>,
     tasks: Vec<Task<()>>,
 }
@@ -111,7 +115,7 @@ impl Gateway {
             written: journal.follow(Stream::Events, journal.newest(Stream::Events)),
             status,
             journal: journal.clone(),
-            buses,
+            buses: buses.clone(),
             mqtt: mqtt.as_ref().map(MqttHandle::watch),
             store: store.as_ref().map(EmbeddedHandle::watch),
         };
@@ -125,7 +129,7 @@ impl Gateway {
                 async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) },
             ),
         ];
-        Ok(Self { board, journal, urgent, engine, mqtt, store, stop, tasks })
+        Ok(Self { board, journal, urgent, engine, mqtt, store, buses, stop, tasks })
     }
 
     /// Where the board is.
@@ -154,6 +158,15 @@ impl Gateway {
         let engine = self.engine;
         if !tokio::task::spawn_blocking(move || engine.join()).await.unwrap_or(false) {
             tracing::error!("The engine's thread has panicked.");
+        }
+        // With the engine's queue gone the buses send what waits, and end.
+        let ended = async {
+            for bus in self.buses.iter() {
+                bus.ended().await;
+            }
+        };
+        if tokio::time::timeout(BUSES_STOP_WITHIN, ended).await.is_err() {
+            tracing::warn!("A bus is still busy; it is left behind.");
         }
         self.journal.append(vec![Payload::Event(Event::Stopped { at: clock::boot_now() })]);
         if let Some(mqtt) = self.mqtt {
