@@ -246,3 +246,6 @@ impl Alarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,7 +124,7 @@ impl ItemState {
         }
         match self.pending.take() {
             Some(pending) if credible(pending, Duration::ZERO) => {
-                self.epoch += 1;
+                self.epoch = self.epoch.saturating_add(1);
                 Ok(())
             }
             _ => {
@@ -134,3 +134,6 @@ impl ItemState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

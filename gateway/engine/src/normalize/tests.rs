@@ -1,0 +1,104 @@
+//! What is believed, and what becomes a reason.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::item::Item;
+use crate::plan::MachineIndex;
+
+fn plan(name: &str, max_rate: Option<f64>) -> ItemPlan {
+    ItemPlan {
+        machine: MachineIndex(0),
+        item: Item::named(name).unwrap(),
+        period: Duration::from_secs(1),
+        stale_after: Duration::from_secs(5),
+        max_rate,
+    }
+}
+
+/// Takes one reading a second and tells what became of each: the number, or the reason's word.
+fn told(plan: &ItemPlan, readings: &[f64]) -> Vec<String> {
+    let mut state = ItemState::default();
+    let taken = readings.iter().enumerate().map(|(second, &number)| {
+        let at = BootTime::from_millis(1000 * (second as u64 + 1));
+        match state.take(plan, at, Ok(Value::Number(number))) {
+            Some(Ok(value)) => value.to_string(),
+            Some(Err(why)) => why.word().to_owned(),
+            None => "ignored".to_owned(),
+        }
+    });
+    taken.collect()
+}
+
+#[test]
+fn what_a_quantity_cannot_be_is_no_value() {
+    let told =
+        told(&plan("temperature", None), &[20.0, f64::NAN, 1e9, -274.0, f64::INFINITY, 21.0]);
+    assert_eq!(told, ["20", "sentinel", "out_of_range", "out_of_range", "sentinel", "21"]);
+}
+
+#[test]
+fn a_leap_is_not_believed_until_it_is_slow_enough() {
+    // 10 °C per second at most: 90 is 70 away from the last good value, so eight seconds pass.
+    let mut readings = vec![20.0];
+    readings.extend([90.0; 8]);
+    let told = told(&plan("temperature", Some(10.0)), &readings);
+    assert_eq!(told[1..7], ["too_fast"; 6]);
+    assert_eq!(told[7..], ["90", "90"]);
+}
+
+#[test]
+fn a_counter_that_goes_back_needs_a_second_reading() {
+    let energy = plan("energy.import", None);
+    assert_eq!(told(&energy, &[5000.0, 0.0, 5001.0]), ["5000", "unconfirmed", "5001"]);
+    assert_eq!(told(&energy, &[5000.0, 0.0, 1.0, 2.0]), ["5000", "unconfirmed", "1", "2"]);
+    assert_eq!(told(&energy, &[5000.0, 9e9, 9e9]), ["5000", "unconfirmed", "9000000000"]);
+    // Single precision rounds; that is no reset.
+    assert_eq!(told(&energy, &[123_456_790.0, 123_456_784.0]), ["123456790", "123456784"]);
+}
+
+#[test]
+fn a_reading_that_is_not_newer_is_ignored() {
+    let (plan, mut state) = (plan("voltage", None), ItemState::default());
+    let at = BootTime::from_millis;
+    assert!(state.take(&plan, at(2000), Ok(Value::Number(230.0))).is_some());
+    assert_eq!(state.take(&plan, at(2000), Ok(Value::Number(1.0))), None);
+    assert_eq!(state.take(&plan, at(1000), Err(Unavailable::Timeout)), None);
+    assert_eq!(state.value, Ok(Value::Number(230.0)));
+}
+
+#[test]
+fn an_old_value_is_stale_once() {
+    let (plan, mut state) = (plan("voltage", None), ItemState::default());
+    let at = BootTime::from_millis;
+    assert!(!state.age(&plan, at(60_000)), "nothing was ever heard: it stays not_yet");
+    state.take(&plan, at(61_000), Ok(Value::Number(230.0)));
+    assert!(!state.age(&plan, at(66_000)));
+    assert!(state.age(&plan, at(66_001)));
+    assert_eq!(state.value, Err(Unavailable::Stale));
+    assert!(!state.age(&plan, at(70_000)));
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_garbled() {
+    let mut state = ItemState::default();
+    let taken = state.take(&plan("input.1", None), BootTime(1), Ok(Value::Number(1.0)));
+    assert_eq!(taken, Some(Err(Unavailable::Garbled)));
+}
+
+proptest! {
+    #[test]
+    fn only_plausible_numbers_come_out(readings in prop::collection::vec(any::<f64>(), 0..60)) {
+        for name in ["temperature", "energy.import", "power.factor"] {
+            let plan = plan(name, Some(1e3));
+            let mut state = ItemState::default();
+            for (second, &number) in readings.iter().enumerate() {
+                let at = BootTime::from_millis(1000 * (second as u64 + 1));
+                if let Some(Ok(Value::Number(out))) = state.take(&plan, at, Ok(Value::Number(number))) {
+                    prop_assert!(out.is_finite());
+                    prop_assert!((plan.item.least..=plan.item.greatest).contains(&out));
+                }
+            }
+        }
+    }
+}
