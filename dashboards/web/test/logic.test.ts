@@ -152,6 +152,14 @@ describe("words", () => {
     expect(named).toContain("unknown");
     for (const phase of named) expect(en.has(`stop-${phase}`), phase).toBe(true);
   });
+  test("every refusal of the engine has words", () => {
+    const source = (name: string) => readFileSync(new URL(`../../../gateway/engine/src/${name}.rs`, import.meta.url), "utf8");
+    const reset = /pub fn reset\(&mut self\)[^]*?\n {4}\}/.exec(source("alarm"))?.[0] ?? "";
+    const refusals = [...reset.matchAll(/Err\("([^"]+)"\)/g), ...source("engine").matchAll(/self\.refuse\(index, "([^"]+)"/g)].map(([, why]) => why ?? "");
+    expect(refusals.length).toBeGreaterThanOrEqual(5);
+    // The board never sends a reset without a reason.
+    for (const why of refusals.filter((said) => said !== "a reset needs a reason")) expect(en.has(`refusal-${why.replaceAll(" ", "_")}`), why).toBe(true);
+  });
   test("only C3 speaks of power off, and nothing of an e-stop", () => {
     for (const level of ["none", "C0", "C1", "C2"]) expect(en.get(`level-${level}`)).not.toMatch(/power/i);
     for (const said of en.values()) expect(said).not.toMatch(/e-stop/i);

@@ -41,6 +41,13 @@ class Speech {
     return name;
   };
 
+  /** "its condition still holds" → the key refusal-its_condition_still_holds; unknown sentences stay as they are. */
+  refusal = (why: string): string => {
+    const key = `refusal-${why.replaceAll(" ", "_")}`;
+    const said = this.say(key);
+    return said === key ? why : said;
+  };
+
   value = (item: Item): { text: string; unit: string } => {
     if (item.value === null) return { text: "–", unit: "" };
     if (typeof item.value === "number") return quantity(item.value, item.unit, this.language);

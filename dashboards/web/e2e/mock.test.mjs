@@ -1,0 +1,204 @@
+//! The board in a real browser against the mock: what it shows in each situation, and what a person can do.
+//! What holds of any gateway is in live.test.mjs. ANDON_SHOTS=DIR keeps pictures.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { start, TOKEN } from "../mock/server.mjs";
+import { inspect, LANGUAGES, launch, shot, SIZES, visit } from "./browser.mjs";
+
+const LOOKED_AT = ["normal", "alarm", "stop", "quarantined", "restart"];
+let browser, mock;
+
+before(async () => {
+  mock = await start();
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await mock?.stop();
+});
+
+async function open(situation, { lang, count = 8, ...how } = {}) {
+  mock.set(situation, count);
+  const visited = await visit(browser, mock.url, how);
+  await visited.go(lang);
+  return visited;
+}
+
+test("a detail opens by its link and closes", async () => {
+  const { page, close } = await open("normal");
+  await page.locator("[data-machine=laser] a").click();
+  await page.locator("dialog[open] [data-item=voltage]").waitFor();
+  await inspect(page, "en");
+  await shot(page, "detail");
+  await page.locator("dialog button").click();
+  await page.locator("dialog").waitFor({ state: "detached" });
+  await close();
+});
+
+test("a silent machine looks stale, the others do not", async () => {
+  const { page, close } = await open("stale");
+  await page.locator("[data-machine=laser] .value.stale").first().waitFor({ timeout: 8000 });
+  assert.equal(await page.locator("[data-machine=cnc] .value.stale").count(), 0);
+  assert.match(await page.locator("[data-machine=laser] .age").first().innerText(), /[5-9] s ago/);
+  assert.equal(await page.locator("[data-machine=cnc] .age").first().innerText(), "now");
+  await shot(page, "stale");
+  await close();
+});
+
+test("silence covers the page in time; the board itself finds back to a picture", async () => {
+  const { page, close } = await open("alarm");
+  await page.locator("[data-alarm=laser-hot] [data-deed=reset]").click();
+  await page.locator("dialog[data-order]").waitFor();
+  mock.set("cut");
+  const from = Date.now();
+  await page.locator(".cover").waitFor({ timeout: 12_000 });
+  assert.ok(Date.now() - from <= 11_500, `covered after ${Date.now() - from} ms`);
+  assert.equal(await page.locator(".page[inert]").count(), 1);
+  assert.equal(await page.locator("dialog").count(), 0, "an order may not be given to a covered page");
+  await shot(page, "cut");
+  // By now the page holds a stream that was opened during the cut and will never say a word.
+  mock.set("normal");
+  await page.locator(".cover").waitFor({ state: "detached", timeout: 30_000 });
+  assert.equal(await page.locator("dialog").count(), 0, "nor come back by itself");
+  await close();
+});
+
+test("another build reloads the page, once; the next only after a minute", async () => {
+  const { page, close } = await open("normal");
+  let loads = 0;
+  page.on("load", () => (loads += 1));
+  mock.rebuild("second");
+  mock.set("normal");
+  await page.waitForEvent("load", { timeout: 5000 });
+  await page.locator(".page:not([inert]) [data-machine]").first().waitFor();
+  mock.rebuild("third");
+  mock.set("alarm");
+  // The alarm of the new picture is there, so the new build has been seen too.
+  await page.locator("[data-alarm=laser-hot]").waitFor();
+  await page.locator("[data-machine=laser] .time").evaluate(async (time) => {
+    const was = time.textContent;
+    while (time.textContent === was) await new Promise(requestAnimationFrame);
+  });
+  assert.equal(loads, 1);
+  await page.evaluate(() => sessionStorage.setItem("andon-reloaded", String(Date.now() - 60_001)));
+  await page.waitForEvent("load", { timeout: 5000 });
+  mock.rebuild("mock");
+  await close();
+});
+
+test("200 machines do not overflow sideways", async () => {
+  const { page, close } = await open("normal", { size: "wall", count: 200 });
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  await shot(page, "wall-200");
+  await close();
+});
+
+test("words before ids: a stop says what tripped it, an alarm without words what was compared", async () => {
+  const { page, close } = await open("stop");
+  const badge = page.locator("[data-machine=laser] .badge");
+  assert.match(await badge.innerText(), /power off, proved by meter[\s\S]*Tube too hot/);
+  mock.set("restart");
+  await page.locator("[data-machine=laser] [data-phase=unknown]").waitFor();
+  assert.equal(await page.locator("[data-machine=laser]").getAttribute("data-look"), "fault");
+  const old = page.locator("[data-alarm=old-rule]");
+  assert.match(await old.innerText(), /2\.6 kW[\s\S]*no longer configured[\s\S]*since before/);
+  assert.equal(await old.locator("button").count(), 0);
+  for (const id of ["laser-hot", "old-rule"]) {
+    assert.ok(!(await page.locator("body").innerText()).includes(id), id);
+  }
+  await close();
+});
+
+test("acknowledge by keyboard: asked once who it is, a wrong token is told, the next needs no asking", async () => {
+  const { page, close } = await open("alarm");
+  const acknowledge = (id) => page.locator(`[data-alarm=${id}] [data-deed=acknowledge]`);
+  mock.received.length = 0;
+  await acknowledge("laser-hot").focus();
+  await page.keyboard.press("Enter");
+  const dialog = page.locator("dialog[data-order=acknowledge]");
+  await dialog.waitFor();
+  await inspect(page, "en");
+  await page.keyboard.type("Lin");
+  await page.keyboard.press("Tab");
+  await page.keyboard.type("not the token");
+  await page.keyboard.press("Enter");
+  await dialog.getByRole("alert").getByText("not the operator").waitFor();
+  assert.equal(mock.received.length, 0, "what no header can carry is not sent");
+  await dialog.locator("[name=token]").fill(TOKEN.replace("0", "1"));
+  await page.keyboard.press("Enter");
+  while (mock.received.length < 1) await page.waitForTimeout(20);
+  await dialog.getByRole("alert").getByText("not the operator").waitFor();
+  await dialog.locator("[name=token]").fill(TOKEN);
+  await page.keyboard.press("Enter");
+  await dialog.waitFor({ state: "detached" });
+  await acknowledge("laser-hot").waitFor({ state: "detached" });
+  await acknowledge("air-low").click();
+  await page.locator("[data-alarm=air-low]").waitFor({ state: "detached" });
+  const told = mock.received.map(([deed, id, status, body]) => [deed, id, status, body.by]);
+  assert.deepEqual(told, [
+    ["acknowledge", "laser-hot", 401, "Lin"],
+    ["acknowledge", "laser-hot", 204, "Lin"],
+    ["acknowledge", "air-low", 204, "Lin"],
+  ]);
+  assert.deepEqual(await page.evaluate(() => Object.keys(localStorage)), []);
+  await page.getByRole("button", { name: "Sign off Lin" }).click();
+  assert.ok(!(await page.evaluate(() => JSON.stringify(sessionStorage))).includes(TOKEN));
+  await close();
+});
+
+for (const lang of Object.keys(LANGUAGES)) {
+  test(`reset with a reason: refused in words, then carried out; ${lang}`, async () => {
+    const { page, close } = await open("stop", { lang, size: "phone" });
+    mock.received.length = 0;
+    await page.locator("[data-alarm=laser-hot] [data-deed=reset]").click();
+    const dialog = page.locator("dialog[data-order=reset]");
+    await dialog.locator("[name=by]").fill("林");
+    await dialog.locator("[name=token]").fill(TOKEN);
+    await dialog.locator(".go").click();
+    await dialog.locator("[name=reason]:invalid").waitFor();
+    await dialog.locator("[name=reason]").fill("   ");
+    await dialog.locator(".go").click();
+    assert.equal(mock.received.length, 0, "no reset without a reason");
+    await dialog.locator("[name=reason]").fill("chiller switched on");
+    await shot(page, `reset-${lang}`);
+    await dialog.locator(".go").click();
+    const refused = { en: "Refused: its condition still holds", zh: "被拒绝：条件仍然成立" }[lang];
+    await dialog.getByRole("alert").getByText(refused).waitFor();
+    await inspect(page, lang);
+    await shot(page, `refused-${lang}`);
+    mock.set("cooled");
+    await dialog.locator(".go").click();
+    await dialog.waitFor({ state: "detached" });
+    await page.locator("[data-machine=laser][data-look=stop]").waitFor({ state: "detached" });
+    assert.deepEqual(mock.received.map(([, , status]) => status), [409, 204]);
+    assert.deepEqual(mock.received[1][3], { by: "林", reason: "chiller switched on" });
+    await close();
+  });
+}
+
+test("what a finger presses is 48 px high", async () => {
+  const { page, close } = await open("alarm", { size: "phone" });
+  await page.locator("[data-alarm=laser-hot] [data-deed=reset]").click();
+  const heights = await page.locator("button, input").evaluateAll((all) =>
+    all.map((each) => [each.textContent, each.getBoundingClientRect().height]));
+  assert.ok(heights.length >= 9, `${heights.length} targets`);
+  assert.deepEqual(heights.filter(([, height]) => height < 48), []);
+  await close();
+});
+
+for (const lang of Object.keys(LANGUAGES)) for (const size of Object.keys(SIZES)) {
+  for (const colorScheme of ["dark", "light"]) {
+    test(`in order: ${lang}, ${size}, ${colorScheme}`, async (t) => {
+      const { page, go, close } = await visit(browser, mock.url, { size, colorScheme });
+      for (const situation of LOOKED_AT) {
+        await t.test(situation, async () => {
+          mock.set(situation, 8);
+          await go(lang);
+          await inspect(page, lang);
+          await shot(page, `${situation}-${lang}-${size}-${colorScheme}`);
+        });
+      }
+      await close();
+    });
+  }
+}
