@@ -42,7 +42,7 @@ enum Act {
         /// The alarm.
         id: String,
         /// Who.
-        #[arg(long, env = "USER")]
+        #[arg(long, env = "USER", default_value = "operator")]
         by: String,
     },
     /// Ends a latched alarm and the stops that it latched.
@@ -53,7 +53,7 @@ enum Act {
         #[arg(long)]
         reason: String,
         /// Who.
-        #[arg(long, env = "USER")]
+        #[arg(long, env = "USER", default_value = "operator")]
         by: String,
     },
 }

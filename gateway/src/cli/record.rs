@@ -109,7 +109,7 @@ pub async fn run(args: RecordArgs) -> anyhow::Result<()> {
         filters,
         name: args.name,
         store: StorePlan { url: args.store, org: args.org, bucket: args.bucket, token },
-        state: args.state,
+        state: usable(args.state)?,
     };
     let (stop, stopped) = watch::channel(false);
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -126,6 +126,16 @@ pub async fn run(args: RecordArgs) -> anyhow::Result<()> {
         ended = broker::run(inputs, drop, stopped) => ended,
         () = signals => Ok(()),
     }
+}
+
+/// The state's folder, made and tried: a recorder that cannot keep its place must not begin.
+fn usable(state: PathBuf) -> anyhow::Result<PathBuf> {
+    let trial = state.join("trial");
+    std::fs::create_dir_all(&state)
+        .and_then(|()| std::fs::write(&trial, []))
+        .and_then(|()| std::fs::remove_file(&trial))
+        .with_context(|| format!("--state {} cannot be written", state.display()))?;
+    Ok(state)
 }
 
 #[cfg(test)]

@@ -107,6 +107,14 @@ pub(super) fn mqtt(root: &Section<'_>, folder: &Path, site: Option<&str>) -> Opt
     let client_id = mqtt.text("client_id").map(str::to_owned);
     let client_id = client_id.or_else(|| site.map(|site| format!("andon-{site}")));
     let recorder = mqtt.text("recorder").map(str::to_owned);
+    if recorder.is_none() {
+        mqtt.warn(
+            "recorder",
+            "without a recorder's name what the broker has taken counts as delivered, and a broker \
+             that restarts may lose it",
+            Some("recorder = \"main\", with \"andon record --name main\" behind it".to_owned()),
+        );
+    }
     let default_port = if ca_file.is_some() { 8883 } else { 1883 };
     Some(MqttPlan {
         host: host?.to_owned(),

@@ -140,7 +140,9 @@ impl Narrator {
                     let trouble = state.trouble.as_deref().unwrap_or("it is not confirmed");
                     tell(&format!("{}: THE STOP FAILED: {trouble}", state.machine));
                 }
-                (TripPhase::Armed, _) => tell(&format!("{}: stop armed again", state.machine)),
+                (TripPhase::Armed, _) if seen.stops > 0 => {
+                    tell(&format!("{}: stop armed again", state.machine));
+                }
                 _ => {}
             },
             Event::Activity { machine, execution, why, .. } if &**machine == "drill-press" => {
