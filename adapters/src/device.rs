@@ -74,6 +74,13 @@ pub enum Heard<'a> {
         /// The broker kept it from before: it may be as old as the hills.
         retained: bool,
     },
+    /// A line of a GPIO chip stands at this level; brought at every period and at every edge.
+    Level {
+        /// Its position among the source's lines.
+        line: usize,
+        /// Whether it is on.
+        on: bool,
+    },
     /// The connection is gone.
     Closed,
     /// A person or rule wants the machine stopped. Answered through [`Outbox::stop`].

@@ -37,6 +37,8 @@ pub enum Reach {
     },
     /// Topics of a broker that several devices share: a bus of type `mqtt`.
     SharedBroker,
+    /// Lines of a GPIO chip of this computer.
+    Gpio,
 }
 
 /// What a configuration says of a device beyond its address.

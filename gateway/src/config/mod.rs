@@ -99,6 +99,8 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
         store,
         http: http?,
         buses: shop.buses,
+        brokers: Vec::new(),
+        devices: Vec::new(),
         machines: shop.faces,
         rules: faces,
         outputs: shop.outputs,

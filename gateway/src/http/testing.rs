@@ -34,6 +34,8 @@ pub(crate) fn shop() -> Plan {
         store: None,
         http: HttpPlan { listen: ([127, 0, 0, 1], 0).into() },
         buses: Vec::new(),
+        brokers: Vec::new(),
+        devices: Vec::new(),
         machines: vec![MachineFace {
             name: name("Laser"),
             kind: "laser".into(),

@@ -40,6 +40,8 @@ fn plan() -> Plan {
         store: None,
         http: HttpPlan { listen: "127.0.0.1:0".parse().unwrap() },
         buses: Vec::new(),
+        brokers: Vec::new(),
+        devices: Vec::new(),
         machines: vec![face],
         rules: Vec::new(),
         outputs: Vec::new(),
