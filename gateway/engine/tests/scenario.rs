@@ -56,7 +56,7 @@ fn shop() -> Plan {
     };
     let machine = |id: &str, activity, energy| MachinePlan {
         id: id.into(),
-        activity: Some(activity),
+        activity: vec![activity],
         energy,
     };
     let mut plan = Plan {

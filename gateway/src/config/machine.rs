@@ -10,13 +10,13 @@ use andon_engine::item::{Item, Kind};
 use andon_engine::plan::Band;
 use andon_engine::unit::{Unit, parse_as};
 
-use super::bus::Source;
 use super::keys;
 use super::named::Named;
 use super::node::Content;
 use super::plan::Name;
 use super::problem::did_you_mean;
 use super::section::Section;
+use super::source::Source;
 
 /// Most machines.
 pub(super) const MACHINES_MAX: usize = 10_000;
@@ -42,7 +42,8 @@ pub(super) struct Machine {
     pub(super) items: Vec<MachineItem>,
     /// Positions in `items`.
     pub(super) key_items: Vec<usize>,
-    pub(super) activity: Option<Activity>,
+    /// Highest authority first.
+    pub(super) activity: Vec<Activity>,
 }
 
 /// A value of a machine.
@@ -51,7 +52,7 @@ pub(super) struct MachineItem {
     pub(super) item: Item,
     /// Position of its source.
     pub(super) source: usize,
-    /// Position in that source's profile.
+    /// Position among that source's items.
     pub(super) profile_item: usize,
     /// Fastest believable change, per second.
     pub(super) max_rate: Option<f64>,
@@ -70,6 +71,8 @@ pub(super) struct Activity {
 /// What the signal of an activity is.
 #[derive(Debug)]
 pub(super) enum Signal {
+    /// What the machine's controller says.
+    Controller,
     /// A power.
     Power { idle: Band, run: Band },
     /// A contact and its state that means run.
@@ -111,13 +114,19 @@ pub(super) fn machines<'a>(root: &Section<'a>, sources: &Named<'a, Source>) -> N
         let (items, complete) = items(section, sources);
         let name = name.unwrap_or_else(|| Name { en: id.to_owned(), zh: id.to_owned() });
         let kind = keys::MACHINE_KINDS[kind.unwrap_or(keys::MACHINE_KINDS.len() - 1)].to_owned();
-        let mut machine =
-            Machine { id: id.into(), name, kind, items, key_items: Vec::new(), activity: None };
+        let mut machine = Machine {
+            id: id.into(),
+            name,
+            kind,
+            items,
+            key_items: Vec::new(),
+            activity: Vec::new(),
+        };
         // What refers to an item that failed for a reason already reported is not reported again.
         if complete {
             max_rates(section, &mut machine);
             machine.key_items = key_items(section, &machine);
-            machine.activity = activity(section, &machine);
+            machine.activity = activities(section, &machine);
         }
         complete.then_some(machine)
     })
@@ -136,9 +145,9 @@ fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem
     if section.has("source") {
         match sources.named_by(section, "source") {
             Some(source) => {
-                for (at, item) in sources.list[source].profile.items.iter().enumerate() {
-                    seen.insert(item.item.name.clone(), source);
-                    let item = item.item.clone();
+                for (at, item) in sources.list[source].items.iter().enumerate() {
+                    seen.insert(item.name.clone(), source);
+                    let item = item.clone();
                     items.push(MachineItem { item, source, profile_item: at, max_rate: None });
                 }
             }
@@ -177,7 +186,7 @@ fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<
         Some((source, source_item, origin))
     });
     let (item, (source, profile_item, origin)) = (item.ok()?, origin?);
-    let from = &sources.list[source].profile.items[profile_item].item;
+    let from = &sources.list[source].items[profile_item];
     if from.unit != item.unit || from.kind != item.kind {
         let say = |item: &Item| match (item.kind, item.unit) {
             (Kind::Flag, _) => "on or off".to_owned(),
@@ -206,14 +215,15 @@ pub(super) fn resolve(
         return None;
     };
     let source = sources.resolve(section, key, source)?;
-    let (id, profile) = (&sources.list[source].id, &sources.list[source].profile);
-    let position = profile.position(name);
+    let found = &sources.list[source];
+    let position = found.position(name);
     if position.is_none() {
-        let names = || profile.items.iter().map(|item| &*item.item.name);
+        let names = || found.items.iter().map(|item| &*item.name);
         let hint = did_you_mean(name, names()).unwrap_or_else(|| {
-            format!("profile {} has: {}", profile.id, names().collect::<Vec<_>>().join(", "))
+            format!("{} has: {}", found.describe(), names().collect::<Vec<_>>().join(", "))
         });
-        section.problem(key, format!("source \"{id}\" has no item \"{name}\""), Some(hint));
+        let message = format!("source \"{}\" has no item \"{name}\"", found.id);
+        section.problem(key, message, Some(hint));
     }
     Some((source, position?))
 }
@@ -274,27 +284,62 @@ fn key_items(section: &Section<'_>, machine: &Machine) -> Vec<usize> {
     positions
 }
 
-/// `activity = { from = "power.active", idle_above = "15 W", run_above = "120 W" }`
-fn activity(section: &Section<'_>, machine: &Machine) -> Option<Activity> {
-    section.get("activity")?;
-    let activity = section.table("activity")?;
-    let from = machine.named_by(&activity, "from");
+/// `activity = { from = "execution" }`, or a list of such tables when a machine has several signals;
+/// their authority is that of their kind, not of their order. A machine with a controller that
+/// says nothing of its activity follows the controller.
+fn activities(section: &Section<'_>, machine: &Machine) -> Vec<Activity> {
+    let tables: Vec<Section<'_>> = match section.get("activity").map(|node| &node.content) {
+        None => {
+            let item = machine.position("execution");
+            let controller = |item| {
+                let (enter_for, exit_for) = (Duration::ZERO, Duration::ZERO);
+                Activity { item, signal: Signal::Controller, enter_for, exit_for }
+            };
+            return item.map(controller).into_iter().collect();
+        }
+        Some(Content::List(list)) => {
+            let path = section.path_of("activity");
+            let open = |node| Section::open(node, path.clone(), section.report);
+            list.iter().filter_map(open).collect()
+        }
+        Some(_) => section.table("activity").into_iter().collect(),
+    };
+    let mut found: Vec<Activity> =
+        tables.iter().filter_map(|table| activity(table, machine)).collect();
+    found.sort_by_key(|activity| match activity.signal {
+        Signal::Controller => 0,
+        Signal::Input { .. } => 1,
+        Signal::Power { .. } => 2,
+    });
+    found
+}
+
+/// `{ from = "power.active", idle_above = "15 W", run_above = "120 W" }`
+fn activity(activity: &Section<'_>, machine: &Machine) -> Option<Activity> {
+    let from = machine.named_by(activity, "from");
     let Some(item) = activity.need("from", "\"power.active\"", from) else {
         let known: Vec<&str> = [keys::ACTIVITY_POWER, keys::ACTIVITY_INPUT].concat();
         activity.only(&known);
         return None;
     };
+    let controller = &*machine.items[item].item.name == "execution";
+    // A controller is believed at its word, unless it is known to pause between two lines.
+    let exit_default = if controller { Duration::ZERO } else { EXIT_FOR };
     let enter_for = activity.duration("enter_for", DEBOUNCE).unwrap_or(ENTER_FOR);
-    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(EXIT_FOR);
+    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(exit_default);
     let signal = match machine.items[item].item {
-        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => power(&activity),
+        _ if controller => {
+            activity.only(keys::ACTIVITY_CONTROLLER);
+            Some(Signal::Controller)
+        }
+        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => power(activity),
         Item { kind: Kind::Flag, .. } => {
             activity.only(keys::ACTIVITY_INPUT);
             let run_when = activity.flag("run_when");
             activity.need("run_when", "true", run_when).map(|run_when| Signal::Input { run_when })
         }
         _ => {
-            let hint = "a power (W), or a contact such as input.1".to_owned();
+            let hint = "a power (W), a contact such as input.1, or execution".to_owned();
             activity.problem("from", "activity cannot be told from this item", Some(hint));
             None
         }

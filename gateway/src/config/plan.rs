@@ -158,14 +158,31 @@ pub struct RuleFace {
 pub struct OutputPlan {
     /// The engine's index of it.
     pub trip: TripIndex,
-    /// Position in [`Plan::buses`].
-    pub bus: usize,
-    /// Position in that bus's `units`.
-    pub unit: usize,
-    /// Coil address, 0-based.
-    pub coil: u16,
-    /// The coil's state that means cut; `false` for energise-to-run wiring.
-    pub tripped: bool,
+    /// What is commanded.
+    pub target: OutputTarget,
+}
+
+/// What a trip output commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputTarget {
+    /// A relay of a Modbus device.
+    Coil {
+        /// Position in [`Plan::buses`].
+        bus: usize,
+        /// Position in that bus's `units`.
+        unit: usize,
+        /// Coil address, 0-based.
+        coil: u16,
+        /// The coil's state that means cut; `false` for energise-to-run wiring.
+        tripped: bool,
+    },
+    /// A stop that the machine's own controller offers.
+    Stop {
+        /// Position in [`Plan::devices`].
+        device: usize,
+        /// Which.
+        stop: Stop,
+    },
 }
 
 /// One serial line or TCP gateway.

@@ -28,7 +28,7 @@ const NOON: i64 = 1_790_000_000_000;
 const STATION: &str = "andon/v1/shop/laser/observation";
 
 fn plan() -> Plan {
-    let machine = MachinePlan { id: "laser".into(), activity: None, energy: None };
+    let machine = MachinePlan { id: "laser".into(), activity: Vec::new(), energy: None };
     let engine = andon_engine::plan::Plan { machines: vec![machine], ..Default::default() };
     let face = MachineFace { name: Name::default(), kind: "laser".into(), key_items: Vec::new() };
     Plan {

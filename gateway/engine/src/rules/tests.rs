@@ -13,7 +13,7 @@ use crate::plan::{ItemPlan, MachineIndex, MachinePlan, Plan};
 use crate::value::{Measured, Unavailable, Value};
 
 fn plan() -> Plan {
-    let machine = |id: &str| MachinePlan { id: id.into(), activity: None, energy: None };
+    let machine = |id: &str| MachinePlan { id: id.into(), activity: Vec::new(), energy: None };
     let item = |machine, name| ItemPlan {
         machine: MachineIndex(machine),
         item: Item::named(name).unwrap(),
