@@ -5,6 +5,7 @@
 //! more than a register map are a [`device::Device`]. Who polls, when and over which wire is the
 //! gateway's business.
 
+pub mod catalogue;
 pub mod device;
 pub mod modbus;
 pub mod profile;
