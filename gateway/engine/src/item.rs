@@ -3,7 +3,8 @@
 //! other name is refused with the nearest one.
 //!
 //! A name is a base from [`BASES`], optionally followed by one suffix: a phase (`.l1`, `.l2`,
-//! `.l3`, `.n`), a place (`.bed`, `.nozzle`, …) or a channel number (`.1` … `.32`).
+//! `.l3`, `.n`), a place (`.bed`, `.nozzle`, …, numbered from the second on: `.nozzle-2`), an axis
+//! (`.x`) or a channel number (`.1` … `.32`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ enum Suffix {
     Place,
     /// A channel, always.
     Channel,
+    /// An axis, always.
+    Axis,
 }
 
 /// A base name with what follows from it: unit, kind, least and greatest plausible value.
@@ -44,9 +47,12 @@ pub const CHANNELS_MAX: u8 = 32;
 
 const PHASES: &[&str] = &["l1", "l2", "l3", "n"];
 const PLACES: &[&str] = &[
-    "ambient", "bed", "chamber", "coolant", "exhaust", "motor", "nozzle", "spindle", "tube",
-    "water",
+    "air", "ambient", "bed", "board", "chamber", "coolant", "drive", "exhaust", "filter", "host",
+    "motor", "nozzle", "spindle", "tube", "water",
 ];
+const AXES: &[&str] = &["x", "y", "z", "a", "b", "c"];
+/// Greatest number of a place: an eighth nozzle.
+const PLACE_NUMBER_MAX: u8 = 8;
 
 /// Ranges are what the quantity can be in a workshop on a low-voltage supply, generously; a
 /// value outside is a broken reading, not a broken machine.
@@ -61,11 +67,50 @@ const BASES: &[Base] = &[
     Base("voltage", Suffix::Phase, Unit::Volt, Kind::Gauge, 0.0, 1200.0),
     Base("current", Suffix::Phase, Unit::Ampere, Kind::Gauge, -10_000.0, 10_000.0),
     Base("frequency", Suffix::None, Unit::Hertz, Kind::Gauge, 0.0, 1000.0),
+    Base("voltage.dc", Suffix::None, Unit::Volt, Kind::Gauge, -1500.0, 1500.0),
+    Base("voltage.line", Suffix::Phase, Unit::Volt, Kind::Gauge, 0.0, 1200.0),
+    Base("frequency.output", Suffix::None, Unit::Hertz, Kind::Gauge, -1000.0, 1000.0),
     Base("temperature", Suffix::Place, Unit::Celsius, Kind::Gauge, -60.0, 1600.0),
+    Base("temperature.target", Suffix::Place, Unit::Celsius, Kind::Gauge, 0.0, 1600.0),
     Base("humidity", Suffix::Place, Unit::Ratio, Kind::Gauge, 0.0, 1.0),
     Base("speed.spindle", Suffix::None, Unit::Rpm, Kind::Gauge, -100_000.0, 100_000.0),
     Base("feed", Suffix::None, Unit::MillimetrePerMinute, Kind::Gauge, -1e6, 1e6),
+    Base("co2", Suffix::Place, Unit::PartsPerMillion, Kind::Gauge, 0.0, 100_000.0),
+    Base("co", Suffix::Place, Unit::PartsPerMillion, Kind::Gauge, 0.0, 10_000.0),
+    Base("voc", Suffix::Place, Unit::PartsPerMillion, Kind::Gauge, 0.0, 10_000.0),
+    Base("pm1", Suffix::Place, Unit::MicrogramPerCubicMetre, Kind::Gauge, 0.0, 1e5),
+    Base("pm25", Suffix::Place, Unit::MicrogramPerCubicMetre, Kind::Gauge, 0.0, 1e5),
+    Base("pm10", Suffix::Place, Unit::MicrogramPerCubicMetre, Kind::Gauge, 0.0, 1e5),
+    Base("pressure", Suffix::Place, Unit::Pascal, Kind::Gauge, -1e5, 1e8),
+    Base("noise", Suffix::Place, Unit::Decibel, Kind::Gauge, 0.0, 200.0),
+    Base("illuminance", Suffix::Place, Unit::Lux, Kind::Gauge, 0.0, 200_000.0),
+    Base("loop", Suffix::Channel, Unit::Ampere, Kind::Gauge, 0.0, 0.025),
+    Base("analog", Suffix::Channel, Unit::Volt, Kind::Gauge, -12.0, 12.0),
+    Base("load", Suffix::None, Unit::Ratio, Kind::Gauge, -3.0, 3.0),
+    Base("position", Suffix::Axis, Unit::Millimetre, Kind::Gauge, -1e5, 1e5),
     Base("progress", Suffix::None, Unit::Ratio, Kind::Gauge, 0.0, 1.0),
+    Base("override.feed", Suffix::None, Unit::Ratio, Kind::Gauge, 0.0, 10.0),
+    Base("override.spindle", Suffix::None, Unit::Ratio, Kind::Gauge, 0.0, 10.0),
+    // What a controller says of its job and of itself; its words are kept verbatim.
+    Base("execution", Suffix::None, Unit::None, Kind::Text, 0.0, 0.0),
+    Base("controller.state", Suffix::None, Unit::None, Kind::Text, 0.0, 0.0),
+    Base("controller.mode", Suffix::None, Unit::None, Kind::Text, 0.0, 0.0),
+    Base("message", Suffix::None, Unit::None, Kind::Text, 0.0, 0.0),
+    Base("job.name", Suffix::None, Unit::None, Kind::Text, 0.0, 0.0),
+    Base("job.elapsed", Suffix::None, Unit::Second, Kind::Gauge, 0.0, 1e8),
+    Base("job.left", Suffix::None, Unit::Second, Kind::Gauge, 0.0, 1e8),
+    Base("job.layer", Suffix::None, Unit::None, Kind::Gauge, 0.0, 1e6),
+    Base("job.layers", Suffix::None, Unit::None, Kind::Gauge, 0.0, 1e6),
+    Base("filament.used", Suffix::None, Unit::Millimetre, Kind::Gauge, 0.0, 1e9),
+    Base("filament.used.mass", Suffix::None, Unit::Gram, Kind::Gauge, 0.0, 1e6),
+    Base("fault.code", Suffix::None, Unit::None, Kind::Gauge, 0.0, 4_294_967_295.0),
+    Base("parts", Suffix::None, Unit::None, Kind::Counter, 0.0, 1e12),
+    Base("hours.run", Suffix::None, Unit::Second, Kind::Counter, 0.0, 1e12),
+    Base("hours.on", Suffix::None, Unit::Second, Kind::Counter, 0.0, 1e12),
+    Base("tool", Suffix::None, Unit::None, Kind::Gauge, 0.0, 1e6),
+    Base("signal", Suffix::None, Unit::None, Kind::Gauge, -200.0, 100.0),
+    Base("door", Suffix::None, Unit::None, Kind::Flag, 0.0, 1.0),
+    Base("online", Suffix::None, Unit::None, Kind::Flag, 0.0, 1.0),
     Base("input", Suffix::Channel, Unit::None, Kind::Flag, 0.0, 1.0),
     Base("relay", Suffix::Channel, Unit::None, Kind::Flag, 0.0, 1.0),
 ];
@@ -128,7 +173,7 @@ impl Suffix {
     /// Whether `rest`, what follows the base name, is empty or one of this kind's suffixes.
     fn admits(self, rest: &str) -> bool {
         let Some(suffix) = rest.strip_prefix('.') else {
-            return rest.is_empty() && self != Self::Channel;
+            return rest.is_empty() && !matches!(self, Self::Channel | Self::Axis);
         };
         let channel = || {
             suffix.parse().is_ok_and(|n: u8| (1..=CHANNELS_MAX).contains(&n))
@@ -137,10 +182,20 @@ impl Suffix {
         match self {
             Self::None => false,
             Self::Phase => PHASES.contains(&suffix),
-            Self::Place => PLACES.contains(&suffix) || channel(),
+            Self::Place => PLACES.contains(&suffix) || numbered_place(suffix) || channel(),
             Self::Channel => channel(),
+            Self::Axis => AXES.contains(&suffix),
         }
     }
+}
+
+/// `nozzle-2` … `nozzle-8`; the first has no number.
+fn numbered_place(suffix: &str) -> bool {
+    suffix.rsplit_once('-').is_some_and(|(place, number)| {
+        PLACES.contains(&place)
+            && number.len() == 1
+            && number.parse().is_ok_and(|n: u8| (2..=PLACE_NUMBER_MAX).contains(&n))
+    })
 }
 
 /// Every name without channels, and channel 1 of those that have them: for hints and docs.
@@ -151,6 +206,7 @@ pub fn names() -> impl Iterator<Item = String> {
             Suffix::Phase => (true, PHASES),
             Suffix::Place => (true, PLACES),
             Suffix::Channel => (false, &["1"]),
+            Suffix::Axis => (false, AXES),
         };
         let alone = alone.then(|| (*base).to_owned());
         alone.into_iter().chain(suffixes.iter().map(move |suffix| format!("{base}.{suffix}")))
@@ -176,6 +232,8 @@ mod tests {
         assert_eq!(Item::named("power.active.l1").unwrap().unit, Unit::Watt);
         assert_eq!(Item::named("temperature.tube").unwrap().unit, Unit::Celsius);
         assert_eq!(Item::named("input.8").unwrap().kind, Kind::Flag);
+        assert_eq!(Item::named("temperature.target.nozzle-2").unwrap().unit, Unit::Celsius);
+        assert_eq!(Item::named("position.z").unwrap().unit, Unit::Millimetre);
         for name in names() {
             assert!(Item::named(&name).is_ok(), "{name}");
         }
@@ -185,9 +243,20 @@ mod tests {
     fn other_names_get_the_nearest() {
         let unknown = Item::named("power.activ").unwrap_err();
         assert_eq!(unknown.nearest.as_deref(), Some("power.active"));
-        for name in
-            ["input", "input.0", "input.33", "input.01", "voltage.l4", "frequency.l1", "", "x"]
-        {
+        for name in [
+            "input",
+            "input.0",
+            "input.33",
+            "input.01",
+            "voltage.l4",
+            "frequency.l1",
+            "",
+            "x",
+            "temperature.nozzle-1",
+            "temperature.nozzle-9",
+            "position",
+            "position.q",
+        ] {
             assert!(Item::named(name).is_err(), "{name}");
         }
     }

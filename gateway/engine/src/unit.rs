@@ -46,6 +46,24 @@ pub enum Unit {
     /// Mass.
     #[serde(rename = "g")]
     Gram,
+    /// Length: a position, filament.
+    #[serde(rename = "mm")]
+    Millimetre,
+    /// Pressure.
+    #[serde(rename = "Pa")]
+    Pascal,
+    /// Concentration of a gas, by volume.
+    #[serde(rename = "ppm")]
+    PartsPerMillion,
+    /// Concentration of dust, by mass.
+    #[serde(rename = "µg/m³")]
+    MicrogramPerCubicMetre,
+    /// Sound pressure level.
+    #[serde(rename = "dB")]
+    Decibel,
+    /// Illuminance.
+    #[serde(rename = "lx")]
+    Lux,
     /// A share of one: progress, power factor, relative humidity.
     #[serde(rename = "1")]
     Ratio,
@@ -87,6 +105,19 @@ const SPELLINGS: &[(&str, Unit, f64)] = &[
     ("rpm", Unit::Rpm, 1.0),
     ("g", Unit::Gram, 1.0),
     ("kg", Unit::Gram, 1e3),
+    ("mm", Unit::Millimetre, 1.0),
+    ("m", Unit::Millimetre, 1e3),
+    ("Pa", Unit::Pascal, 1.0),
+    ("kPa", Unit::Pascal, 1e3),
+    ("mbar", Unit::Pascal, 100.0),
+    ("bar", Unit::Pascal, 1e5),
+    ("ppm", Unit::PartsPerMillion, 1.0),
+    ("ppb", Unit::PartsPerMillion, 1e-3),
+    ("µg/m³", Unit::MicrogramPerCubicMetre, 1.0),
+    ("ug/m3", Unit::MicrogramPerCubicMetre, 1.0),
+    ("mg/m³", Unit::MicrogramPerCubicMetre, 1e3),
+    ("dB", Unit::Decibel, 1.0),
+    ("lx", Unit::Lux, 1.0),
     ("%", Unit::Ratio, 1e-2),
     ("", Unit::None, 1.0),
 ];
@@ -107,6 +138,12 @@ impl Unit {
             Self::MillimetrePerMinute => "mm/min",
             Self::Rpm => "rpm",
             Self::Gram => "g",
+            Self::Millimetre => "mm",
+            Self::Pascal => "Pa",
+            Self::PartsPerMillion => "ppm",
+            Self::MicrogramPerCubicMetre => "µg/m³",
+            Self::Decibel => "dB",
+            Self::Lux => "lx",
             Self::Ratio => "1",
             Self::None => "",
         }

@@ -257,7 +257,12 @@ fn initial(item: &ProfileItem, unit: u8, ordinal: usize) -> f64 {
         Unit::Celsius => (18.0, 0.1, 3.05),
         Unit::Rpm => (3000.0, 10.0, 1.0),
         Unit::MillimetrePerMinute => (1200.0, 10.0, 1.0),
-        Unit::None | Unit::Second | Unit::Gram => (1.0, 1.0, 1.0),
+        Unit::Pascal => (5e5, 100.0, 1000.0),
+        Unit::PartsPerMillion => (450.0, 1.0, 10.0),
+        Unit::MicrogramPerCubicMetre => (12.0, 1.0, 5.0),
+        Unit::None | Unit::Second | Unit::Gram | Unit::Millimetre | Unit::Decibel | Unit::Lux => {
+            (1.0, 1.0, 1.0)
+        }
     };
     let value: f64 = base + per_unit * f64::from(unit) + per_item * ordinal as f64;
     value.min(item.item.greatest)

@@ -2,7 +2,7 @@
 //! and more digits are never shown than the unit deserves.
 
 const DIGITS: Record<string, number> = {
-  W: 0, kW: 2, Wh: 0, kWh: 1, V: 1, A: 2, Hz: 2, "°C": 1, s: 0, "mm/min": 0, rpm: 0, g: 0, "%": 0,
+  W: 0, kW: 2, Wh: 0, kWh: 1, V: 1, A: 2, Hz: 2, "°C": 1, s: 0, "mm/min": 0, rpm: 0, g: 0, mm: 1, Pa: 0, ppm: 0, "µg/m³": 0, dB: 0, lx: 0, "%": 0,
 };
 const KILO: Record<string, string> = { W: "kW", Wh: "kWh" };
 
