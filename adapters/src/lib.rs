@@ -5,6 +5,7 @@
 //! [`huanyang`]). Who polls, when
 //! and over which wire is the gateway's business.
 
+pub mod current_loop;
 pub mod dlt645;
 pub mod huanyang;
 pub mod modbus;

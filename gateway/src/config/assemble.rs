@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use andon_adapters::current_loop::Span;
 use andon_engine::item::Item;
 use andon_engine::plan::{
     ActivityPlan, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan, Proof, TripIndex, TripPlan,
@@ -31,6 +32,14 @@ pub(super) struct Shop {
     pub(super) engine: Plan,
 }
 
+/// The machine items that a device's item feeds.
+#[derive(Clone, Debug, Default)]
+struct Fed {
+    direct: Vec<ItemIndex>,
+    /// As the quantity that a 4–20 mA loop stands for.
+    loops: Vec<(ItemIndex, Span)>,
+}
+
 /// Builds it.
 pub(super) fn shop(
     buses: &[Bus],
@@ -41,7 +50,7 @@ pub(super) fn shop(
     let mut engine = Plan::default();
     let mut faces = Vec::with_capacity(machines.len());
     // By source, the machine items that each of its profile items feeds.
-    let mut feeds: Vec<BTreeMap<usize, Vec<ItemIndex>>> = vec![BTreeMap::new(); sources.len()];
+    let mut feeds: Vec<BTreeMap<usize, Fed>> = vec![BTreeMap::new(); sources.len()];
     let mut bases = Vec::with_capacity(machines.len());
     for (at, machine) in machines.iter().enumerate() {
         let base = index32(engine.items.len());
@@ -57,7 +66,10 @@ pub(super) fn shop(
                 max_rate: item.max_rate,
             });
             let fed = feeds[item.source].entry(item.profile_item).or_default();
-            fed.push(item_index(position));
+            match item.span {
+                None => fed.direct.push(item_index(position)),
+                Some(span) => fed.loops.push((item_index(position), span)),
+            }
         }
         let energy = ["energy.import", "energy.total"]
             .into_iter()
@@ -117,7 +129,7 @@ fn trip(output: &Output, base: u32) -> TripPlan {
 fn units(
     buses: &[Bus],
     sources: &[Source],
-    feeds: Vec<BTreeMap<usize, Vec<ItemIndex>>>,
+    feeds: Vec<BTreeMap<usize, Fed>>,
     outputs: &[Output],
 ) -> (Vec<BusPlan>, Vec<usize>) {
     let mut plans: Vec<BusPlan> = buses
@@ -135,9 +147,10 @@ fn units(
     }
     let mut places = Vec::with_capacity(sources.len());
     for ((source, feeds), mut writable_coils) in sources.iter().zip(feeds).zip(writable) {
-        let poll = |(profile_item, feeds)| PollPlan {
+        let poll = |(profile_item, fed): (usize, Fed)| PollPlan {
             profile_item,
-            feeds,
+            feeds: fed.direct,
+            loops: fed.loops,
             period: source.period,
             ratio: ratio(source, &source.profile.items[profile_item].item),
         };
@@ -146,7 +159,7 @@ fn units(
         places.push(units.len());
         units.push(UnitPlan {
             source: source.id.clone(),
-            unit_id: source.unit_id,
+            station: source.station,
             profile: source.profile.clone(),
             polls: feeds.into_iter().map(poll).collect(),
             writable_coils,
@@ -158,7 +171,8 @@ fn units(
 /// What a reading behind current and voltage transformers is multiplied by.
 fn ratio(source: &Source, item: &Item) -> f64 {
     match item.unit {
-        Unit::Ampere => source.ct_ratio,
+        // A loop's current is a message, not a measured current.
+        Unit::Ampere if !item.name.starts_with("loop.") => source.ct_ratio,
         Unit::Volt => source.vt_ratio,
         Unit::Watt | Unit::VoltAmpere | Unit::Var | Unit::WattHour => {
             source.ct_ratio * source.vt_ratio

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use andon_adapters::modbus::Protocol;
 use andon_adapters::profile::{Library, Profile};
 
 use super::keys;
 use super::named::Named;
-use super::plan::{Link, Parity};
+use super::plan::{Link, Parity, Station};
 use super::section::Section;
 
 /// Most buses: each has a task or a thread of its own.
@@ -40,7 +41,7 @@ pub(super) struct Source {
     pub(super) id: Arc<str>,
     /// Position of its bus.
     pub(super) bus: usize,
-    pub(super) unit_id: u8,
+    pub(super) station: Station,
     pub(super) profile: Arc<Profile>,
     pub(super) period: Duration,
     pub(super) ct_ratio: f64,
@@ -74,7 +75,9 @@ pub(super) fn buses<'a>(root: &Section<'a>) -> Named<'a, Bus> {
 }
 
 fn link(section: &Section<'_>) -> Option<Link> {
-    const TYPES: &[&str] = &["modbus-tcp", "modbus-rtu-over-tcp", "modbus-rtu"];
+    const TYPES: &[&str] = &["modbus-tcp", "modbus-rtu-over-tcp", "modbus-rtu", "dlt645"];
+    /// What DL/T 645 meters are set to when they leave the works.
+    const DLT645_BAUD: u32 = 2400;
     let kind = section.one_of("type", TYPES);
     match section.need("type", "\"modbus-rtu\"", kind)? {
         0 => {
@@ -86,14 +89,20 @@ fn link(section: &Section<'_>) -> Option<Link> {
             let (address, baud) = (address(section), baud(section));
             Some(Link::RtuOverTcp { address: address?, baud: baud? })
         }
-        _ => {
+        kind => {
             section.only(keys::BUS_RTU);
-            let (port, baud) = (serial_port(section), baud(section));
+            let dlt645 = kind == 3;
+            let port = serial_port(section);
+            let baud = match section.has("baud") || !dlt645 {
+                true => baud(section),
+                false => Some(DLT645_BAUD),
+            };
             let parity = section.one_of("parity", &["none", "even", "odd"]);
             let stop_bits = section.integer("stop_bits", 1..=2);
             let parity = match parity {
                 Some(1) => Parity::Even,
                 Some(2) => Parity::Odd,
+                None if dlt645 => Parity::Even,
                 _ => Parity::None,
             };
             let stop_bits = if stop_bits == Some(2) { 2 } else { 1 };
@@ -165,21 +174,23 @@ pub(super) fn sources<'a>(
     buses: &Named<'a, Bus>,
     library: &Library,
 ) -> Named<'a, Source> {
-    let mut seen: HashMap<(usize, u8), &str> = HashMap::new();
+    let mut seen: HashMap<(usize, Station), &str> = HashMap::new();
     Named::read(root, "source", SOURCES_MAX, |id, section| {
         section.only(keys::SOURCE);
         let bus = section.need("bus", "\"panel\"", buses.named_by(section, "bus"));
-        let unit_id = unit_id(section, bus.map(|bus| &buses.list[bus].link));
         let profile = profile(section, library);
+        let link = bus.map(|bus| &buses.list[bus].link);
+        let station = station(section, link, profile.as_deref());
         let range = Duration::from_millis(10)..=Duration::from_secs(3600);
         let period = section.duration("period", range);
         let ct_ratio = section.ratio("ct_ratio", RATIO_MAX);
         let vt_ratio = section.ratio("vt_ratio", RATIO_MAX);
-        if let Some(key) = bus.zip(unit_id) {
+        if let Some(key) = bus.zip(station) {
             if let Some(other) = seen.get(&key) {
-                let message = format!("source \"{other}\" has unit {} on this bus already", key.1);
+                let message = format!("source \"{other}\" has {} on this bus already", key.1);
                 let hint = "two devices that answer to one address garble each other".to_owned();
-                section.problem("unit_id", message, Some(hint));
+                let at = if section.has("address") { "address" } else { "unit_id" };
+                section.problem(at, message, Some(hint));
             } else {
                 seen.insert(key, id);
             }
@@ -187,7 +198,7 @@ pub(super) fn sources<'a>(
         Some(Source {
             id: id.into(),
             bus: bus?,
-            unit_id: unit_id?,
+            station: station?,
             profile: profile?,
             period: period
                 .or_else(|| (!section.has("period")).then_some(Duration::from_secs(1)))?,
@@ -195,6 +206,41 @@ pub(super) fn sources<'a>(
             vt_ratio: vt_ratio.unwrap_or(1.0),
         })
     })
+}
+
+/// What the device is called on its line, as its profile's protocol has it.
+fn station(
+    section: &Section<'_>,
+    link: Option<&Link>,
+    profile: Option<&Profile>,
+) -> Option<Station> {
+    let protocol = profile.map(Profile::protocol);
+    if let (Some(Link::Tcp { .. }), Some(other)) = (link, protocol)
+        && other != Protocol::Modbus
+    {
+        let hint = "type = \"modbus-rtu-over-tcp\" carries it".to_owned();
+        section.problem("profile", "its devices do not speak Modbus TCP", Some(hint));
+    }
+    let by_digits = protocol.map_or(section.has("address"), Protocol::is_dlt645);
+    if by_digits {
+        if section.has("unit_id") {
+            let hint = "write address = \"123456789012\", the number on its label".to_owned();
+            section.problem("unit_id", "a DL/T 645 meter has none", Some(hint));
+        }
+        let address = section.text("address").and_then(|text| {
+            let parsed = text.parse();
+            if let Err(error) = &parsed {
+                section.problem("address", format!("\"{text}\": {error}"), None);
+            }
+            parsed.ok()
+        });
+        return section.need("address", "\"123456789012\"", address).map(Station::Meter);
+    }
+    if section.has("address") {
+        let hint = "write unit_id = 1".to_owned();
+        section.problem("address", "only for DL/T 645 meters", Some(hint));
+    }
+    unit_id(section, link).map(Station::Unit)
 }
 
 /// Serial devices are 1 to 247 (Modbus over Serial Line 1.02 §2.2); over TCP also 0 and 255,

@@ -60,7 +60,7 @@ fn wire(bench: &Bench, baud: Option<u32>) -> DuplexStream {
     let (near, mut far) = tokio::io::duplex(8192);
     let shared = bench.shared.clone();
     let pace = baud.map_or(Pace::TCP, Pace::serial);
-    tokio::spawn(async move { hold(&shared, &mut far, pace).await });
+    tokio::spawn(async move { hold(&shared, &mut far, pace, |_| None).await });
     near
 }
 
@@ -343,7 +343,7 @@ async fn read_all(
     for batch in coalesce(profile, &positions, &Default::default()) {
         let Block { table, start, count } = batch.block;
         let [[a, b], [c, d]] = [start, count].map(u16::to_be_bytes);
-        line.write_all(&wrap(Framing::Tcp, 0, unit, &[table.read_function(), a, b, c, d]))
+        line.write_all(&wrap(Framing::Tcp, 0, unit, &[table.read_function().unwrap(), a, b, c, d]))
             .await
             .unwrap();
         let mut head = [0; 9];
