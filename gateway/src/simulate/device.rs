@@ -329,7 +329,7 @@ fn no_value(item: &ProfileItem) -> Vec<u16> {
 }
 
 /// What the scale register of an item holds: enough digits for what such devices measure.
-fn exponent(item: &ProfileItem) -> i16 {
+pub(super) fn exponent(item: &ProfileItem) -> i16 {
     match (item.scale_register, item.item.unit) {
         (None, _) | (Some(_), Unit::Watt | Unit::VoltAmpere | Unit::Var | Unit::WattHour) => 0,
         (Some(_), Unit::Volt | Unit::Celsius) => -1,
@@ -341,7 +341,16 @@ fn exponent(item: &ProfileItem) -> i16 {
 /// number of items of that measure before it. Steps survive the resolution of common devices.
 #[expect(clippy::cast_precision_loss, reason = "a profile has at most 512 items")]
 fn initial(item: &ProfileItem, unit: u8, ordinal: usize) -> f64 {
-    let (base, per_unit, per_item) = match item.item.unit {
+    let (base, per_unit, per_item) = steps(item);
+    let value: f64 = base + per_unit * f64::from(unit) + per_item * ordinal as f64;
+    value.min(item.item.greatest)
+}
+
+/// What [`initial`] is made of: the base, and steps per unit and per item.
+pub(super) fn steps(item: &ProfileItem) -> (f64, f64, f64) {
+    match item.item.unit {
+        Unit::Ampere if item.item.name.starts_with("loop.") => (0.004, 0.0001, 0.001),
+        Unit::Volt if item.item.name.starts_with("analog.") => (0.5, 0.05, 1.0),
         Unit::Watt => (400.0, 7.0, 1.25),
         Unit::VoltAmpere => (450.0, 7.0, 1.25),
         Unit::Var => (60.0, 1.0, 0.25),
@@ -359,7 +368,5 @@ fn initial(item: &ProfileItem, unit: u8, ordinal: usize) -> f64 {
         Unit::None | Unit::Second | Unit::Gram | Unit::Millimetre | Unit::Decibel | Unit::Lux => {
             (1.0, 1.0, 1.0)
         }
-    };
-    let value: f64 = base + per_unit * f64::from(unit) + per_item * ordinal as f64;
-    value.min(item.item.greatest)
+    }
 }
