@@ -1,6 +1,6 @@
-//! What andon can read, as one page for people: the protocols and the profiles, each with what it
-//! offers and how far it was tried. The page beside this crate is generated from here, and a test
-//! holds it to that.
+//! What andon can read, for people: the protocols and the profiles, each with what it offers and how
+//! far it was tried. The list in the page beside this crate is generated from here, below
+//! [`MARK`], and a test holds it to that.
 
 use std::fmt::Write as _;
 
@@ -8,12 +8,14 @@ use crate::device::Device;
 use crate::profile::{Library, Profile};
 use crate::protocol::{ALL, Protocol, Reach, Settings};
 
-/// The page.
+/// Below this line the page is generated.
+pub const MARK: &str = "<!-- Generated below: UPDATE_EXPECT=1 cargo test -p andon-adapters -->\n";
+
+/// The list.
 pub fn markdown(library: &Library) -> String {
-    let mut page = String::from(
-        "# What andon can read\n\nGenerated from the sources by `UPDATE_EXPECT=1 cargo test -p \
-         andon-adapters`; edit those.\n\n## Protocols\n\n`protocol = \"…\"` of a source. Stops are \
-         commands to the machine's own controller: none of them is a safety function.\n\n",
+    let mut page = format!(
+        "{MARK}\n## Protocols\n\n`protocol = \"…\"` of a source. Stops are commands to the machine's \
+         own controller: none of them is a safety function.\n\n"
     );
     for protocol in ALL {
         protocol_section(&mut page, protocol);
@@ -111,7 +113,9 @@ mod tests {
     fn the_page_beside_the_crate_is_the_generated_one() {
         let (library, problems) = Library::load(None);
         assert!(problems.is_empty(), "{problems:?}");
-        expect_file!["../README.md"].assert_eq(&markdown(&library));
+        let page = include_str!("../README.md");
+        let (written, _) = page.split_once(MARK).expect("the page has the mark");
+        expect_file!["../README.md"].assert_eq(&(written.to_owned() + &markdown(&library)));
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub const REGISTERS_MAX: u16 = 125;
 /// Most coils or discrete inputs that one read may ask for (functions 1 and 2).
 pub const BITS_MAX: u16 = 2000;
 
-/// The four address spaces of a device.
+/// The address spaces of a device: Modbus's four, and those of the protocols that live on the same
+/// lines. There an address is the key of one value, whatever its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// Outputs that can be written, one bit each; read with function 1.
@@ -33,10 +34,17 @@ pub enum Table {
     Input,
     /// Settings and often measured values too, 16 bits each; read with function 3.
     Holding,
+    /// Data of a DL/T 645-2007 meter: the upper half of the identifier (DI3 DI2), which is the
+    /// class; the lower half is the address.
+    Identifier(u16),
+    /// Data of a DL/T 645-1997 meter, whose identifiers are two bytes.
+    Identifier1997,
+    /// A status value of a Huanyang drive, by its number.
+    Drive,
 }
 
 impl Table {
-    /// Every table, in the order of their words in a profile.
+    /// Every table of Modbus, in the order of their words in a profile.
     pub const ALL: [Self; 4] = [Self::Coil, Self::Discrete, Self::Input, Self::Holding];
 
     /// The word in front of an address in a profile: `input:0x000C`.
@@ -46,7 +54,24 @@ impl Table {
             Self::Discrete => "discrete",
             Self::Input => "input",
             Self::Holding => "holding",
+            Self::Identifier(_) | Self::Identifier1997 => "di",
+            Self::Drive => "drive",
         }
+    }
+
+    /// What its devices speak.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Coil | Self::Discrete | Self::Input | Self::Holding => Protocol::Modbus,
+            Self::Identifier(_) => Protocol::Dlt645,
+            Self::Identifier1997 => Protocol::Dlt645Of1997,
+            Self::Drive => Protocol::Huanyang,
+        }
+    }
+
+    /// Whether an address is the key of a value, so that nothing lies between two of them.
+    pub const fn is_keyed(self) -> bool {
+        !matches!(self.protocol(), Protocol::Modbus)
     }
 
     /// Whether it holds bits rather than registers.
@@ -54,14 +79,45 @@ impl Table {
         matches!(self, Self::Coil | Self::Discrete)
     }
 
-    /// The function code that reads it.
-    pub const fn read_function(self) -> u8 {
+    /// The Modbus function that reads it; `None` when it is none of Modbus.
+    pub const fn read_function(self) -> Option<u8> {
         match self {
-            Self::Coil => 1,
-            Self::Discrete => 2,
-            Self::Holding => 3,
-            Self::Input => 4,
+            Self::Coil => Some(1),
+            Self::Discrete => Some(2),
+            Self::Holding => Some(3),
+            Self::Input => Some(4),
+            Self::Identifier(_) | Self::Identifier1997 | Self::Drive => None,
         }
+    }
+
+    /// An address as profiles write it: `input:0x000C`, `di:00010000`, `drive:1`.
+    pub fn place(self, address: u16) -> String {
+        match self {
+            Self::Identifier(class) => format!("di:{class:04X}{address:04X}"),
+            Self::Identifier1997 => format!("di:{address:04X}"),
+            Self::Drive => format!("drive:{address}"),
+            _ => format!("{}:0x{address:04X}", self.word()),
+        }
+    }
+}
+
+/// What is spoken on a line. Devices of all of them can share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// Modbus.
+    Modbus,
+    /// DL/T 645-2007 ([`crate::dlt645`]).
+    Dlt645,
+    /// DL/T 645-1997 ([`crate::dlt645`]).
+    Dlt645Of1997,
+    /// The dialect of Huanyang HY drives ([`crate::huanyang`]).
+    Huanyang,
+}
+
+impl Protocol {
+    /// Whether its devices have addresses of twelve digits.
+    pub const fn is_dlt645(self) -> bool {
+        matches!(self, Self::Dlt645 | Self::Dlt645Of1997)
     }
 }
 
@@ -89,17 +145,19 @@ impl Block {
     }
 
     /// Whether all of `other` lies in this block.
-    pub const fn contains(self, other: Self) -> bool {
-        self.table as u8 == other.table as u8
-            && self.start <= other.start
-            && other.end() <= self.end()
+    pub fn contains(self, other: Self) -> bool {
+        if self.table.is_keyed() {
+            return self == other;
+        }
+        self.table == other.table && self.start <= other.start && other.end() <= self.end()
     }
 }
 
 impl fmt::Display for Block {
-    /// `input:0x000C+2`.
+    /// `input:0x000C+2`, and `di:00010000` where an address is a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:0x{:04X}+{}", self.table, self.start, self.count)
+        f.write_str(&self.table.place(self.start))?;
+        if self.table.is_keyed() { Ok(()) } else { write!(f, "+{}", self.count) }
     }
 }
 
@@ -206,17 +264,22 @@ pub fn decode(profile: &Profile, batch: &Batch, words: Words<'_>) -> Vec<(usize,
         .collect()
 }
 
-/// The words that a device which measures `value` (in the item's canonical unit) holds: the
-/// inverse of [`decode`] for simulators and tests, written independently of it. One word, 0 or 1,
-/// for a coil or discrete input. A value beyond what the registers can hold saturates. NaN is the
-/// device's "no value": NaN in floats, the first sentinel in integers, 0 where there is none.
-pub fn encode(item: &ProfileItem, value: f64) -> Vec<u16> {
+/// The words that a device which measures `value` (in the item's canonical unit) holds at
+/// [`ProfileItem::own`]: the inverse of [`decode`] for simulators and tests, written independently
+/// of it. One word, 0 or 1, for a coil or discrete input. A value beyond what the registers can
+/// hold saturates. NaN is the device's "no value": NaN in floats, the first sentinel in integers,
+/// 0 where there is none. `exponent` is what the scale register holds, where the item has one.
+pub fn encode(item: &ProfileItem, value: f64, exponent: i16) -> Vec<u16> {
     if value.is_nan()
         && let Some(&sentinel) = item.sentinels.first()
     {
         return item.encoding.words_of(sentinel);
     }
-    item.encoding.encode(item.scale, value)
+    let scale = match item.scale_register {
+        Some(_) => item.scale.times_ten_to(exponent).unwrap_or(item.scale),
+        None => item.scale,
+    };
+    item.encoding.encode(scale, value)
 }
 
 #[cfg(test)]

@@ -28,6 +28,14 @@ pub enum Form {
     F32,
     /// IEEE 754 double, four registers.
     F64,
+    /// Two decimal digits per byte, as DL/T 645 meters have them; the words of an odd number of
+    /// bytes begin with an empty one.
+    Bcd {
+        /// How many bytes; at most 8.
+        bytes: u8,
+        /// Whether the uppermost bit is a minus sign.
+        signed: bool,
+    },
 }
 
 impl Form {
@@ -37,6 +45,7 @@ impl Form {
             Self::Flag | Self::Bit(_) | Self::U16 | Self::I16 => 1,
             Self::U32 | Self::I32 | Self::F32 => 2,
             Self::U64 | Self::I64 | Self::F64 => 4,
+            Self::Bcd { bytes, .. } => bytes.div_ceil(2) as u16,
         }
     }
 
@@ -116,6 +125,7 @@ impl Encoding {
             Form::I64 => scale.of_integer(raw as i64 as f64),
             Form::F32 => scale.of_single(f32::from_bits(raw as u32)),
             Form::F64 => scale.of_double(f64::from_bits(raw)),
+            Form::Bcd { bytes, signed } => scale.of_integer(decimal(raw, bytes, signed)?),
         };
         if number.is_finite() { Ok(Value::Number(number)) } else { Err(Unavailable::Sentinel) }
     }
@@ -139,6 +149,9 @@ impl Encoding {
             Form::I64 => (integer() as i64).to_be_bytes().to_vec(),
             Form::F32 => scale.undo_single(value).to_be_bytes().to_vec(),
             Form::F64 => scale.undo(value).to_be_bytes().to_vec(),
+            Form::Bcd { bytes, signed } => {
+                return self.words_of(digits(integer(), bytes, signed));
+            }
         };
         self.permuted(&big_endian)
     }
@@ -161,6 +174,50 @@ impl Encoding {
             .step_by(2)
             .map(|at| u16::from_be_bytes([big_endian[from(at)], big_endian[from(at + 1)]]))
             .collect()
+    }
+}
+
+/// The number in `bytes` bytes of decimal digits. All bits set is "no value"; any other digit
+/// above nine is no number.
+fn decimal(raw: u64, bytes: u8, signed: bool) -> Result<f64, Unavailable> {
+    let bits = 8 * u32::from(bytes.min(8));
+    let all = u64::MAX >> (64 - bits);
+    if raw == all {
+        return Err(Unavailable::Sentinel);
+    }
+    let sign = if signed { 1 << (bits - 1) } else { 0 };
+    let digits = raw & !sign;
+    if digits > all {
+        return Err(Unavailable::Garbled);
+    }
+    let mut number = 0.0;
+    for at in (0..bits).step_by(4).rev() {
+        let digit = (digits >> at & 0xF) as u8;
+        if digit > 9 {
+            return Err(Unavailable::Garbled);
+        }
+        number = number * 10.0 + f64::from(digit);
+    }
+    Ok(if raw & sign == 0 { number } else { -number })
+}
+
+/// The inverse of [`decimal`], by way of text. Saturates; NaN is "no value".
+fn digits(number: f64, bytes: u8, signed: bool) -> u64 {
+    let count = 2 * usize::from(bytes.min(8));
+    let all = u64::MAX >> (64 - 4 * count);
+    if number.is_nan() {
+        return all;
+    }
+    // A sign takes the uppermost bit, so that the first digit is at most 7.
+    let (first, sign) = if signed { ("7", 1 << (4 * count - 1)) } else { ("9", 0) };
+    let most = format!("{first}{}", "9".repeat(count - 1));
+    let text = format!("{:0count$.0}", number.abs());
+    let text = if text.len() > count || text > most { most } else { text };
+    let digits = u64::from_str_radix(&text, 16).unwrap_or(all);
+    match number < 0.0 {
+        true if signed => digits | sign,
+        true => 0,
+        false => digits,
     }
 }
 
@@ -214,6 +271,22 @@ impl Scale {
             divide,
             power,
         })
+    }
+
+    /// This scale with its point moved by the exponent of a scale register. `None` for exponents
+    /// that no device means.
+    pub(crate) fn times_ten_to(self, exponent: i16) -> Option<Self> {
+        /// SunSpec's scale factors are -10 to 10.
+        const EXPONENT_MAX: u16 = 10;
+        if exponent.unsigned_abs() > EXPONENT_MAX {
+            return None;
+        }
+        let ten = 10f64.powi(i32::from(exponent).abs());
+        if exponent < 0 {
+            Self::of(&[self.multiply], self.divide * ten)
+        } else {
+            Self::of(&[self.multiply * ten], self.divide)
+        }
     }
 
     /// The factor, rounded.

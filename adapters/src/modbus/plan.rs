@@ -119,5 +119,10 @@ fn cheapest_runs(profile: &Profile, wanted: &[(Block, usize)], holes: &Holes) ->
 }
 
 fn most_words(profile: &Profile, table: Table) -> u16 {
-    if table.is_bits() { BITS_MAX } else { profile.max_registers.min(REGISTERS_MAX) }
+    match table {
+        // A key is asked for alone.
+        _ if table.is_keyed() => 0,
+        _ if table.is_bits() => BITS_MAX,
+        _ => profile.max_registers.min(REGISTERS_MAX),
+    }
 }

@@ -10,15 +10,38 @@ use andon_engine::item::{Item, Kind, UnknownItem};
 use andon_engine::unit::Unit;
 
 use super::examples::examples;
+use super::place::{fits_protocol, parse_place, scale_register};
+use super::setting;
 use super::toml_reader::{At, Reader, Section, nearest};
 use super::{Evidence, ITEMS_MAX, PROFILE_BYTES_MAX, Problem, Profile, ProfileItem};
 use crate::modbus::{Encoding, Form, Order, REGISTERS_MAX, Scale, Table};
 
 /// The keys of a file and an item; the schema is tested against them.
-pub(super) const FILE_KEYS: &[&str] =
-    &["title", "source", "evidence", "verified", "notes", "max_registers", "item", "example"];
-pub(super) const ITEM_KEYS: &[&str] =
-    &["name", "read", "type", "order", "bit", "unit", "scale", "divide_by", "sentinel", "writable"];
+pub(super) const FILE_KEYS: &[&str] = &[
+    "title",
+    "source",
+    "evidence",
+    "verified",
+    "notes",
+    "max_registers",
+    "identity",
+    "setting",
+    "item",
+    "example",
+];
+pub(super) const ITEM_KEYS: &[&str] = &[
+    "name",
+    "read",
+    "type",
+    "order",
+    "bit",
+    "unit",
+    "scale",
+    "divide_by",
+    "scale_register",
+    "sentinel",
+    "writable",
+];
 
 /// The words for [`Form`]s; `bool` in a register also needs `bit`.
 pub(super) const TYPES: &[(&str, Form)] = &[
@@ -31,6 +54,12 @@ pub(super) const TYPES: &[(&str, Form)] = &[
     ("i64", Form::I64),
     ("f32", Form::F32),
     ("f64", Form::F64),
+    ("bcd2", Form::Bcd { bytes: 2, signed: false }),
+    ("bcd3", Form::Bcd { bytes: 3, signed: false }),
+    ("bcd4", Form::Bcd { bytes: 4, signed: false }),
+    ("sbcd2", Form::Bcd { bytes: 2, signed: true }),
+    ("sbcd3", Form::Bcd { bytes: 3, signed: true }),
+    ("sbcd4", Form::Bcd { bytes: 4, signed: true }),
 ];
 
 /// Parses and checks the text of a profile and decodes its examples.
@@ -73,6 +102,8 @@ fn profile(reader: &mut Reader<'_>, top: Section<'_, '_>, id: &str) -> Profile {
         notes,
         max_registers,
         items: Vec::new(),
+        identity: setting::identity(reader, top),
+        settings: setting::settings(reader, top),
         examples: Vec::new(),
     };
     let items = items(reader, top, &mut profile);
@@ -148,13 +179,17 @@ fn items(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &mut Profile) -
     let mut places = Vec::new();
     for section in sections.into_iter().take(ITEMS_MAX) {
         let Some(item) = item(reader, section) else { continue };
-        if item.encoding.form.width() > profile.max_registers {
+        if item.block().count > profile.max_registers {
             let message = format!(
                 "takes {} registers, more than max_registers = {}",
-                item.encoding.form.width(),
+                item.block().count,
                 profile.max_registers
             );
             reader.problem(section.at, "item.type", message, None);
+        }
+        if !profile.items.is_empty() && profile.protocol() != item.table.protocol() {
+            let message = "a device speaks one protocol: all items in Modbus tables, or none";
+            reader.problem(section.at, "item.read", message, None);
         }
         if profile.position(&item.item.name).is_some() {
             let message = format!("\"{}\" is there twice", item.item.name);
@@ -162,7 +197,7 @@ fn items(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &mut Profile) -
         }
         if let Some(other) = profile.items.iter().find(|other| overlap(other, &item)) {
             let message =
-                format!("{} overlaps {} of \"{}\"", item.block(), other.block(), other.item.name);
+                format!("{} overlaps {} of \"{}\"", item.own(), other.own(), other.item.name);
             reader.problem(section.at, "item.read", message, None);
         }
         profile.items.push(item);
@@ -174,7 +209,10 @@ fn items(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &mut Profile) -
 /// Whether two items share addresses in a way that one device cannot mean: different bits of one
 /// register may.
 fn overlap(a: &ProfileItem, b: &ProfileItem) -> bool {
-    let (x, y) = (a.block(), b.block());
+    let (x, y) = (a.own(), b.own());
+    if x.table.is_keyed() {
+        return (x.table, x.start) == (y.table, y.start);
+    }
     let shared = x.table == y.table && u32::from(x.start) < y.end() && u32::from(y.start) < x.end();
     let bits = matches!((a.encoding.form, b.encoding.form), (Form::Bit(p), Form::Bit(q)) if p != q);
     shared && !bits
@@ -213,12 +251,15 @@ fn item(reader: &mut Reader<'_>, section: Section<'_, '_>) -> Option<ProfileItem
     if u32::from(address) + u32::from(form.width()) > 0x1_0000 {
         reader.problem(at, "item.read", "goes beyond the last address, 0xFFFF", None);
     }
+    fits_protocol(reader, section, table, form);
+    let scale_register = scale_register(reader, section, table, form);
     Some(ProfileItem {
         item,
         table,
         address,
         encoding: Encoding { form, order },
         scale: scale.unwrap_or(Scale::ONE),
+        scale_register,
         sentinels,
         writable: writable.is_some_and(|writable| writable.value),
     })
@@ -233,30 +274,6 @@ fn item_name(reader: &mut Reader<'_>, section: Section<'_, '_>) -> Option<Item> 
             reader.problem(name.at, "item.name", message, hint);
         })
         .ok()
-}
-
-/// `input:0x000C` or `coil:12`.
-pub(super) fn parse_place(text: &str) -> Result<(Table, u16), (String, String)> {
-    let words: Vec<&str> = Table::ALL.iter().map(|table| table.word()).collect();
-    let Some((word, address)) = text.split_once(':') else {
-        let hint = "write \"input:0x000C\"".to_owned();
-        return Err((format!("\"{text}\" is no table and address"), hint));
-    };
-    let Some(table) = Table::ALL.into_iter().find(|table| table.word() == word) else {
-        let hint = nearest(word, &words).map_or_else(
-            || format!("one of {}", words.join(", ")),
-            |near| format!("did you mean \"{near}\"?"),
-        );
-        return Err((format!("there is no table \"{word}\""), hint));
-    };
-    let digits = address.strip_prefix("0x").map_or((address, 10), |hex| (hex, 16));
-    match u16::from_str_radix(digits.0, digits.1) {
-        Ok(address) if !digits.0.starts_with('+') => Ok((table, address)),
-        _ => {
-            let hint = "0 to 65535, 0-based, decimal or 0x hexadecimal".to_owned();
-            Err((format!("\"{address}\" is no address"), hint))
-        }
-    }
 }
 
 fn form(reader: &mut Reader<'_>, section: Section<'_, '_>, table: Option<Table>) -> Option<Form> {
@@ -305,7 +322,7 @@ fn form(reader: &mut Reader<'_>, section: Section<'_, '_>, table: Option<Table>)
     }
 }
 
-fn order(reader: &mut Reader<'_>, section: Section<'_, '_>) -> Order {
+pub(super) fn order(reader: &mut Reader<'_>, section: Section<'_, '_>) -> Order {
     let Some(At { at, value }) = section.text(reader, "order") else { return Order::Abcd };
     let found = Order::ALL.into_iter().find(|(name, _)| *name == value);
     found.map_or_else(

@@ -7,10 +7,10 @@ use andon_engine::item::Item;
 use andon_engine::value::{Measured, Unavailable, Value};
 use toml::de::DeValue;
 
-use super::check::parse_place;
-use super::toml_reader::{Reader, Section, integer, nearest, number};
-use super::{Example, Profile};
-use crate::modbus::{Batch, Block, Table, Words};
+use super::place::parse_place;
+use super::toml_reader::{At, Reader, Section, integer, nearest, number};
+use super::{Example, Held, Profile};
+use crate::modbus::{Batch, Block, Words};
 
 /// The keys of an example; the schema is tested against them.
 pub(super) const EXAMPLE_KEYS: &[&str] = &["registers", "expect"];
@@ -73,11 +73,7 @@ fn compare(reader: &mut Reader<'_>, at: usize, item: &Item, expected: &Measured,
 }
 
 /// What one item reads in an example's registers; `None` when they do not hold it.
-fn decode_in(
-    profile: &Profile,
-    item: usize,
-    registers: &[(Table, u16, Vec<u16>)],
-) -> Option<Measured> {
+fn decode_in(profile: &Profile, item: usize, registers: &[Held]) -> Option<Measured> {
     let block = profile.items.get(item)?.block();
     registers.iter().find_map(|(table, start, words)| {
         let count = u16::try_from(words.len()).ok()?;
@@ -97,10 +93,34 @@ fn example_registers(
     reader: &mut Reader<'_>,
     section: Section<'_, '_>,
     profile: &Profile,
-) -> Vec<(Table, u16, Vec<u16>)> {
+) -> Vec<Held> {
     let mut registers = Vec::new();
-    for (place, value) in section.entries(reader, "registers") {
-        let key = "example.registers";
+    let entries = section.entries(reader, "registers");
+    for At { at, value: (table, start, words) } in places(reader, entries, "example.registers") {
+        let cut = profile.items.iter().find(|item| {
+            let (block, end) = (item.own(), usize::from(start) + words.len());
+            let within = |at: u32| (u32::from(start)..).contains(&at) && (at as usize) < end;
+            !table.is_keyed()
+                && block.table == table
+                && within(u32::from(block.start)) != within(block.end() - 1)
+        });
+        if let Some(item) = cut {
+            let message = format!("cuts {} of \"{}\" in two", item.own(), item.item.name);
+            reader.problem(at, "example.registers", message, None);
+        }
+        registers.push((table, start, words));
+    }
+    registers
+}
+
+/// Places and the words that lie there, with where each stands.
+pub(super) fn places(
+    reader: &mut Reader<'_>,
+    entries: Vec<(At<&str>, &DeValue<'_>)>,
+    key: &str,
+) -> Vec<At<Held>> {
+    let mut places = Vec::new();
+    for (place, value) in entries {
         let (table, start) = match parse_place(place.value) {
             Ok(found) => found,
             Err((message, hint)) => {
@@ -125,18 +145,9 @@ fn example_registers(
             reader.problem(place.at, key, "goes beyond the last address, 0xFFFF", None);
             continue;
         }
-        let cut = profile.items.iter().find(|item| {
-            let (block, end) = (item.block(), usize::from(start) + words.len());
-            let within = |at: u32| (u32::from(start)..).contains(&at) && (at as usize) < end;
-            block.table == table && within(u32::from(block.start)) != within(block.end() - 1)
-        });
-        if let Some(item) = cut {
-            let message = format!("cuts {} of \"{}\" in two", item.block(), item.item.name);
-            reader.problem(place.at, key, message, None);
-        }
-        registers.push((table, start, words));
+        places.push(At { at: place.at, value: (table, start, words) });
     }
-    registers
+    places
 }
 
 fn example_expect(

@@ -6,8 +6,8 @@
 use andon_engine::item;
 use serde_json::{Value, json};
 
-use super::ITEMS_MAX;
 use super::check::TYPES;
+use super::{ITEMS_MAX, SettingKind};
 use crate::modbus::{Order, REGISTERS_MAX};
 
 /// The schema of a profile file (JSON Schema 2020-12).
@@ -32,6 +32,8 @@ pub fn json_schema() -> Value {
                 "default": REGISTERS_MAX,
                 "description": "Most registers that the device answers in one read."
             },
+            "identity": registers_schema(),
+            "setting": settings_schema(),
             "item": {
                 "type": "array", "minItems": 1, "maxItems": ITEMS_MAX, "items": item_schema()
             },
@@ -84,6 +86,11 @@ fn item_schema() -> Value {
                 "type": "number", "exclusiveMinimum": 0, "default": 1,
                 "description": "Divisor to the unit: 10 for tenths."
             },
+            "scale_register": {
+                "type": "string",
+                "pattern": REGISTER,
+                "description": "Where the device keeps a power of ten to multiply by."
+            },
             "sentinel": {
                 "oneOf": [
                     { "type": "integer" },
@@ -99,7 +106,62 @@ fn item_schema() -> Value {
     })
 }
 
-const PLACE: &str = "^(coil|discrete|input|holding):(0x[0-9A-Fa-f]{1,4}|[0-9]{1,5})$";
+const PLACE: &str = "^((coil|discrete|input|holding):(0x[0-9A-Fa-f]{1,4}|[0-9]{1,5})\
+    |di:([0-9A-Fa-f]{4}|[0-9A-Fa-f]{8})|drive:[0-7])$";
+const REGISTER: &str = "^(input|holding):(0x[0-9A-Fa-f]{1,4}|[0-9]{1,5})$";
+
+fn settings_schema() -> Value {
+    let kinds = SettingKind::ALL.iter().map(|(word, _)| ((*word).to_owned(), setting_schema()));
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "description": "Settings that andon meter can change.",
+        "properties": kinds.collect::<serde_json::Map<String, Value>>()
+    })
+}
+
+fn setting_schema() -> Value {
+    let numbers = TYPES.iter().filter(|(_, form)| !form.is_flag());
+    let types: Vec<&str> = numbers.map(|&(word, _)| word).collect();
+    let orders: Vec<&str> = Order::ALL.iter().map(|&(name, _)| name).collect();
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["write", "type"],
+        "properties": {
+            "write": {
+                "type": "string", "pattern": REGISTER,
+                "description": "The holding register that keeps it."
+            },
+            "type": { "enum": types },
+            "order": { "enum": orders, "default": "ABCD" },
+            "divide_by": { "type": "number", "exclusiveMinimum": 0, "default": 1 },
+            "least": { "type": "number", "default": 1 },
+            "greatest": { "type": "number", "default": 247 },
+            "function": {
+                "enum": [6, 16],
+                "description": "6 writes one register, 16 several."
+            },
+            "after_restart": {
+                "type": "boolean", "default": false,
+                "description": "It applies only after the device was without power."
+            },
+            "notes": text("What else must be done.")
+        }
+    })
+}
+
+fn registers_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Places and the words that lie there.",
+        "propertyNames": { "pattern": PLACE },
+        "additionalProperties": {
+            "type": "array", "minItems": 1,
+            "items": { "type": ["integer", "boolean"] }
+        }
+    })
+}
 
 fn example_schema() -> Value {
     json!({
@@ -108,14 +170,7 @@ fn example_schema() -> Value {
         "required": ["registers", "expect"],
         "description": "From a cited source or an independent encoder, never from andon's own.",
         "properties": {
-            "registers": {
-                "type": "object",
-                "propertyNames": { "pattern": PLACE },
-                "additionalProperties": {
-                    "type": "array", "minItems": 1,
-                    "items": { "type": ["integer", "boolean"] }
-                }
-            },
+            "registers": registers_schema(),
             "expect": {
                 "type": "object",
                 "additionalProperties": { "type": ["number", "boolean", "string"] },

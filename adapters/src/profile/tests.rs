@@ -51,6 +51,7 @@ fn every_profile_in_the_binary_is_sound() {
     for id in ["eastron/sdm120", "eastron/sdm630", "waveshare/relay-8ch", "xy/md02"] {
         assert_eq!(&*library.get(id).unwrap().id, id);
     }
+    assert!(files.len() >= 40, "{}", files.len());
     assert!(library.get("waveshare/relay-8ch").unwrap().is_writable(7));
     assert!(!library.get("waveshare/relay-8ch").unwrap().is_writable(8));
     assert_eq!(library.nearest("eastron/sdm12"), Some("eastron/sdm120"));
@@ -70,13 +71,19 @@ fn the_simulators_encoder_agrees_with_every_example() {
                     .as_number()
                     .or(expected.as_flag().map(|on| f64::from(u8::from(on))))
                     .unwrap();
-                let block = item.block();
-                let held = example.registers.iter().find_map(|(table, start, words)| {
-                    let from = usize::from(block.start.checked_sub(*start)?);
-                    let words = words.get(from..from + usize::from(block.count))?;
-                    (*table == block.table).then_some(words)
-                });
-                assert_eq!(crate::modbus::encode(item, value), held.unwrap(), "{id} {item:?}");
+                let held = |block: Block| {
+                    example.registers.iter().find_map(|(table, start, words)| {
+                        let from = usize::from(block.start.checked_sub(*start)?);
+                        let words = words.get(from..from + usize::from(block.count))?;
+                        let alike = *table == block.table && (!table.is_keyed() || from == 0);
+                        alike.then_some(words)
+                    })
+                };
+                let scale =
+                    item.scale_register.map(|start| Block { start, count: 1, ..item.own() });
+                let exponent = scale.map_or(0, |scale| held(scale).unwrap()[0].cast_signed());
+                let encoded = crate::modbus::encode(item, value, exponent);
+                assert_eq!(encoded, held(item.own()).unwrap(), "{id} {item:?}");
             }
         }
     }
@@ -116,7 +123,7 @@ ordr = "ABCD"
             test/meter.toml:3: max_registers: must be 1 to 125, the most that Modbus allows
             test/meter.toml:5: item.name: "power.activ" is not an item that andon knows (hint: did you mean "power.active"?)
             test/meter.toml:6: item.read: there is no table "inputs" (hint: did you mean "input"?)
-            test/meter.toml:7: item.type: there is no type "f23" (hint: one of bool, u16, i16, u32, i32, u64, i64, f32, f64)
+            test/meter.toml:7: item.type: there is no type "f23" (hint: one of bool, u16, i16, u32, i32, u64, i64, f32, f64, bcd2, bcd3, bcd4, sbcd2, sbcd3, sbcd4)
             test/meter.toml:10: item.read: "70000" is no address (hint: 0 to 65535, 0-based, decimal or 0x hexadecimal)
             test/meter.toml:12: item.ordr: unknown key (hint: did you mean "order"?)
         "#]],
@@ -377,6 +384,89 @@ fn the_schema_knows_the_keys_that_are_read() {
     assert_eq!(keys("/properties"), known(check::FILE_KEYS));
     assert_eq!(keys("/properties/item/items/properties"), known(check::ITEM_KEYS));
     assert_eq!(keys("/properties/example/items/properties"), known(examples::EXAMPLE_KEYS));
+    let setting = "/properties/setting/properties/address/properties";
+    assert_eq!(keys(setting), known(setting::SETTING_KEYS));
+}
+
+#[test]
+fn settings_say_how_they_are_written() {
+    let (library, _) = Library::load(None);
+    // 3.0 as a single, and 200 A to 5 A, by Python's struct.
+    let eastron = library.get("eastron/sdm120").unwrap();
+    let address = eastron.setting(SettingKind::Address).unwrap();
+    assert_eq!(address.encode(3.0), Some(vec![0x4040, 0x0000]));
+    assert_eq!((address.address, address.function), (0x0014, 16));
+    assert_eq!(address.encode(248.0), None);
+    assert_eq!(address.decode(&[0x4040, 0x0000]), Some(3.0));
+    let chint = library.get("chint/dtsu666").unwrap();
+    assert_eq!(chint.setting(SettingKind::CtRatio).unwrap().encode(40.0), Some(vec![40]));
+    assert_eq!(chint.setting(SettingKind::Address), None);
+    let sunspec = library.get("sunspec/model-103").unwrap();
+    assert_eq!(sunspec.identity[0], (Table::Holding, 40_000, vec![0x5375, 0x6E53]));
+}
+
+#[test]
+fn settings_that_cannot_be_written_are_refused() {
+    let with = |setting: &str| SOUND.replacen("[[item]]", &format!("{setting}\n[[item]]"), 1);
+    told(
+        &with("[setting.adress]\nwrite = \"holding:2\"\ntype = \"u16\""),
+        &expect![[r#"
+            test/meter.toml:5: setting.adress: unknown key (hint: did you mean "address"?)
+        "#]],
+    );
+    told(
+        &with("[setting.address]\nwrite = \"input:2\"\ntype = \"u16\"\nfuncton = 6"),
+        &expect![[r#"
+            test/meter.toml:6: setting.write: is no holding register (hint: write "holding:0x0014")
+            test/meter.toml:8: setting.functon: unknown key (hint: did you mean "function"?)
+        "#]],
+    );
+    told(
+        &with("[setting.address]\nwrite = \"holding:2\"\ntype = \"bool\""),
+        &expect![[r#"
+            test/meter.toml:7: setting.type: there is no number "bool"
+        "#]],
+    );
+    told(
+        &with("[setting.address]\nwrite = \"holding:2\"\ntype = \"f32\"\nfunction = 6"),
+        &expect![[r#"
+            test/meter.toml:8: setting.function: must be 16, or 6 for one register
+        "#]],
+    );
+    told(
+        &with("[identity]\n\"holdin:2\" = [1]"),
+        &expect![[r#"
+            test/meter.toml:6: identity: there is no table "holdin" (hint: did you mean "holding"?)
+        "#]],
+    );
+}
+
+#[test]
+fn protocols_do_not_mix_and_scale_registers_lie_beside_their_number() {
+    told_when(
+        "read = \"holding:16\"\ntype = \"u32\"",
+        "read = \"di:00010000\"\ntype = \"u32\"",
+        &expect![[r#"
+            test/meter.toml:9: item.type: an identifier holds decimal digits: bcd2 to bcd4, sbcd2 to sbcd4 with a sign
+            test/meter.toml:9: item.read: a device speaks one protocol: all items in Modbus tables, or none
+            test/meter.toml:19: example.expect: the registers do not hold di:00010000
+        "#]],
+    );
+    told_when(
+        "read = \"holding:16\"",
+        "read = \"di:0001000\"",
+        &expect![[r#"
+            test/meter.toml:11: item.read: "0001000" is no data identifier (hint: eight hexadecimal digits, "di:00010000"; four for DL/T 645-1997)
+            test/meter.toml:19: example.expect: "energy.import" is not an item of this profile
+        "#]],
+    );
+    told_when(
+        "unit = \"kWh\"",
+        "unit = \"kWh\"\nscale_register = \"input:18\"",
+        &expect![[r#"
+            test/meter.toml:15: item.scale_register: must be in the table of the number
+        "#]],
+    );
 }
 
 #[test]

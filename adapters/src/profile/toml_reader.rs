@@ -211,6 +211,26 @@ impl<'a, 'i> Section<'a, 'i> {
         sections
     }
 
+    /// Whether there is such a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    /// The table `[key]`.
+    pub(super) fn section(
+        &self,
+        reader: &mut Reader<'_>,
+        key: &str,
+        prefix: &'static str,
+    ) -> Option<Section<'a, 'i>> {
+        let At { at, value } = self.value(key)?;
+        let table = value.as_table();
+        if table.is_none() {
+            self.wrong_type(reader, key, at, &format!("a table, [{}]", self.path(key)));
+        }
+        table.map(|table| Section { table, at, prefix })
+    }
+
     /// The keys and values of a table, each with the place of its key.
     pub(super) fn entries(
         &self,

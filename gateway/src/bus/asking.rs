@@ -36,7 +36,7 @@ impl Owner {
             return Err(Fault::Disconnected);
         };
         let allowance = unit.turnaround.allowance();
-        let outcome = connection.ask(unit.plan.unit_id, ask, allowance).await;
+        let outcome = connection.ask(unit.plan.station, ask, allowance).await;
         unit.counters.count(outcome.result.as_ref().err().copied());
         let mut alive = true;
         let mut reopen = None;
@@ -67,7 +67,7 @@ impl Owner {
                 }
                 let exchange = match ask {
                     Ask::Read(block) => timing.read_time(block, allowance),
-                    Ask::WriteCoil { .. } => timing.exchange(8) + allowance,
+                    Ask::WriteCoil { .. } => timing.wire(ask.wire_bytes()) + allowance,
                 };
                 match connection.recover(&outcome, exchange).await {
                     Ok(late) => {

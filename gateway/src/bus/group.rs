@@ -82,6 +82,9 @@ impl Group {
     fn feed(&self, item: usize, measured: &Measured, round: &mut Round) {
         for poll in self.polls.iter().filter(|poll| poll.profile_item == item) {
             let measured = scaled(measured, poll.ratio);
+            let quantities =
+                poll.loops.iter().map(|(item, span)| (*item, span.quantity(&measured)));
+            round.readings.extend(quantities);
             round.readings.extend(poll.feeds.iter().map(|&feed| (feed, measured.clone())));
         }
     }

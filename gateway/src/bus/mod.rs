@@ -2,8 +2,8 @@
 //! opens again; readings leave through a [`Sink`], writes come in through a [`BusHandle`].
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
-//! is next), `group` (what is read together), `transaction` (one checked question), `transport`
-//! and `link` (the stream), `owner` (the loop), `asking` (what follows from a reply). Nothing here
+//! is next), `group` (what is read together), `transaction` (one checked question) with `dialect`
+//! (those that are no Modbus), `transport` and `link` (the stream), `owner` (the loop), `asking` (what follows from a reply). Nothing here
 //! knows rules, topics or disks.
 //!
 //! Bounds: a dead unit costs at most 5 % of the bus (`unit`); a write waits for at most the frame
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::plan::{BusPlan, Link};
 
 mod asking;
+mod dialect;
 mod group;
 mod link;
 mod owner;

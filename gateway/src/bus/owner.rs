@@ -84,7 +84,7 @@ impl Owner {
         let unit = |unit: &UnitPlan| Unit {
             plan: unit.clone(),
             health: UnitHealth::new(now),
-            turnaround: Turnaround::new(plan.turnaround),
+            turnaround: Turnaround::new(plan.turnaround_of(unit)),
             holes: Holes::default(),
             refused: BTreeMap::new(),
             fence: None,
@@ -323,7 +323,7 @@ impl Owner {
     fn publish_units(&self, occupancy: f64) {
         let unit = |unit: &Unit| UnitStatus {
             source: unit.plan.source.clone(),
-            unit_id: unit.plan.unit_id,
+            station: unit.plan.station,
             state: unit.health.state(),
             last_answer: unit.last_answer,
             allowance: unit.turnaround.allowance(),

@@ -43,7 +43,7 @@ pub(super) async fn probe_with(
 ) -> io::Result<Vec<RawReading>> {
     let unit = plan.units.get(unit).ok_or(io::ErrorKind::NotFound)?;
     let (framing, timing) = (Framing::of(&plan.link), LineTiming::of(&plan.link));
-    let allowance = TURNAROUND_MAX.max(plan.turnaround);
+    let allowance = TURNAROUND_MAX.max(plan.turnaround_of(unit));
     let mut connection = Connection::new(open().await?, framing, timing);
     let items: Vec<usize> = unit.polls.iter().map(|poll| poll.profile_item).collect();
     let mut waiting: VecDeque<Batch> = coalesce(&unit.profile, &items, &Holes::default()).into();
@@ -51,7 +51,7 @@ pub(super) async fn probe_with(
     // Some devices swallow the first frame after power-up; one failure is forgiven.
     let mut forgiven = false;
     while let Some(batch) = waiting.pop_front() {
-        let outcome = connection.ask(unit.unit_id, Ask::Read(batch.block), allowance).await;
+        let outcome = connection.ask(unit.station, Ask::Read(batch.block), allowance).await;
         let why = match &outcome.result {
             Ok(answer) => {
                 read_out(unit, &batch, answer, &mut readings);

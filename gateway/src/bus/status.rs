@@ -9,7 +9,7 @@ use andon_engine::value::Unavailable;
 
 use super::transaction::Fault;
 use super::unit::UnitState;
-use crate::config::plan::{BusPlan, UnitPlan};
+use crate::config::plan::{BusPlan, Station, UnitPlan};
 
 /// A bus at one moment.
 #[derive(Clone, Debug, Default)]
@@ -31,10 +31,10 @@ impl Status {
     pub(super) fn before(plan: &BusPlan) -> Self {
         let unit = |unit: &UnitPlan| UnitStatus {
             source: unit.source.clone(),
-            unit_id: unit.unit_id,
+            station: unit.station,
             state: UnitState::Online,
             last_answer: None,
-            allowance: plan.turnaround,
+            allowance: plan.turnaround_of(unit),
             counters: Counters::default(),
         };
         let units = plan.units.iter().map(unit).collect();
@@ -54,8 +54,8 @@ impl Status {
 pub struct UnitStatus {
     /// The source's id.
     pub source: Arc<str>,
-    /// Modbus unit id.
-    pub unit_id: u8,
+    /// How it is called on its line.
+    pub station: Station,
     /// Whether it is being polled.
     pub state: UnitState,
     /// When it last answered, exceptions counted.

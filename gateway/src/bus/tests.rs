@@ -15,6 +15,7 @@ use super::unit::UnitState;
 use super::*;
 
 mod bench;
+mod dialects;
 
 use bench::{
     Bench, Forge, Request, SECOND, Terminal, bus, number, profile, script, scripted, soon,

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use andon_adapters::modbus::Block;
+use andon_adapters::dlt645::Identifier;
+use andon_adapters::modbus::{Block, Table};
 
 use crate::config::plan::{Link, Parity};
 
@@ -69,19 +70,27 @@ impl LineTiming {
         self.character * bytes
     }
 
-    /// Wire time of a request and a reply of `reply_bytes` bytes, without the device's turnaround.
-    pub fn exchange(&self, reply_bytes: u32) -> Duration {
-        self.wire(REQUEST_BYTES + reply_bytes)
-    }
-
     /// T(N): what reading `block` takes when the device answers after `turnaround`.
     pub fn read_time(&self, block: Block, turnaround: Duration) -> Duration {
-        self.exchange(reply_bytes(block)) + turnaround.max(self.silence) + self.silence
+        self.wire(request_bytes(block) + reply_bytes(block))
+            + turnaround.max(self.silence)
+            + self.silence
     }
 }
 
-/// Bytes of the reply to a read of `block`, checksum counted.
+/// Bytes of the request to read `block`, checksum and preamble counted.
+pub fn request_bytes(block: Block) -> u32 {
+    Identifier::of(block).map_or(REQUEST_BYTES, Identifier::request_bytes)
+}
+
+/// Bytes of the reply to a read of `block`, checksum and preamble counted.
 pub fn reply_bytes(block: Block) -> u32 {
+    if let Some(identifier) = Identifier::of(block) {
+        return identifier.reply_bytes(block.count);
+    }
+    if block.table == Table::Drive {
+        return andon_adapters::huanyang::FRAME as u32;
+    }
     let count = u32::from(block.count);
     REPLY_BYTES + if block.table.is_bits() { count.div_ceil(8) } else { 2 * count }
 }
@@ -128,8 +137,6 @@ impl Turnaround {
 
 #[cfg(test)]
 mod tests {
-    use andon_adapters::modbus::Table;
-
     use super::*;
 
     fn read(count: u16, baud: u32) -> f64 {

@@ -7,14 +7,16 @@
 use std::time::Duration;
 
 use andon_adapters::modbus::{Block, Table, Words};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_modbus::client::{Client as _, Context, rtu, tcp};
 use tokio_modbus::slave::SlaveContext as _;
 use tokio_modbus::{Request, Response, Slave};
 
-use super::timing::{LineTiming, reply_bytes};
+use super::dialect::{self, Dialect};
+use super::timing::{LineTiming, reply_bytes, request_bytes};
 use super::transport::{Stream, Tap};
-use crate::config::plan::Link;
+use crate::config::plan::{Link, Station};
 
 /// A line that is not silent within this time is babbling; the port is opened anew.
 pub(super) const BABBLE_MAX: Duration = Duration::from_secs(3);
@@ -31,8 +33,9 @@ pub(super) enum Ask {
 }
 
 impl Ask {
-    fn request(self) -> Request<'static> {
-        match self {
+    /// The Modbus request; `None` for a question in another protocol.
+    fn request(self) -> Option<Request<'static>> {
+        Some(match self {
             Self::Read(Block { table: Table::Coil, start, count }) => {
                 Request::ReadCoils(start, count)
             }
@@ -45,7 +48,16 @@ impl Ask {
             Self::Read(Block { table: Table::Holding, start, count }) => {
                 Request::ReadHoldingRegisters(start, count)
             }
+            Self::Read(_) => return None,
             Self::WriteCoil { coil, value } => Request::WriteSingleCoil(coil, value),
+        })
+    }
+
+    /// Bytes of request and reply on a serial line.
+    pub(super) fn wire_bytes(self) -> u32 {
+        match self {
+            Self::Read(block) => request_bytes(block) + self.reply_bytes(),
+            Self::WriteCoil { .. } => 2 * ECHO_BYTES,
         }
     }
 
@@ -173,25 +185,62 @@ impl Connection {
         std::mem::take(&mut self.strays)
     }
 
-    /// Asks `unit_id` and waits for wire time and `allowance`, no longer.
-    pub(super) async fn ask(&mut self, unit_id: u8, ask: Ask, allowance: Duration) -> Outcome {
+    /// Asks `station` and waits for wire time and `allowance`, no longer.
+    pub(super) async fn ask(&mut self, station: Station, ask: Ask, allowance: Duration) -> Outcome {
         self.settle().await;
         let sent = Instant::now();
         self.tap.mark();
-        let exchange = self.timing.exchange(ask.reply_bytes());
-        self.context.set_slave(Slave(unit_id));
-        let call = self.context.call(ask.request());
-        let reply = timeout_at(sent + exchange + allowance, call).await;
-        let result = match reply {
+        let exchange = self.timing.wire(ask.wire_bytes());
+        let deadline = sent + exchange + allowance;
+        let result = match (Dialect::of(station, ask), station, ask.request()) {
+            (Some(dialect), ..) => self.converse(dialect, deadline).await,
+            (None, Station::Unit(unit), Some(request)) => {
+                self.call(unit, ask, request, deadline).await
+            }
+            // A question that its station cannot be asked: the plan holds none such.
+            (None, ..) => Err(Fault::Garbled),
+        };
+        let taken = sent.elapsed().saturating_sub(exchange);
+        Outcome { result, sent, taken }
+    }
+
+    /// Asks in another protocol than Modbus.
+    async fn converse(&mut self, dialect: Dialect, deadline: Instant) -> Result<Answer, Fault> {
+        let mut bytes = Vec::new();
+        let conversation = async {
+            self.tap.write_all(&dialect.request()).await.map_err(|_| Fault::Disconnected)?;
+            loop {
+                let count = self.tap.read_buf(&mut bytes).await;
+                if !matches!(count, Ok(1..)) {
+                    return Err(Fault::Disconnected);
+                }
+                match dialect.answer(&bytes) {
+                    Some(result) => return result,
+                    None if bytes.len() > dialect::BYTES_MAX => return Err(Fault::Garbled),
+                    None => {}
+                }
+            }
+        };
+        let reply = timeout_at(deadline, conversation).await;
+        reply.unwrap_or(Err(if bytes.is_empty() { Fault::Timeout } else { Fault::Garbled }))
+    }
+
+    async fn call(
+        &mut self,
+        unit: u8,
+        ask: Ask,
+        request: Request<'static>,
+        deadline: Instant,
+    ) -> Result<Answer, Fault> {
+        self.context.set_slave(Slave(unit));
+        match timeout_at(deadline, self.context.call(request)).await {
             Err(_) if self.tap.read() == 0 => Err(Fault::Timeout),
             Err(_) => Err(Fault::Garbled),
             Ok(Ok(Ok(response))) => check(ask, response).and_then(|answer| self.whole(ask, answer)),
             Ok(Ok(Err(code))) => Err(Fault::Exception(u8::from(code))),
             Ok(Err(_)) if self.tap.ended() => Err(Fault::Disconnected),
             Ok(Err(_)) => Err(Fault::Garbled),
-        };
-        let taken = sent.elapsed().saturating_sub(exchange);
-        Outcome { result, sent, taken }
+        }
     }
 
     /// On TCP nothing may come beside the answer: more bytes than its frame needs are a byte

@@ -171,18 +171,19 @@ mod tests {
     use andon_engine::plan::ItemIndex;
 
     use super::*;
-    use crate::config::plan::{Link, Parity, PollPlan};
+    use crate::config::plan::{Link, Parity, PollPlan, Station};
 
     fn bus(units: u8, period: Duration) -> BusPlan {
         let profile = Library::load(None).0.get("eastron/sdm120").unwrap();
         let item = profile.position("power.active").unwrap();
         let unit = |unit_id| UnitPlan {
             source: format!("meter-{unit_id}").into(),
-            unit_id,
+            station: Station::Unit(unit_id),
             profile: Arc::clone(&profile),
             polls: vec![PollPlan {
                 profile_item: item,
                 feeds: vec![ItemIndex(0)],
+                loops: Vec::new(),
                 period,
                 ratio: 1.0,
             }],

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use andon_adapters::modbus::Table;
 use andon_engine::item::Item;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -12,6 +11,7 @@ use serde_json::json;
 
 use crate::bus::{self, RawReading};
 use crate::config::Loaded;
+use crate::config::plan::Station;
 
 /// Arguments of `andon read`.
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
             let text = if args.json {
                 as_json(&unit.source, &readings)
             } else {
-                as_table(&unit.source, unit.unit_id, &bus.id, &readings)
+                as_table(&unit.source, unit.station, &bus.id, &readings)
             };
             super::say(text.trim_end());
         }
@@ -93,8 +93,8 @@ fn as_json(source: &str, readings: &[RawReading]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn as_table(source: &str, unit_id: u8, bus: &str, readings: &[RawReading]) -> String {
-    let mut table = format!("{source} (unit {unit_id} on {bus})\n");
+fn as_table(source: &str, station: Station, bus: &str, readings: &[RawReading]) -> String {
+    let mut table = format!("{source} ({station} on {bus})\n");
     for reading in readings {
         let words: Vec<String> = reading.words.iter().map(|word| format!("{word:04x}")).collect();
         let words = if words.is_empty() { "–".to_owned() } else { words.join(" ") };
@@ -111,13 +111,7 @@ fn as_table(source: &str, unit_id: u8, bus: &str, readings: &[RawReading]) -> St
 
 /// `input:0x000C`, as profiles write it.
 fn register(reading: &RawReading) -> String {
-    let table = match reading.table {
-        Table::Coil => "coil",
-        Table::Discrete => "discrete",
-        Table::Input => "input",
-        Table::Holding => "holding",
-    };
-    format!("{table}:{:#06X}", reading.address).replace("0X", "0x")
+    reading.table.place(reading.address)
 }
 
 /// The unit of an item of the closed list.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use andon_adapters::current_loop::Span;
 use andon_engine::item::Item;
 use andon_engine::plan::{
     ActivityPlan, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan, Proof, TripIndex, TripPlan,
@@ -37,6 +38,14 @@ pub(super) struct Shop {
     pub(super) engine: Plan,
 }
 
+/// The machine items that a device's item feeds.
+#[derive(Clone, Debug, Default)]
+struct Fed {
+    direct: Vec<ItemIndex>,
+    /// As the quantity that a 4–20 mA loop stands for.
+    loops: Vec<(ItemIndex, Span)>,
+}
+
 /// Builds it.
 pub(super) fn shop(
     buses: &[Bus],
@@ -47,7 +56,7 @@ pub(super) fn shop(
     let mut engine = Plan::default();
     let mut faces = Vec::with_capacity(machines.len());
     // By source, the machine items that each of its profile items feeds.
-    let mut feeds: Vec<BTreeMap<usize, Vec<ItemIndex>>> = vec![BTreeMap::new(); sources.len()];
+    let mut feeds: Vec<BTreeMap<usize, Fed>> = vec![BTreeMap::new(); sources.len()];
     let mut bases = Vec::with_capacity(machines.len());
     for (at, machine) in machines.iter().enumerate() {
         let base = index32(engine.items.len());
@@ -63,7 +72,10 @@ pub(super) fn shop(
                 max_rate: item.max_rate,
             });
             let fed = feeds[item.source].entry(item.profile_item).or_default();
-            fed.push(item_index(position));
+            match item.span {
+                None => fed.direct.push(item_index(position)),
+                Some(span) => fed.loops.push((item_index(position), span)),
+            }
         }
         let energy = ["energy.import", "energy.total"]
             .into_iter()
@@ -146,7 +158,7 @@ impl Wiring {
     fn new(
         configured: &[Bus],
         sources: &[Source],
-        feeds: Vec<BTreeMap<usize, Vec<ItemIndex>>>,
+        feeds: Vec<BTreeMap<usize, Fed>>,
         outputs: &[Output],
     ) -> Self {
         let (buses, brokers, devices) = (Vec::new(), Vec::new(), Vec::new());
@@ -185,12 +197,13 @@ impl Wiring {
         &mut self,
         source: &Source,
         registers: &Registers,
-        feeds: BTreeMap<usize, Vec<ItemIndex>>,
+        feeds: BTreeMap<usize, Fed>,
         acts: &[Act],
     ) {
-        let poll = |(profile_item, feeds)| PollPlan {
+        let poll = |(profile_item, fed): (usize, Fed)| PollPlan {
             profile_item,
-            feeds,
+            feeds: fed.direct,
+            loops: fed.loops,
             period: source.period,
             ratio: ratio(registers, &source.items[profile_item]),
         };
@@ -205,7 +218,7 @@ impl Wiring {
         self.of_source.push(SourcePlace::Unit { bus, unit: units.len() });
         units.push(UnitPlan {
             source: source.id.clone(),
-            unit_id: registers.unit_id,
+            station: registers.station,
             profile: registers.profile.clone(),
             polls: feeds.into_iter().map(poll).collect(),
             writable_coils,
@@ -216,7 +229,7 @@ impl Wiring {
         &mut self,
         source: &Source,
         spoken: &Spoken,
-        feeds: BTreeMap<usize, Vec<ItemIndex>>,
+        feeds: BTreeMap<usize, Fed>,
         acts: &[Act],
     ) {
         let place = match &spoken.place {
@@ -227,7 +240,8 @@ impl Wiring {
             Act::Stop(stop) => Some(*stop),
             Act::Coil { .. } => None,
         };
-        let named = |(position, feeds): (usize, _)| (source.items[position].name.clone(), feeds);
+        let named =
+            |(position, fed): (usize, Fed)| (source.items[position].name.clone(), fed.direct);
         self.of_source.push(SourcePlace::Device(self.devices.len()));
         self.devices.push(DevicePlan {
             source: source.id.clone(),
@@ -255,7 +269,8 @@ impl Wiring {
 /// What a reading behind current and voltage transformers is multiplied by.
 fn ratio(source: &Registers, item: &Item) -> f64 {
     match item.unit {
-        Unit::Ampere => source.ct_ratio,
+        // A loop's current is a message, not a measured current.
+        Unit::Ampere if !item.name.starts_with("loop.") => source.ct_ratio,
         Unit::Volt => source.vt_ratio,
         Unit::Watt | Unit::VoltAmpere | Unit::Var | Unit::WattHour => {
             source.ct_ratio * source.vt_ratio

@@ -77,7 +77,9 @@ fn broker(id: &str, section: &Section<'_>, folder: &Path) -> Option<BrokerPlan> 
 }
 
 fn link(section: &Section<'_>) -> Option<Link> {
-    const TYPES: &[&str] = &["modbus-tcp", "modbus-rtu-over-tcp", "modbus-rtu", "mqtt"];
+    const TYPES: &[&str] = &["modbus-tcp", "modbus-rtu-over-tcp", "modbus-rtu", "dlt645", "mqtt"];
+    /// What DL/T 645 meters are set to when they leave the works.
+    const DLT645_BAUD: u32 = 2400;
     let kind = section.one_of("type", TYPES);
     match section.need("type", "\"modbus-rtu\"", kind)? {
         0 => {
@@ -89,10 +91,14 @@ fn link(section: &Section<'_>) -> Option<Link> {
             let (address, baud) = (address(section), baud(section));
             Some(Link::RtuOverTcp { address: address?, baud: baud? })
         }
-        _ => {
+        kind => {
             section.only(keys::BUS_RTU);
-            let (port, baud) = (serial_port(section), baud(section));
-            let parity = parity(section);
+            let dlt645 = kind == 3;
+            let port = serial_port(section);
+            let baud =
+                if section.has("baud") || !dlt645 { baud(section) } else { Some(DLT645_BAUD) };
+            let parity =
+                if dlt645 && !section.has("parity") { Parity::Even } else { parity(section) };
             let stop_bits = section.integer("stop_bits", 1..=2);
             let stop_bits = if stop_bits == Some(2) { 2 } else { 1 };
             Some(Link::Rtu { port: port?, baud: baud?, parity, stop_bits })

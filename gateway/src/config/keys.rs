@@ -28,7 +28,7 @@ pub const PROFILES: &[&str] = &["dir"];
 pub const BUS_TCP: &[&str] = &["type", "host", "port", "turnaround"];
 /// `[bus.ID]` of type `modbus-rtu-over-tcp`.
 pub const BUS_RTU_OVER_TCP: &[&str] = &["type", "host", "port", "baud", "turnaround"];
-/// `[bus.ID]` of type `modbus-rtu`.
+/// `[bus.ID]` of type `modbus-rtu` or `dlt645`.
 pub const BUS_RTU: &[&str] = &["type", "port", "baud", "parity", "stop_bits", "turnaround"];
 /// `[bus.ID]` of type `mqtt`; `password` comes from the environment only.
 pub const BUS_MQTT: &[&str] =
@@ -53,10 +53,13 @@ pub const SOURCE_PASSWORD: &[&str] = &["user", "password_file", "password"];
 pub const SOURCE_KEY_OR_PASSWORD: &[&str] =
     &["key_file", "key", "user", "password_file", "password"];
 /// `[source.ID]` of a Modbus device.
-pub const SOURCE: &[&str] = &["bus", "unit_id", "profile", "period", "ct_ratio", "vt_ratio"];
+pub const SOURCE: &[&str] =
+    &["bus", "unit_id", "address", "profile", "period", "ct_ratio", "vt_ratio"];
 /// `[machine.ID]`
 pub const MACHINE: &[&str] =
     &["name", "kind", "source", "items", "key_items", "activity", "max_rate"];
+/// An item of a machine that a 4–20 mA loop stands for.
+pub const LOOP: &[&str] = &["from", "at_4ma", "at_20ma"];
 /// `activity` of a machine, told from a power.
 pub const ACTIVITY_POWER: &[&str] =
     &["from", "idle_above", "run_above", "idle_below", "run_below", "enter_for", "exit_for"];
@@ -116,6 +119,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("source", SOURCE_GPIO),
     ("source", SOURCE_KEY_OR_PASSWORD),
     ("machine", MACHINE),
+    ("machine", LOOP),
     ("machine", ACTIVITY_POWER),
     ("machine", ACTIVITY_INPUT),
     ("machine", ACTIVITY_CONTROLLER),

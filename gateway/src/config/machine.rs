@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use andon_adapters::current_loop::Span;
 use andon_engine::item::{Item, Kind};
 use andon_engine::plan::Band;
 use andon_engine::unit::{Unit, parse_as};
@@ -54,6 +55,8 @@ pub(super) struct MachineItem {
     pub(super) source: usize,
     /// Position among that source's items.
     pub(super) profile_item: usize,
+    /// What the ends of the 4–20 mA loop mean that it is told by, where it is.
+    pub(super) span: Option<Span>,
     /// Fastest believable change, per second.
     pub(super) max_rate: Option<f64>,
 }
@@ -148,7 +151,13 @@ fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem
                 for (at, item) in sources.list[source].items.iter().enumerate() {
                     seen.insert(item.name.clone(), source);
                     let item = item.clone();
-                    items.push(MachineItem { item, source, profile_item: at, max_rate: None });
+                    items.push(MachineItem {
+                        item,
+                        source,
+                        profile_item: at,
+                        span: None,
+                        max_rate: None,
+                    });
                 }
             }
             None => complete = false,
@@ -172,7 +181,10 @@ fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem
 
 /// One entry of `items`: `"power.active" = "panel-3.power.active.l1"`.
 fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<MachineItem> {
-    if let Some(Content::Table(_)) = table.get(name).map(|node| &node.content) {
+    if let Some(Content::Table(inner)) = table.get(name).map(|node| &node.content) {
+        if keys::LOOP.iter().any(|key| inner.get(key).is_some()) {
+            return of_loop(&table.table(name)?, table, name, sources);
+        }
         let hint = "put the item's name into quotes: \"power.active\" = \"…\"".to_owned();
         table.problem(name, "must be text, not a table", Some(hint));
         return None;
@@ -199,7 +211,45 @@ fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<
         table.problem(name, message, None);
         return None;
     }
-    Some(MachineItem { item, source, profile_item, max_rate: None })
+    Some(MachineItem { item, source, profile_item, span: None, max_rate: None })
+}
+
+/// `"pressure" = { from = "air.loop.1", at_4ma = "0 bar", at_20ma = "10 bar" }`
+fn of_loop(
+    section: &Section<'_>,
+    table: &Section<'_>,
+    name: &str,
+    sources: &Named<'_, Source>,
+) -> Option<MachineItem> {
+    section.only(keys::LOOP);
+    let item = Item::named(name).map_err(|unknown| {
+        let hint = unknown.nearest.map(|nearest| format!("did you mean \"{nearest}\"?"));
+        table.problem(name, "is not an item that andon knows", hint);
+    });
+    let from = section.need("from", "\"air.loop.1\"", section.text("from"));
+    let from = from.and_then(|from| resolve(section, "from", from, sources));
+    let item = item.ok()?;
+    if item.kind != Kind::Gauge {
+        table.problem(name, "a loop stands for a quantity that goes up and down", None);
+        return None;
+    }
+    let example = |number: u8| format!("\"{number} {}\"", item.unit);
+    let ends = [("at_4ma", 0), ("at_20ma", 100)]
+        .map(|(key, number)| section.need(key, &example(number), section.quantity(key, item.unit)));
+    let (source, profile_item) = from?;
+    let current = &sources.list[source].items[profile_item];
+    if !current.name.starts_with("loop.") {
+        let message = format!("{} is no current of a loop", current.name);
+        section.problem("from", message, Some("a source's loop.1, loop.2, …".to_owned()));
+        return None;
+    }
+    let [Some(at_4ma), Some(at_20ma)] = ends else { return None };
+    if at_4ma.to_bits() == at_20ma.to_bits() {
+        section.problem("at_20ma", "is the same as at 4 mA", None);
+        return None;
+    }
+    let span = Some(Span { at_4ma, at_20ma });
+    Some(MachineItem { item, source, profile_item, span, max_rate: None })
 }
 
 /// `panel-3.power.active.l1`: the source and the position in its profile.

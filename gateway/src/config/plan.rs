@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use andon_adapters::current_loop::Span;
 use andon_adapters::device::Stop;
+use andon_adapters::dlt645::{ANSWER_DELAY_MAX, Address};
 use andon_adapters::profile::Profile;
 use andon_adapters::protocol::{Protocol, Settings};
 use andon_engine::plan::{ItemIndex, TripIndex};
+use serde::Serialize;
 
 /// A name in the languages that it was given in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -199,6 +202,15 @@ pub struct BusPlan {
 }
 
 impl BusPlan {
+    /// How long a unit may take to begin its answer: the bus's floor, and what DL/T 645 allows
+    /// its meters.
+    pub fn turnaround_of(&self, unit: &UnitPlan) -> Duration {
+        match unit.station {
+            Station::Unit(_) => self.turnaround,
+            Station::Meter(_) => self.turnaround.max(ANSWER_DELAY_MAX),
+        }
+    }
+
     /// Whether a trip output hangs on this bus (then the bus has a thread to itself).
     pub fn carries_trips(&self) -> bool {
         self.units.iter().any(|unit| !unit.writable_coils.is_empty())
@@ -244,13 +256,33 @@ pub enum Parity {
     Odd,
 }
 
+/// How a device is called on its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(untagged)]
+pub enum Station {
+    /// By a Modbus unit id.
+    Unit(u8),
+    /// By the twelve digits of a DL/T 645 meter.
+    Meter(Address),
+}
+
+impl std::fmt::Display for Station {
+    /// `unit 3` or `meter 123456789012`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unit(unit) => write!(f, "unit {unit}"),
+            Self::Meter(address) => write!(f, "meter {address}"),
+        }
+    }
+}
+
 /// One device (source) on a bus.
 #[derive(Clone, Debug)]
 pub struct UnitPlan {
     /// The source's id.
     pub source: Arc<str>,
-    /// Modbus unit id.
-    pub unit_id: u8,
+    /// How it is called on its line.
+    pub station: Station,
     /// What it understands.
     pub profile: Arc<Profile>,
     /// What is polled.
@@ -266,6 +298,8 @@ pub struct PollPlan {
     pub profile_item: usize,
     /// The machine items that it feeds.
     pub feeds: Vec<ItemIndex>,
+    /// The machine items that it feeds as the quantity that a 4–20 mA loop stands for.
+    pub loops: Vec<(ItemIndex, Span)>,
     /// How often.
     pub period: Duration,
     /// Factor from current/voltage transformer ratios; 1 without.

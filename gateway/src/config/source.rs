@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use andon_adapters::device::Stop;
+use andon_adapters::modbus;
 use andon_adapters::profile::{Library, Profile};
 use andon_adapters::protocol::{self, Login, Protocol, Reach, Settings};
 use andon_engine::item::Item;
@@ -18,7 +19,7 @@ use super::bus::{self, Bus, Way};
 use super::keys;
 use super::named::Named;
 use super::node::Content;
-use super::plan::{Bias, Credentials, GpioLine, Link, Place, Secret};
+use super::plan::{Bias, Credentials, GpioLine, Link, Place, Secret, Station};
 use super::problem::did_you_mean;
 use super::section::Section;
 
@@ -58,7 +59,7 @@ pub(super) enum Speaks {
 pub(super) struct Registers {
     /// Position of its bus.
     pub(super) bus: usize,
-    pub(super) unit_id: u8,
+    pub(super) station: Station,
     pub(super) profile: Arc<Profile>,
     pub(super) ct_ratio: f64,
     pub(super) vt_ratio: f64,
@@ -101,7 +102,7 @@ impl Source {
 /// What is taken already, and by which source.
 #[derive(Default)]
 struct Taken<'a> {
-    units: HashMap<(usize, u8), &'a str>,
+    units: HashMap<(usize, Station), &'a str>,
     ports: HashMap<String, &'a str>,
 }
 
@@ -144,16 +145,17 @@ fn registers<'a>(
             None
         }
     });
-    let unit_id = unit_id(section, link);
     let profile = profile(section, library);
+    let station = station(section, link, profile.as_deref());
     let period = period(section, Duration::from_millis(10), PERIOD_REGISTERS);
     let ct_ratio = section.ratio("ct_ratio", RATIO_MAX);
     let vt_ratio = section.ratio("vt_ratio", RATIO_MAX);
-    if let Some(key) = bus.zip(unit_id) {
+    if let Some(key) = bus.zip(station) {
         if let Some(other) = taken.units.get(&key) {
-            let message = format!("source \"{other}\" has unit {} on this bus already", key.1);
+            let message = format!("source \"{other}\" has {} on this bus already", key.1);
             let hint = "two devices that answer to one address garble each other".to_owned();
-            section.problem("unit_id", message, Some(hint));
+            let at = if section.has("address") { "address" } else { "unit_id" };
+            section.problem(at, message, Some(hint));
         } else {
             taken.units.insert(key, id);
         }
@@ -166,7 +168,7 @@ fn registers<'a>(
         items: profile.items.iter().map(|item| item.item.clone()).collect(),
         speaks: Speaks::Registers(Registers {
             bus: bus?,
-            unit_id: unit_id?,
+            station: station?,
             profile,
             ct_ratio: ct_ratio.unwrap_or(1.0),
             vt_ratio: vt_ratio.unwrap_or(1.0),
@@ -177,6 +179,41 @@ fn registers<'a>(
 fn period(section: &Section<'_>, least: Duration, default: Duration) -> Option<Duration> {
     let period = section.duration("period", least..=Duration::from_secs(3600));
     period.or_else(|| (!section.has("period")).then_some(default))
+}
+
+/// What the device is called on its line, as its profile's protocol has it.
+fn station(
+    section: &Section<'_>,
+    link: Option<&Link>,
+    profile: Option<&Profile>,
+) -> Option<Station> {
+    let spoken = profile.map(Profile::protocol);
+    if let (Some(Link::Tcp { .. }), Some(other)) = (link, spoken)
+        && other != modbus::Protocol::Modbus
+    {
+        let hint = "type = \"modbus-rtu-over-tcp\" carries it".to_owned();
+        section.problem("profile", "its devices do not speak Modbus TCP", Some(hint));
+    }
+    let by_digits = spoken.map_or(section.has("address"), modbus::Protocol::is_dlt645);
+    if by_digits {
+        if section.has("unit_id") {
+            let hint = "write address = \"123456789012\", the number on its label".to_owned();
+            section.problem("unit_id", "a DL/T 645 meter has none", Some(hint));
+        }
+        let address = section.text("address").and_then(|text| {
+            let parsed = text.parse();
+            if let Err(error) = &parsed {
+                section.problem("address", format!("\"{text}\": {error}"), None);
+            }
+            parsed.ok()
+        });
+        return section.need("address", "\"123456789012\"", address).map(Station::Meter);
+    }
+    if section.has("address") {
+        let hint = "write unit_id = 1".to_owned();
+        section.problem("address", "only for DL/T 645 meters", Some(hint));
+    }
+    unit_id(section, link).map(Station::Unit)
 }
 
 /// Serial devices are 1 to 247 (Modbus over Serial Line 1.02 §2.2); over TCP also 0 and 255,

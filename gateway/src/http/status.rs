@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, Station};
 
 /// The state of every part that is not a machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,8 +116,8 @@ pub enum UnitState {
 pub struct Unit {
     /// The source's id.
     pub source: Arc<str>,
-    /// Modbus unit id.
-    pub unit_id: u8,
+    /// Modbus unit id, or the twelve digits of a DL/T 645 meter as text.
+    pub unit_id: Station,
     /// How far it is trusted to answer.
     pub state: UnitState,
     /// Why not online.
@@ -137,7 +137,7 @@ impl Status {
         };
         let unit = |unit: &crate::config::plan::UnitPlan| Unit {
             source: unit.source.clone(),
-            unit_id: unit.unit_id,
+            unit_id: unit.station,
             state: UnitState::Suspect,
             why: Some(not_yet.clone()),
             errors: 0,

@@ -130,7 +130,7 @@ fn bus_status(bus: &BusHandle, before: &status::Bus) -> status::Bus {
         let online = state == status::UnitState::Online;
         status::Unit {
             source: unit.source.clone(),
-            unit_id: unit.unit_id,
+            unit_id: unit.station,
             state,
             why: (!online).then(|| reason(unit).into()),
             errors: unit.counters.errors(),

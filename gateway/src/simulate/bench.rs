@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use andon_adapters::dlt645;
+use andon_adapters::modbus::Table;
 use tokio::sync::watch;
 
 use super::device::{Absence, Device};
@@ -80,6 +82,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     devices: BTreeMap<u8, Device>,
+    /// Devices that answer beside one of the same unit id.
+    twins: Vec<Device>,
     faults: BTreeMap<u8, Vec<Fault>>,
     turnaround: Option<Duration>,
     chance: Chance,
@@ -99,6 +103,7 @@ impl Bench {
         let devices = devices.into_iter().map(|device| (device.unit, device)).collect();
         let state = State {
             devices,
+            twins: Vec::new(),
             faults: BTreeMap::new(),
             turnaround: None,
             chance: Chance::new(0),
@@ -112,6 +117,12 @@ impl Bench {
     /// this is called. On a serial line at least the silence that ends a request (t3.5) is kept.
     pub fn set_turnaround(&self, turnaround: Duration) {
         self.lock().turnaround = Some(turnaround);
+    }
+
+    /// Adds a device that answers at the same time as the one of its unit id, as two meters set to
+    /// one address do: where either sends a zero, the line is zero.
+    pub fn add_twin(&self, device: Device) {
+        self.lock().twins.push(device);
     }
 
     /// Starts chance anew: the same seed loses the same requests and makes the same noise.
@@ -265,19 +276,119 @@ impl Bench {
     }
 }
 
+impl State {
+    /// What DL/T 645 meters say to a frame: all that it means at once, as on a line.
+    fn answer_frame(&mut self, frame: &dlt645::Frame, speed: Option<u32>) -> Option<Answer> {
+        let Self { devices, faults, turnaround, chance, .. } = self;
+        let delay = turnaround.unwrap_or(TURNAROUND_SERIAL);
+        let hearing = devices.values().filter(|device| !device.is_deaf(speed));
+        let answers = hearing.filter_map(|device| {
+            let faults = faults.get(&device.unit).map_or(&[][..], Vec::as_slice);
+            let percent = chance.percent();
+            let lost = faults.iter().any(|fault| fault.loses(percent));
+            let mut bytes = device.answer_frame(frame).filter(|_| !lost)?;
+            faults.iter().for_each(|fault| fault.garble(true, &mut bytes, || chance.byte()));
+            Some(Answer { delay: delay + lateness(faults), bytes })
+        });
+        answers.reduce(|a, b| Answer {
+            delay: a.delay.max(b.delay),
+            bytes: collided(&a.bytes, &b.bytes),
+        })
+    }
+
+    /// What the unit that is there says to a Modbus request, and its twin with it.
+    fn answer_unit(
+        &mut self,
+        framing: Framing,
+        request: &Request,
+        speed: Option<u32>,
+        delay: Duration,
+    ) -> Option<Answer> {
+        let Self { devices, twins, faults, chance, witness, .. } = self;
+        let serial = framing == Framing::Rtu;
+        let function = request.pdu.first().copied().unwrap_or_default();
+        let device = devices.get_mut(&request.unit)?;
+        let faults = faults.get(&request.unit).map_or(&[][..], Vec::as_slice);
+        let percent = chance.percent();
+        if faults.iter().any(|fault| fault.loses(percent)) {
+            return None;
+        }
+        let mut moved = None;
+        let (mut pdu, switched) = match faults.iter().find_map(|fault| fault.refuses(request)) {
+            Some(exception) => (vec![function | 0x80, exception], Vec::new()),
+            None => match device.setting_in(&request.pdu) {
+                Some(written) => {
+                    device.hold(Table::Holding, written.address, &written.words);
+                    witness.setting(device.unit, written.kind, written.value);
+                    moved = written.moves_to();
+                    (written.reply, Vec::new())
+                }
+                None => reply(device, faults, &request.pdu),
+            },
+        };
+        if !faults.iter().any(Fault::holds_coils) {
+            for it in switched {
+                device.set_coil(it.coil, it.on);
+                witness.coil(device.unit, it);
+            }
+        }
+        let mut unit = request.unit;
+        faults.iter().for_each(|fault| fault.twist(&mut unit, &mut pdu));
+        let mut bytes = wrap(framing, request.transaction, unit, &pdu);
+        let mut hearing = twins.iter().filter(|twin| !twin.is_deaf(speed));
+        if let Some(twin) = hearing.find(|twin| twin.unit == request.unit) {
+            let beside = wrap(framing, request.transaction, twin.unit, &twin.reply(&request.pdu).0);
+            bytes = collided(&bytes, &beside);
+        }
+        faults.iter().for_each(|fault| fault.garble(serial, &mut bytes, || chance.byte()));
+        if let Some(unit) = moved
+            && let Some(mut device) = devices.remove(&request.unit)
+        {
+            device.unit = unit;
+            devices.insert(unit, device);
+        }
+        Some(Answer { delay: delay + lateness(faults), bytes })
+    }
+}
+
+/// How much later than usual a unit with these faults answers.
+fn lateness(faults: &[Fault]) -> Duration {
+    let late = faults.iter().filter_map(|fault| match fault {
+        Fault::Late(by) => Some(*by),
+        _ => None,
+    });
+    late.sum()
+}
+
+/// Two answers at once: where either sends a zero, the line is zero.
+fn collided(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let both = a.iter().zip(b).map(|(a, b)| a & b);
+    let (shorter, longer) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    both.chain(longer.iter().skip(shorter.len()).copied()).collect()
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request has been heard to its end. `None` when nothing is said to it.
-    pub(super) fn answer(&self, framing: Framing, request: &Request) -> Option<Answer> {
+    /// A request has been heard to its end, at `speed` where that is known. `None` when nothing is
+    /// said to it.
+    pub(super) fn answer(
+        &self,
+        framing: Framing,
+        request: &Request,
+        speed: Option<u32>,
+    ) -> Option<Answer> {
         let mut state = self.lock();
-        let State { devices, faults, turnaround, chance, witness } = &mut *state;
-        witness.request(request);
+        state.witness.request(request);
         let serial = framing == Framing::Rtu;
+        if let Some(frame) = &request.meter {
+            return state.answer_frame(frame, speed);
+        }
         if serial && request.unit == 0 {
             // A broadcast: everybody obeys and nobody answers.
+            let State { devices, witness, .. } = &mut *state;
             for device in devices.values_mut() {
                 let (_, switched) = device.reply(&request.pdu);
                 for it in switched {
@@ -287,41 +398,19 @@ impl Shared {
             }
             return None;
         }
-        let function = request.pdu.first().copied().unwrap_or_default();
         let default = if serial { TURNAROUND_SERIAL } else { Duration::ZERO };
-        let mut delay = turnaround.unwrap_or(default);
-        let Some(device) = devices.get_mut(&request.unit) else {
-            let pdu = [function | 0x80, TARGET_SILENT];
-            let bytes = wrap(framing, request.transaction, request.unit, &pdu);
-            return (!serial).then_some(Answer { delay, bytes });
-        };
-        let faults = faults.get(&request.unit).map_or(&[][..], Vec::as_slice);
-        let percent = chance.percent();
-        if faults.iter().any(|fault| fault.loses(percent)) {
-            return None;
-        }
-        let (mut pdu, switched) = match faults.iter().find_map(|fault| fault.refuses(request)) {
-            Some(exception) => (vec![function | 0x80, exception], Vec::new()),
-            None => reply(device, faults, &request.pdu),
-        };
-        if !faults.iter().any(Fault::holds_coils) {
-            for it in switched {
-                device.set_coil(it.coil, it.on);
-                witness.coil(device.unit, it);
+        let delay = state.turnaround.unwrap_or(default);
+        let device = state.devices.get(&request.unit).filter(|device| device.meter.is_none());
+        match device {
+            Some(device) if serial && device.is_deaf(speed) => None,
+            Some(_) => state.answer_unit(framing, request, speed, delay),
+            None => {
+                let function = request.pdu.first().copied().unwrap_or_default();
+                let pdu = [function | 0x80, TARGET_SILENT];
+                let bytes = wrap(framing, request.transaction, request.unit, &pdu);
+                (!serial).then_some(Answer { delay, bytes })
             }
         }
-        let mut unit = request.unit;
-        for fault in faults {
-            fault.twist(&mut unit, &mut pdu);
-            if let Fault::Late(by) = fault {
-                delay += *by;
-            }
-        }
-        let mut bytes = wrap(framing, request.transaction, unit, &pdu);
-        for fault in faults {
-            fault.garble(serial, &mut bytes, || chance.byte());
-        }
-        Some(Answer { delay, bytes })
     }
 
     /// The last byte of a reply has been handed over.

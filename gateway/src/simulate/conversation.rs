@@ -76,6 +76,8 @@ struct Conversation<'a> {
     shared: &'a Shared,
     pace: Pace,
     assembler: Assembler,
+    /// The speed at which the other end speaks, where that is known.
+    speed: Option<u32>,
     /// When the last byte that was read has arrived.
     heard: Instant,
     /// When the line is free for the next reply.
@@ -87,11 +89,16 @@ struct Conversation<'a> {
     speaking: Option<Reply>,
 }
 
-/// Answers on `stream` until it ends.
+/// Answers on `stream` until it ends; `speed` tells the speed of its other end.
 ///
 /// # Errors
 /// When the stream fails or takes no bytes.
-pub(super) async fn hold<S>(shared: &Shared, stream: &mut S, pace: Pace) -> io::Result<()>
+pub(super) async fn hold<S>(
+    shared: &Shared,
+    stream: &mut S,
+    pace: Pace,
+    speed: fn(&S) -> Option<u32>,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -100,6 +107,7 @@ where
         shared,
         pace,
         assembler: Assembler::new(pace.framing),
+        speed: None,
         heard: now,
         free: now,
         requests: VecDeque::new(),
@@ -118,6 +126,7 @@ where
         tokio::select! {
             read = stream.read(&mut bytes), if conversation.requests.len() < PENDING_MAX => {
                 let count = read?;
+                conversation.speed = speed(stream);
                 if count == 0 || !conversation.hear(&bytes[..count]) {
                     return Ok(());
                 }
@@ -178,7 +187,9 @@ impl Conversation<'_> {
     }
 
     fn answer(&mut self, ended: Instant, request: &Request) {
-        let Some(answer) = self.shared.answer(self.pace.framing, request) else { return };
+        let Some(answer) = self.shared.answer(self.pace.framing, request, self.speed) else {
+            return;
+        };
         if self.replies.len() < PENDING_MAX {
             self.replies.push(Reply {
                 begins: ended + answer.delay.max(self.pace.silence),

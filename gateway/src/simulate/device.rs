@@ -9,8 +9,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use andon_adapters::modbus::{BITS_MAX, Form, REGISTERS_MAX, Table, encode};
-use andon_adapters::profile::{Profile, ProfileItem};
+use andon_adapters::dlt645::Address;
+use andon_adapters::modbus::{BITS_MAX, Block, Form, REGISTERS_MAX, Table, encode};
+use andon_adapters::profile::{Profile, ProfileItem, Setting, SettingKind};
 use andon_engine::unit::Unit;
 
 /// Exceptions of the Modbus application protocol.
@@ -49,10 +50,16 @@ pub(super) enum Absence {
 /// One device.
 #[derive(Clone, Debug)]
 pub struct Device {
-    /// Its unit id.
+    /// Its unit id; for a DL/T 645 meter only a handle.
     pub unit: u8,
+    /// What it is called on its line, for a DL/T 645 meter.
+    pub(super) meter: Option<Address>,
+    /// The speed at which it listens; at any when there is none.
+    pub(super) baud: Option<u32>,
     profile: Arc<Profile>,
     tables: BTreeMap<Table, Image>,
+    /// Values by their key, for protocols whose addresses are keys.
+    keyed: BTreeMap<(Table, u16), Vec<u16>>,
 }
 
 /// A coil that a request switched.
@@ -68,17 +75,32 @@ impl Device {
     pub fn new(unit: u8, profile: Arc<Profile>) -> Self {
         let mut tables = BTreeMap::new();
         for table in Table::ALL {
-            let blocks = || profile.items.iter().map(ProfileItem::block);
-            let blocks = || blocks().filter(|block| block.table == table);
+            let blocks = || blocks(&profile).filter(|block| block.table == table);
             let start = blocks().map(|block| block.start).min();
-            let end = blocks().map(andon_adapters::modbus::Block::end).max();
+            let end = blocks().map(Block::end).max();
             if let (Some(start), Some(end)) = (start, end) {
                 let words = vec![0; (end - u32::from(start)) as usize];
                 tables.insert(table, Image { start, words });
             }
         }
-        let mut device = Self { unit, profile, tables };
+        // A meter's label, unless another is given: its number with zeros before it.
+        let label = || format!("{unit:012}").parse().ok();
+        let meter = if profile.protocol().is_dlt645() { label() } else { None };
+        let keyed = BTreeMap::new();
+        let mut device = Self { unit, meter, baud: None, profile, tables, keyed };
         let profile = device.profile.clone();
+        for (table, start, words) in &profile.identity {
+            device.hold(*table, *start, words);
+        }
+        for setting in &profile.settings {
+            let value = match setting.kind {
+                SettingKind::Address => f64::from(unit),
+                SettingKind::CtRatio => 1.0,
+            };
+            if let Some(words) = setting.encode(value) {
+                device.hold(Table::Holding, setting.address, &words);
+            }
+        }
         for (position, item) in profile.items.iter().enumerate() {
             if !item.encoding.form.is_flag() {
                 let alike = profile.items[..position].iter();
@@ -87,6 +109,37 @@ impl Device {
             }
         }
         device
+    }
+
+    /// The same device, at this speed only.
+    #[must_use]
+    pub fn at_baud(self, baud: u32) -> Self {
+        Self { baud: Some(baud), ..self }
+    }
+
+    /// The same DL/T 645 meter with another label.
+    #[must_use]
+    pub fn labelled(self, address: Address) -> Self {
+        Self { meter: self.meter.and(Some(address)), ..self }
+    }
+
+    pub(super) fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The words of a value of a protocol whose addresses are keys.
+    pub(super) fn keyed(&self, table: Table, address: u16) -> Option<&[u16]> {
+        self.keyed.get(&(table, address)).map(Vec::as_slice)
+    }
+
+    /// Writes words where they lie. What lies nowhere is lost.
+    pub(super) fn hold(&mut self, table: Table, start: u16, words: &[u16]) {
+        let Some(image) = self.tables.get_mut(&table) else { return };
+        for (address, &word) in (start..).zip(words) {
+            if let Some(room) = image.word(address) {
+                *room = word;
+            }
+        }
     }
 
     /// Sets an item, in its canonical unit; NaN is "no value". Returns whether the profile has it.
@@ -104,11 +157,19 @@ impl Device {
     }
 
     fn put(&mut self, item: &ProfileItem, value: f64) -> bool {
-        self.put_words(item, &encode(item, value))
+        let exponent = exponent(item);
+        if let Some(register) = item.scale_register {
+            self.hold(item.table, register, &[exponent.cast_unsigned()]);
+        }
+        self.put_words(item, &encode(item, value, exponent))
     }
 
     fn put_words(&mut self, item: &ProfileItem, words: &[u16]) -> bool {
-        let block = item.block();
+        let block = item.own();
+        if block.table.is_keyed() {
+            self.keyed.insert((block.table, block.start), words.to_vec());
+            return true;
+        }
         let Some(image) = self.tables.get_mut(&block.table) else { return false };
         for (address, &word) in (block.start..).zip(words) {
             let Some(room) = image.word(address) else { return false };
@@ -129,11 +190,11 @@ impl Device {
         for item in self.profile.items.iter().filter(chosen) {
             let float = matches!(item.encoding.form, Form::F32 | Form::F64);
             let words = match absence {
-                Absence::Sentinel if !item.sentinels.is_empty() => encode(item, f64::NAN),
+                Absence::Sentinel if !item.sentinels.is_empty() => encode(item, f64::NAN, 0),
                 _ if item.encoding.form.is_flag() => continue,
-                _ if float && item.sentinels.is_empty() => encode(item, f64::NAN),
+                _ if float && item.sentinels.is_empty() => encode(item, f64::NAN, 0),
                 // All bits set is a NaN too.
-                _ => vec![u16::MAX; usize::from(item.block().count)],
+                _ => no_value(item),
             };
             lacking.put_words(item, &words);
         }
@@ -162,6 +223,9 @@ impl Device {
     /// The honest reply to a request (both without unit and checksum), and the coils that it asks
     /// to switch: the caller switches them ([`Device::set_coil`]), or does not.
     pub(super) fn reply(&self, request: &[u8]) -> (Vec<u8>, Vec<Switched>) {
+        if let Some(status) = self.answer_status(request) {
+            return (status, Vec::new());
+        }
         let Some((&function, body)) = request.split_first() else {
             return (vec![0x80, ILLEGAL_FUNCTION], Vec::new());
         };
@@ -175,7 +239,7 @@ impl Device {
     }
 
     fn answer(&self, function: u8, body: &[u8]) -> Result<(Vec<u8>, Vec<Switched>), u8> {
-        let read = Table::ALL.into_iter().find(|table| table.read_function() == function);
+        let read = Table::ALL.into_iter().find(|table| table.read_function() == Some(function));
         if read.is_none() && function != WRITE_COIL && function != WRITE_COILS {
             return Err(ILLEGAL_FUNCTION);
         }
@@ -241,11 +305,52 @@ fn several(address: u16, count: u16, rest: &[u8]) -> Result<Vec<Switched>, u8> {
         .collect()
 }
 
+/// Every address that the profile speaks of.
+fn blocks(profile: &Profile) -> impl Iterator<Item = Block> {
+    let items = profile.items.iter().map(ProfileItem::block);
+    let settings = profile.settings.iter().map(Setting::block);
+    let identity = profile.identity.iter().map(|(table, start, words)| Block {
+        table: *table,
+        start: *start,
+        count: u16::try_from(words.len()).unwrap_or(u16::MAX),
+    });
+    items.chain(settings).chain(identity)
+}
+
+/// All bits set: a NaN too, and no decimal digits.
+fn no_value(item: &ProfileItem) -> Vec<u16> {
+    let mut words = vec![u16::MAX; usize::from(item.own().count)];
+    if let (Form::Bcd { bytes, .. }, Some(first)) = (item.encoding.form, words.first_mut())
+        && bytes % 2 == 1
+    {
+        *first = 0x00FF;
+    }
+    words
+}
+
+/// What the scale register of an item holds: enough digits for what such devices measure.
+pub(super) fn exponent(item: &ProfileItem) -> i16 {
+    match (item.scale_register, item.item.unit) {
+        (None, _) | (Some(_), Unit::Watt | Unit::VoltAmpere | Unit::Var | Unit::WattHour) => 0,
+        (Some(_), Unit::Volt | Unit::Celsius) => -1,
+        (Some(_), _) => -2,
+    }
+}
+
 /// What a number starts as: typical of its unit of measure, higher with the unit id and with the
 /// number of items of that measure before it. Steps survive the resolution of common devices.
 #[expect(clippy::cast_precision_loss, reason = "a profile has at most 512 items")]
 fn initial(item: &ProfileItem, unit: u8, ordinal: usize) -> f64 {
-    let (base, per_unit, per_item) = match item.item.unit {
+    let (base, per_unit, per_item) = steps(item);
+    let value: f64 = base + per_unit * f64::from(unit) + per_item * ordinal as f64;
+    value.min(item.item.greatest)
+}
+
+/// What [`initial`] is made of: the base, and steps per unit and per item.
+pub(super) fn steps(item: &ProfileItem) -> (f64, f64, f64) {
+    match item.item.unit {
+        Unit::Ampere if item.item.name.starts_with("loop.") => (0.004, 0.0001, 0.001),
+        Unit::Volt if item.item.name.starts_with("analog.") => (0.5, 0.05, 1.0),
         Unit::Watt => (400.0, 7.0, 1.25),
         Unit::VoltAmpere => (450.0, 7.0, 1.25),
         Unit::Var => (60.0, 1.0, 0.25),
@@ -263,7 +368,5 @@ fn initial(item: &ProfileItem, unit: u8, ordinal: usize) -> f64 {
         Unit::None | Unit::Second | Unit::Gram | Unit::Millimetre | Unit::Decibel | Unit::Lux => {
             (1.0, 1.0, 1.0)
         }
-    };
-    let value: f64 = base + per_unit * f64::from(unit) + per_item * ordinal as f64;
-    value.min(item.item.greatest)
+    }
 }

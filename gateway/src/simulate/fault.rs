@@ -192,7 +192,7 @@ impl Fault {
             Self::Hole { table, start, count } => {
                 let (first, asked) = request.numbers()?;
                 let ends = |start: u16, count: u16| u32::from(start) + u32::from(count);
-                let touches = request.pdu.first() == Some(&table.read_function())
+                let touches = request.pdu.first().copied() == table.read_function()
                     && u32::from(first) < ends(*start, *count)
                     && u32::from(*start) < ends(first, asked);
                 touches.then_some(ILLEGAL_ADDRESS)

@@ -4,6 +4,8 @@
 //! Messaging on TCP/IP V1.0b §3.1.3). Nothing here knows time: whether the line has been silent is
 //! said by the caller. Bound: [`ADU_MAX`] bytes of a frame, [`BUFFER_MAX`] bytes of a stream.
 
+use andon_adapters::dlt645;
+
 /// Longest frame of either kind: 7 bytes of header and 253 of PDU.
 const ADU_MAX: usize = 260;
 /// Most bytes that are kept in the hope of a frame.
@@ -26,8 +28,10 @@ pub(super) struct Request {
     /// The transaction id; 0 on RTU.
     pub(super) transaction: u16,
     pub(super) unit: u8,
-    /// Function and body.
+    /// Function and body; empty for a DL/T 645 frame.
     pub(super) pdu: Vec<u8>,
+    /// The DL/T 645 frame, when it is one.
+    pub(super) meter: Option<dlt645::Frame>,
 }
 
 impl Request {
@@ -85,7 +89,18 @@ impl Assembler {
                     let frame: Vec<u8> = self.bytes.drain(..length).collect();
                     Cut::Request(from_rtu(&frame))
                 }
-                _ => Cut::Wait,
+                _ => match dlt645::cut(&self.bytes) {
+                    Some((frame, used)) => {
+                        self.bytes.drain(..used);
+                        Cut::Request(Request {
+                            transaction: 0,
+                            unit: 0,
+                            pdu: Vec::new(),
+                            meter: Some(frame),
+                        })
+                    }
+                    None => Cut::Wait,
+                },
             },
         }
     }
@@ -108,7 +123,7 @@ impl Assembler {
         }
         let Some(pdu) = rest.get(..length - 1) else { return Cut::Wait };
         let transaction = u16::from_be_bytes([t0, t1]);
-        let request = Request { transaction, unit, pdu: pdu.to_vec() };
+        let request = Request { transaction, unit, pdu: pdu.to_vec(), meter: None };
         self.bytes.drain(..HEADER + length - 1);
         Cut::Request(request)
     }
@@ -124,7 +139,8 @@ fn rtu_length(bytes: &[u8]) -> Option<usize> {
 }
 
 fn from_rtu(frame: &[u8]) -> Request {
-    Request { transaction: 0, unit: frame[0], pdu: frame[1..frame.len() - 2].to_vec() }
+    let pdu = frame[1..frame.len() - 2].to_vec();
+    Request { transaction: 0, unit: frame[0], pdu, meter: None }
 }
 
 /// Whether `frame` is unit, function at least, and the checksum over them.

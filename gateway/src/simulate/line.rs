@@ -127,7 +127,7 @@ impl Line {
                 pulled = self.plug.changed() => if pulled.is_err() {
                     return;
                 },
-                ended = hold(&self.shared, &mut terminal, self.pace) => {
+                ended = hold(&self.shared, &mut terminal, self.pace, Terminal::speed) => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "The pseudo-terminal failed; another is opened.");
                     }
@@ -180,7 +180,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 async fn converse(shared: Arc<Shared>, mut stream: TcpStream, pace: Pace) {
     // Without it the kernel would wait for an acknowledgement before a late reply.
     let held = match stream.set_nodelay(true) {
-        Ok(()) => hold(&shared, &mut stream, pace).await,
+        Ok(()) => hold(&shared, &mut stream, pace, |_| None).await,
         Err(error) => Err(error),
     };
     if let Err(error) = held {

@@ -1,4 +1,4 @@
-//! Simulated devices: any profile, served over Modbus TCP, over RTU on a pseudo-terminal or over
+//! Simulated devices: any profile, DL/T 645 meters and Huanyang drives included, served over Modbus TCP, over RTU on a pseudo-terminal or over
 //! RTU in TCP, with faults on demand.
 //!
 //! The bytes are made here and not by tokio-modbus, because a simulator must be able to lie; and
@@ -20,6 +20,7 @@ mod device;
 mod fault;
 mod frame;
 mod line;
+mod meter;
 mod terminal;
 mod witness;
 

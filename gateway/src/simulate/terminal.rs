@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub(super) struct Terminal {
     near: AsyncFd<File>,
-    _far: OwnedFd,
+    far: OwnedFd,
     name: PathBuf,
     link: Option<PathBuf>,
 }
@@ -45,7 +45,7 @@ impl Terminal {
         rustix::io::ioctl_fionbio(&near, true)?;
         #[expect(deprecated, reason = "a file keeps its descriptor; the replacement is unsafe")]
         let near = AsyncFd::new(File::from(near))?;
-        let mut terminal = Self { near, _far: far, name: name.into(), link: None };
+        let mut terminal = Self { near, far, name: name.into(), link: None };
         if let Some(link) = link {
             if std::fs::symlink_metadata(link).is_ok_and(|there| there.is_symlink()) {
                 std::fs::remove_file(link)?;
@@ -54,6 +54,12 @@ impl Terminal {
             terminal.link = Some(link.to_owned());
         }
         Ok(terminal)
+    }
+
+    /// The speed that its client has set, in bits per second: a pseudo-terminal has none of its
+    /// own, but keeps what it is told.
+    pub(super) fn speed(&self) -> Option<u32> {
+        Some(tcgetattr(&self.far).ok()?.output_speed())
     }
 
     /// Where a client finds it: the link, where there is one.

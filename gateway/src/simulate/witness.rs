@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use andon_adapters::profile::SettingKind;
 use serde_json::{Value, json};
 
 use super::device::Switched;
@@ -36,6 +37,17 @@ impl Witness {
     }
 
     pub(super) fn request(&mut self, request: &Request) {
+        if let Some(frame) = &request.meter {
+            // Data as it lies on the wire: an identifier's lowest byte first.
+            let data: String = frame.data.iter().map(|byte| format!("{byte:02X}")).collect();
+            self.line(|at| {
+                json!({
+                    "kind": "request", "at": at, "meter": frame.address,
+                    "control": frame.control, "data": data,
+                })
+            });
+            return;
+        }
         self.line(|at| {
             let function = request.pdu.first();
             let mut line =
@@ -60,6 +72,15 @@ impl Witness {
 
     pub(super) fn coil(&mut self, unit: u8, Switched { coil, on }: Switched) {
         self.line(|at| json!({ "kind": "coil", "at": at, "unit": unit, "coil": coil, "on": on }));
+    }
+
+    /// A setting that was written.
+    pub(super) fn setting(&mut self, unit: u8, kind: SettingKind, value: f64) {
+        self.line(|at| {
+            json!({
+                "kind": "setting", "at": at, "unit": unit, "setting": kind.word(), "value": value,
+            })
+        });
     }
 
     pub(super) fn set(&mut self, unit: u8, item: &str, value: f64) {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bus::transport::{Opener, Stream};
 use crate::bus::*;
-use crate::config::plan::{PollPlan, UnitPlan};
+use crate::config::plan::{PollPlan, Station, UnitPlan};
 
 /// Makes a reply that should not be believed.
 pub(super) type Forge = fn(&Request) -> Vec<u8>;
@@ -152,6 +152,7 @@ pub(super) fn profile(addresses: &[u16]) -> Arc<Profile> {
             address,
             encoding: Encoding { form: Form::U16, order: Order::Abcd },
             scale: Scale::ONE,
+            scale_register: None,
             sentinels: vec![],
             writable: false,
         }
@@ -164,6 +165,8 @@ pub(super) fn profile(addresses: &[u16]) -> Arc<Profile> {
         notes: String::new(),
         max_registers: 125,
         items: addresses.iter().enumerate().map(item).collect(),
+        identity: vec![],
+        settings: vec![],
         examples: vec![],
     })
 }
@@ -176,12 +179,13 @@ pub(super) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Pla
         let polls = (0..width).map(|item| PollPlan {
             profile_item: item as usize,
             feeds: vec![ItemIndex(u32::from(unit_id - 1) * width + item)],
+            loops: Vec::new(),
             period: SECOND,
             ratio: 1.0,
         });
         UnitPlan {
             source: format!("unit-{unit_id}").into(),
-            unit_id,
+            station: Station::Unit(unit_id),
             profile: profile.clone(),
             polls: polls.collect(),
             writable_coils: vec![0],
