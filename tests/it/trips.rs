@@ -16,13 +16,13 @@ use serde_json::Value;
 /// How long a stop, a reset or a state may take to show on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const COOL: f64 = 25.0;
-const HOT: f64 = 60.0;
+pub(crate) const COOL: f64 = 25.0;
+pub(crate) const HOT: f64 = 60.0;
 
 /// A sensor, a relay board and a meter on one line; the rule trips above 40 °C.
-struct Line {
-    devices: Simulator,
-    gateway: Process,
+pub(crate) struct Line {
+    pub(crate) devices: Simulator,
+    pub(crate) gateway: Process,
     url: String,
     token: String,
 }
@@ -44,7 +44,7 @@ fn configuration(dir: &Path, bus: &str) -> Workshop {
 }
 
 impl Line {
-    fn start(
+    pub(crate) fn start(
         dir: &Path,
         serve: &[&str],
         bus: impl Fn(&Simulator) -> Result<String>,
@@ -78,7 +78,7 @@ impl Line {
         Ok(andon::get(&format!("{}/api/v1/picture", self.url))?["machines"][0]["stop"].clone())
     }
 
-    fn wait_for_phase(&self, phase: &str) -> Result<Value> {
+    pub(crate) fn wait_for_phase(&self, phase: &str) -> Result<Value> {
         let mut last = Value::Null;
         wait_for(&format!("the stop to be {phase}"), PATIENCE, || {
             last = self.stop().unwrap_or_default();
@@ -88,7 +88,7 @@ impl Line {
         Ok(last)
     }
 
-    fn reset(&self) -> Result<()> {
+    pub(crate) fn reset(&self) -> Result<()> {
         let url = format!("{}/api/v1/alarms/hot/reset", self.url);
         let body = serde_json::json!({ "by": "test", "reason": "cooled down" });
         wait_for("the reset to be accepted", PATIENCE, || {
