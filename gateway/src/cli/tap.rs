@@ -9,7 +9,7 @@ use rumqttc::{AsyncClient, Event, Packet, Publish, QoS};
 use serde_json::{Value, json};
 
 use super::record::BrokerArgs;
-use crate::mqtt::{Backoff, client_options};
+use crate::mqtt::{Backoff, Lost, client_options};
 use crate::wire::{Topic, is_name};
 
 /// The arguments of `andon tap`.
@@ -62,7 +62,8 @@ pub async fn run(args: TapArgs) -> anyhow::Result<()> {
             }
         };
         let pause = backoff.pause();
-        tracing::warn!(%error, broker = args.broker.broker, "not connected; trying again");
+        let why = Lost::from(error).words;
+        tracing::warn!(why, broker = args.broker.broker, "not connected; trying again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = tokio::signal::ctrl_c() => return Ok(()),

@@ -404,6 +404,29 @@ fn appending_goes_on_while_the_disk_refuses_and_nothing_bounded_is_lost() {
 }
 
 #[test]
+fn what_is_behind_a_position_is_counted_over_leaps_boots_and_segments() {
+    let folder = Folder::new("behind");
+    let plan = JournalPlan { telemetry_bytes: 0, sync: Duration::from_secs(5) };
+    let [one, two] = [BootId([1; 16]), BootId([2; 16])];
+    for boot in [one, one, two] {
+        let journal = Journal::open(folder.path(), &plan, boot).unwrap();
+        let event = |at| Payload::Event(Event::Stopped { at: BootTime(at) });
+        journal.append((0..10).map(event).collect());
+        journal.close();
+    }
+    let journal = Journal::open(folder.path(), &plan, two).unwrap();
+    let records: Vec<_> = journal.reader().unwrap().records(Stream::Events).unwrap().collect();
+    assert_eq!(records.len(), 30);
+    assert!(records[10].seq > records[9].seq + 1, "a reopened boot leaps");
+    assert_eq!(journal.behind(Stream::Events, None), 30);
+    for (count, record) in (1..).zip(&records) {
+        assert_eq!(journal.behind(Stream::Events, Some(record.position())), 30 - count);
+    }
+    let unknown = Position { boot: BootId([9; 16]), seq: 5 };
+    assert_eq!(journal.behind(Stream::Events, Some(unknown)), 30);
+}
+
+#[test]
 fn a_write_that_fails_is_repeated_in_a_new_segment_under_new_numbers() {
     let folder = Folder::new("full");
     fs::create_dir_all(folder.path().join("telemetry")).unwrap();
