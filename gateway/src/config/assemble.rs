@@ -48,7 +48,9 @@ pub(super) fn shop(
         bases.push(base);
         let item_index = |position: usize| ItemIndex(base + index32(position));
         for (position, item) in machine.items.iter().enumerate() {
-            let period = sources[item.source].period;
+            // A source that could not be had has been reported: this plan will not run.
+            let source = sources.get(item.source);
+            let period = source.map_or(STALE_LEAST, |source| source.period);
             engine.items.push(ItemPlan {
                 machine: MachineIndex(index16(at)),
                 item: item.item.clone(),
@@ -56,8 +58,9 @@ pub(super) fn shop(
                 stale_after: (period * STALE_PERIODS).max(STALE_LEAST),
                 max_rate: item.max_rate,
             });
-            let fed = feeds[item.source].entry(item.profile_item).or_default();
-            fed.push(item_index(position));
+            if let Some(feeds) = feeds.get_mut(item.source) {
+                feeds.entry(item.profile_item).or_default().push(item_index(position));
+            }
         }
         let energy = ["energy.import", "energy.total"]
             .into_iter()
@@ -142,7 +145,10 @@ fn units(
             ratio: ratio(source, &source.profile.items[profile_item].item),
         };
         writable_coils.sort_unstable();
-        let units = &mut plans[source.bus].units;
+        let Some(BusPlan { units, .. }) = plans.get_mut(source.bus) else {
+            places.push(0);
+            continue;
+        };
         places.push(units.len());
         units.push(UnitPlan {
             source: source.id.clone(),

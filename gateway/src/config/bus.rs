@@ -23,6 +23,10 @@ const BAUDS: &[i64] = &[1200, 2400, 4800, 9600, 14_400, 19_200, 38_400, 57_600, 
 const TURNAROUND_RTU: Duration = Duration::from_millis(100);
 /// The same through a gateway, which may be busy with other devices.
 const TURNAROUND_TCP: Duration = Duration::from_millis(250);
+/// How often a source is read, unless configured.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The position of a bus or source that is not there, which has been reported.
+pub(super) const NOWHERE: usize = usize::MAX;
 /// Largest transformer ratio: 100 kA to 1 A.
 const RATIO_MAX: f64 = 100_000.0;
 
@@ -51,7 +55,11 @@ pub(super) struct Source {
 pub(super) fn buses<'a>(root: &Section<'a>) -> Named<'a, Bus> {
     let mut seen: HashMap<String, (String, Link)> = HashMap::new();
     Named::read(root, "bus", BUSES_MAX, |id, section| {
-        let link = link(section)?;
+        // One that is wrong stands in for itself, so that what hangs on it is checked all the same.
+        let Some(link) = link(section) else {
+            let link = Link::Tcp { address: String::new() };
+            return Some(Bus { id: id.into(), link, turnaround: TURNAROUND_TCP });
+        };
         let end = match &link {
             Link::Tcp { address } | Link::RtuOverTcp { address, .. } => address.clone(),
             Link::Rtu { port, .. } => port.to_string_lossy().into_owned(),
@@ -184,13 +192,14 @@ pub(super) fn sources<'a>(
                 seen.insert(key, id);
             }
         }
+        // Without its profile nobody knows what it measures; all else has a stand-in once it is
+        // reported, so that the machines of this source are checked in the same run.
         Some(Source {
             id: id.into(),
-            bus: bus?,
-            unit_id: unit_id?,
+            bus: bus.unwrap_or(NOWHERE),
+            unit_id: unit_id.unwrap_or(0),
             profile: profile?,
-            period: period
-                .or_else(|| (!section.has("period")).then_some(Duration::from_secs(1)))?,
+            period: period.unwrap_or(PERIOD),
             ct_ratio: ct_ratio.unwrap_or(1.0),
             vt_ratio: vt_ratio.unwrap_or(1.0),
         })
