@@ -180,6 +180,19 @@ impl Line {
         Ok(last)
     }
 
+    /// Waits until the board says this of every unit of the line.
+    fn wait_for_units(&self, state: &str) -> Result<()> {
+        let mut units = Value::Null;
+        wait_for(&format!("every unit to be {state}"), PATIENCE, || {
+            let mut picture =
+                andon::get(&format!("{}/api/v1/picture", self.url)).unwrap_or_default();
+            units = picture["gateway"]["buses"][0]["units"].take();
+            let all = units.as_array().cloned().unwrap_or_default();
+            !all.is_empty() && all.iter().all(|unit| unit["state"] == state)
+        })
+        .with_context(|| format!("they are {units}"))
+    }
+
     /// Everything that was said over MQTT about a machine's items, in order.
     fn observed(&self, machine: &str) -> Result<Vec<Value>> {
         let topic = format!("andon/v1/{SITE}/{machine}/observation ");
@@ -386,7 +399,9 @@ fn a_port_that_vanishes_and_returns_is_survived() -> Result<()> {
     line.devices.say("unplug")?;
     line.wait_for_item("line-1", "voltage", |item| item["why"] == "disconnected")?;
     ensure!(!Path::new(&path).exists(), "the simulator unplugs its link");
+    line.wait_for_units("bus_down")?;
     line.devices.say("replug")?;
     line.wait_for_item("line-1", "voltage", |item| item["value"].is_number())?;
+    line.wait_for_units("online")?;
     line.expect_no_wrong_value(10)
 }
