@@ -13,6 +13,8 @@ use andon_adapters::modbus::{BITS_MAX, Form, REGISTERS_MAX, Table, encode};
 use andon_adapters::profile::{Profile, ProfileItem};
 use andon_engine::unit::Unit;
 
+use super::supply;
+
 /// Exceptions of the Modbus application protocol.
 pub(super) const ILLEGAL_FUNCTION: u8 = 1;
 pub(super) const ILLEGAL_ADDRESS: u8 = 2;
@@ -53,6 +55,8 @@ pub struct Device {
     pub unit: u8,
     profile: Arc<Profile>,
     tables: BTreeMap<Table, Image>,
+    /// What somebody has set.
+    given: BTreeMap<usize, f64>,
 }
 
 /// A coil that a request switched.
@@ -64,7 +68,8 @@ pub(super) struct Switched {
 
 impl Device {
     /// A device of this profile at `unit`. Numbers start at plausible values that differ between
-    /// its items and between units; all bits are off.
+    /// its items and between units, voltages, currents and powers at such that fit each other; all
+    /// bits are off.
     pub fn new(unit: u8, profile: Arc<Profile>) -> Self {
         let mut tables = BTreeMap::new();
         for table in Table::ALL {
@@ -77,24 +82,36 @@ impl Device {
                 tables.insert(table, Image { start, words });
             }
         }
-        let mut device = Self { unit, profile, tables };
+        let mut device = Self { unit, profile, tables, given: BTreeMap::new() };
         let profile = device.profile.clone();
         for (position, item) in profile.items.iter().enumerate() {
             if !item.encoding.form.is_flag() {
-                let alike = profile.items[..position].iter();
-                let ordinal = alike.filter(|other| other.item.unit == item.item.unit).count();
-                device.put(item, initial(item, unit, ordinal));
+                device.put(item, initial(&profile, position, unit));
             }
         }
+        device.fit();
         device
     }
 
     /// Sets an item, in its canonical unit; NaN is "no value". Returns whether the profile has it.
+    /// Voltages, currents and powers that nobody has set follow.
     pub(super) fn set(&mut self, item: &str, value: f64) -> bool {
         let profile = self.profile.clone();
-        match profile.position(item) {
-            Some(position) => self.put(&profile.items[position], value),
-            None => false,
+        let Some(position) = profile.position(item) else { return false };
+        let set = self.put(&profile.items[position], value);
+        // Worlds are set over and over to what they were.
+        if self.given.insert(position, value) != Some(value) && supply::concerns(item) {
+            self.fit();
+        }
+        set
+    }
+
+    fn fit(&mut self) {
+        let profile = self.profile.clone();
+        for (item, value) in supply::fitting(self) {
+            if let Some(position) = profile.position(&item) {
+                self.put(&profile.items[position], value);
+            }
         }
     }
 
@@ -222,6 +239,20 @@ impl Device {
     }
 }
 
+impl supply::Known for Device {
+    fn has(&self, item: &str) -> bool {
+        Self::has(self, item)
+    }
+
+    fn given(&self, item: &str) -> Option<f64> {
+        self.given.get(&self.profile.position(item)?).copied()
+    }
+
+    fn initial(&self, item: &str) -> Option<f64> {
+        Some(initial(&self.profile, self.profile.position(item)?, self.unit))
+    }
+}
+
 /// The coils of a request that writes several; `rest` is its byte count and bits.
 fn several(address: u16, count: u16, rest: &[u8]) -> Result<Vec<Switched>, u8> {
     let (&length, bits) = rest.split_first().ok_or(ILLEGAL_VALUE)?;
@@ -244,8 +275,12 @@ fn several(address: u16, count: u16, rest: &[u8]) -> Result<Vec<Switched>, u8> {
 /// What a number starts as: typical of its unit of measure, higher with the unit id and with the
 /// number of items of that measure before it. Steps survive the resolution of common devices.
 #[expect(clippy::cast_precision_loss, reason = "a profile has at most 512 items")]
-fn initial(item: &ProfileItem, unit: u8, ordinal: usize) -> f64 {
+fn initial(profile: &Profile, position: usize, unit: u8) -> f64 {
+    let item = &profile.items[position];
+    let alike = profile.items[..position].iter();
+    let ordinal = alike.filter(|other| other.item.unit == item.item.unit).count();
     let (base, per_unit, per_item) = match item.item.unit {
+        Unit::Ratio if item.item.name.starts_with("power.factor") => (0.82, 0.0005, 0.0125),
         Unit::Watt => (400.0, 7.0, 1.25),
         Unit::VoltAmpere => (450.0, 7.0, 1.25),
         Unit::Var => (60.0, 1.0, 0.25),

@@ -20,6 +20,7 @@ mod device;
 mod fault;
 mod frame;
 mod line;
+mod supply;
 mod terminal;
 mod witness;
 
