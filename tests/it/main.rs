@@ -2,6 +2,9 @@
 
 mod delivery;
 mod echo;
+mod energy;
 mod faults;
+mod places;
+mod secured;
 mod shop;
 mod trips;
