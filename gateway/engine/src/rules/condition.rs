@@ -102,6 +102,12 @@ impl Condition {
         &self.operations
     }
 
+    /// How many operations it is.
+    #[expect(clippy::len_without_is_empty, reason = "a condition is never empty")]
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
     /// The items that it looks at.
     pub fn items(&self) -> impl Iterator<Item = ItemIndex> {
         self.operations.iter().filter_map(|operation| match *operation {
