@@ -49,6 +49,8 @@ const CASES: &[Case] = &[
     Case { name: "silence", fault: "silence", why: &["timeout"], lost: Lost::All },
     Case { name: "late", fault: "late ms=700", why: &["timeout"], lost: Lost::All },
     Case { name: "unit", fault: "unit", why: &["garbled", "timeout"], lost: Lost::All },
+    Case { name: "function", fault: "function", why: &["garbled", "timeout"], lost: Lost::All },
+    Case { name: "bytecount", fault: "bytecount", why: &["garbled", "timeout"], lost: Lost::All },
     Case { name: "short", fault: "short", why: &["garbled", "timeout"], lost: Lost::All },
     Case { name: "crc", fault: "crc", why: &["garbled", "timeout"], lost: Lost::All },
     Case {

@@ -134,7 +134,9 @@ async fn receive(inputs: &BrokerInputs, options: &MqttOptions, desk: &Desk) {
             );
         } else {
             // Two of one name would otherwise throw each other out every second.
-            since.inspect(|_| backoff.reset());
+            if since.is_some() {
+                backoff.reset();
+            }
             tracing::warn!(broker, why = lost.words, "the connection to the broker ended");
         }
         sleep(backoff.pause()).await;
