@@ -1,6 +1,10 @@
 //! One integration binary: scenarios with the release build and real programs.
 
 mod delivery;
+mod echo;
+mod energy;
 mod faults;
+mod places;
+mod secured;
 mod shop;
 mod trips;

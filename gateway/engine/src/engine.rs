@@ -130,6 +130,23 @@ pub struct Restored {
     pub alarms: Vec<AlarmState>,
     /// Trips by the id of their output.
     pub trips: Vec<TripState>,
+    /// Energy registers.
+    pub registers: Vec<LeftRegister>,
+}
+
+/// The last reading of a machine's energy register that a previous run noted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeftRegister {
+    /// The machine's id.
+    pub machine: Arc<str>,
+    /// Watt-hours.
+    pub wh: f64,
+    /// Its epoch.
+    pub epoch: u32,
+    /// The start of this run.
+    pub now: BootTime,
+    /// How long before that it was read; `None` when nobody knows.
+    pub away: Option<Duration>,
 }
 
 /// The whole engine: one shop's state.
@@ -220,8 +237,15 @@ impl Engine {
             }
         };
         let trip = |index| Trip::armed(TripIndex(u16::try_from(index).unwrap_or(u16::MAX)));
+        let mut items = vec![ItemState::default(); plan.items.len()];
+        for left in restored.registers {
+            let machine = plan.machines.iter().find(|plan| plan.id == left.machine);
+            if let Some(item) = machine.and_then(|plan| plan.energy) {
+                items[item.0 as usize].resume(left.wh, left.epoch, left.now, left.away);
+            }
+        }
         Self {
-            items: vec![ItemState::default(); plan.items.len()],
+            items,
             values: vec![Err(Unavailable::NotYet); plan.items.len()],
             machines: plan.machines.iter().map(|plan| machine(&plan.activity)).collect(),
             states: vec![(Execution::Unknown, Activity::Unknown); plan.machines.len()],

@@ -324,6 +324,7 @@ fn a_latched_stop_survives_a_restart_and_is_commanded_again() {
     let restored = Restored {
         alarms: before.engine.alarms(moment(3)).collect(),
         trips: before.engine.trips().collect(),
+        ..Restored::default()
     };
     let mut after = Theatre::new(restored);
     after.play(

@@ -63,7 +63,9 @@ pub(super) fn shop(
         bases.push(base);
         let item_index = |position: usize| ItemIndex(base + index32(position));
         for (position, item) in machine.items.iter().enumerate() {
-            let period = sources[item.source].period;
+            // A source that could not be had has been reported: this plan will not run.
+            let source = sources.get(item.source);
+            let period = source.map_or(STALE_LEAST, |source| source.period);
             engine.items.push(ItemPlan {
                 machine: MachineIndex(index16(at)),
                 item: item.item.clone(),
@@ -71,7 +73,8 @@ pub(super) fn shop(
                 stale_after: (period * STALE_PERIODS).max(STALE_LEAST),
                 max_rate: item.max_rate,
             });
-            let fed = feeds[item.source].entry(item.profile_item).or_default();
+            let Some(feeds) = feeds.get_mut(item.source) else { continue };
+            let fed = feeds.entry(item.profile_item).or_default();
             match item.span {
                 None => fed.direct.push(item_index(position)),
                 Some(span) => fed.loops.push((item_index(position), span)),
@@ -213,7 +216,9 @@ impl Wiring {
         };
         let mut writable_coils: Vec<u16> = acts.iter().filter_map(coil).collect();
         writable_coils.sort_unstable();
-        let bus = self.of_bus[registers.bus];
+        let Some(&bus) = self.of_bus.get(registers.bus) else {
+            return self.of_source.push(SourcePlace::Unit { bus: 0, unit: 0 });
+        };
         let units = &mut self.buses[bus].units;
         self.of_source.push(SourcePlace::Unit { bus, unit: units.len() });
         units.push(UnitPlan {
@@ -234,7 +239,9 @@ impl Wiring {
     ) {
         let place = match &spoken.place {
             SpokenPlace::Own(place) => place.clone(),
-            SpokenPlace::Bus(bus) => Place::Broker(self.of_bus[*bus]),
+            SpokenPlace::Bus(bus) => {
+                Place::Broker(self.of_bus.get(*bus).copied().unwrap_or_default())
+            }
         };
         let stop = |act: &Act| match act {
             Act::Stop(stop) => Some(*stop),

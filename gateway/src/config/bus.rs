@@ -44,7 +44,12 @@ pub(super) fn buses<'a>(root: &Section<'a>, folder: &Path) -> Named<'a, Bus> {
             let broker = broker(id, section, folder)?;
             return Some(Bus { id: id.into(), way: Way::Broker(broker) });
         }
-        let link = link(section)?;
+        // One that is wrong stands in for itself, so that what hangs on it is checked all the same.
+        let Some(link) = link(section) else {
+            let link = Link::Tcp { address: String::new() };
+            let way = Way::Line { link, turnaround: TURNAROUND_TCP };
+            return Some(Bus { id: id.into(), way });
+        };
         let end = match &link {
             Link::Tcp { address } | Link::RtuOverTcp { address, .. } => address.clone(),
             Link::Rtu { port, .. } => port.to_string_lossy().into_owned(),

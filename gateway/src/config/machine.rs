@@ -17,7 +17,7 @@ use super::node::Content;
 use super::plan::Name;
 use super::problem::did_you_mean;
 use super::section::Section;
-use super::source::Source;
+use super::source::{NOWHERE, Source};
 
 /// Most machines.
 pub(super) const MACHINES_MAX: usize = 10_000;
@@ -45,13 +45,15 @@ pub(super) struct Machine {
     pub(super) key_items: Vec<usize>,
     /// Highest authority first.
     pub(super) activity: Vec<Activity>,
+    /// Items that it was to have and that are none, as reported.
+    pub(super) lost: Vec<String>,
 }
 
 /// A value of a machine.
 #[derive(Debug)]
 pub(super) struct MachineItem {
     pub(super) item: Item,
-    /// Position of its source.
+    /// Position of its source; [`NOWHERE`] when that could not be had.
     pub(super) source: usize,
     /// Position among that source's items.
     pub(super) profile_item: usize,
@@ -99,6 +101,9 @@ impl Machine {
     }
 
     fn lacks(&self, section: &Section<'_>, key: &str, name: &str) {
+        if self.lost.iter().any(|lost| lost == name) {
+            return;
+        }
         let names = || self.items.iter().map(|item| &*item.item.name);
         let hint = did_you_mean(name, names()).unwrap_or_else(|| {
             format!("it has: {}", names().take(8).collect::<Vec<_>>().join(", "))
@@ -114,36 +119,30 @@ pub(super) fn machines<'a>(root: &Section<'a>, sources: &Named<'a, Source>) -> N
         section.only(keys::MACHINE);
         let name = section.name("name");
         let kind = section.need("kind", "\"laser\"", section.one_of("kind", keys::MACHINE_KINDS));
-        let (items, complete) = items(section, sources);
+        let (items, lost) = items(section, sources)?;
         let name = name.unwrap_or_else(|| Name { en: id.to_owned(), zh: id.to_owned() });
         let kind = keys::MACHINE_KINDS[kind.unwrap_or(keys::MACHINE_KINDS.len() - 1)].to_owned();
-        let mut machine = Machine {
-            id: id.into(),
-            name,
-            kind,
-            items,
-            key_items: Vec::new(),
-            activity: Vec::new(),
-        };
-        // What refers to an item that failed for a reason already reported is not reported again.
-        if complete {
-            max_rates(section, &mut machine);
-            machine.key_items = key_items(section, &machine);
-            machine.activity = activities(section, &machine);
-        }
-        complete.then_some(machine)
+        let (key_items, activity) = (Vec::new(), Vec::new());
+        let mut machine = Machine { id: id.into(), name, kind, items, key_items, activity, lost };
+        max_rates(section, &mut machine);
+        machine.key_items = self::key_items(section, &machine);
+        machine.activity = activities(section, &machine);
+        Some(machine)
     })
 }
 
-/// A machine's items, and whether all could be had.
-fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem>, bool) {
+/// A machine's items, and the names that are none; nothing when nobody knows what it should have.
+fn items(
+    section: &Section<'_>,
+    sources: &Named<'_, Source>,
+) -> Option<(Vec<MachineItem>, Vec<String>)> {
     let mut items: Vec<MachineItem> = Vec::new();
     let mut seen: HashMap<Arc<str>, usize> = HashMap::new();
-    let mut complete = true;
+    let (mut known, mut lost) = (true, Vec::new());
     if !section.has("source") && !section.has("items") {
         let hint = "write source = \"…\" for all values of a source, or items = { … }".to_owned();
         section.problem("", "has neither source nor items", Some(hint));
-        complete = false;
+        known = false;
     }
     if section.has("source") {
         match sources.named_by(section, "source") {
@@ -160,13 +159,13 @@ fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem
                     });
                 }
             }
-            None => complete = false,
+            None => known = false,
         }
     }
-    let Some(table) = section.table("items") else { return (items, false) };
+    let table = section.table("items")?;
     for (name, _) in table.iter() {
         let Some(item) = item(&table, name, sources) else {
-            complete = false;
+            lost.push(name.to_owned());
             continue;
         };
         if let Some(&source) = seen.get(&item.item.name) {
@@ -176,7 +175,7 @@ fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem
         }
         items.push(item);
     }
-    (items, complete)
+    known.then_some((items, lost))
 }
 
 /// One entry of `items`: `"power.active" = "panel-3.power.active.l1"`.
@@ -197,7 +196,11 @@ fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<
         let (source, source_item) = resolve(table, name, origin, sources)?;
         Some((source, source_item, origin))
     });
-    let (item, (source, profile_item, origin)) = (item.ok()?, origin?);
+    let item = item.ok()?;
+    // What is said of the item elsewhere is checked, although nothing will ever measure it.
+    let nowhere =
+        |item| MachineItem { item, source: NOWHERE, profile_item: 0, span: None, max_rate: None };
+    let Some((source, profile_item, origin)) = origin else { return Some(nowhere(item)) };
     let from = &sources.list[source].items[profile_item];
     if from.unit != item.unit || from.kind != item.kind {
         let say = |item: &Item| match (item.kind, item.unit) {
@@ -209,7 +212,7 @@ fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<
         };
         let message = format!("is {}, but {origin} is {}", say(&item), say(from));
         table.problem(name, message, None);
-        return None;
+        return Some(nowhere(item));
     }
     Some(MachineItem { item, source, profile_item, span: None, max_rate: None })
 }

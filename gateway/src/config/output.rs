@@ -190,7 +190,7 @@ fn proof(
     let position = proof.need("item", "\"power.active\"", machine.named_by(&proof, "item"));
     let below = position.and_then(|position| {
         let MachineItem { item, source, .. } = &machine.items[position];
-        if Some(*source) == actuator {
+        if Some(*source) == actuator && sources.list.get(*source).is_some() {
             let hint = "a relay board cannot bear witness on itself: name another meter's item";
             let message = format!("source \"{}\" is the output's own", sources.list[*source].id);
             proof.problem("item", message, Some(hint.to_owned()));
@@ -204,7 +204,7 @@ fn proof(
         proof.need("below", &example, proof.quantity("below", item.unit))
     });
     let (position, within, below) = (position?, within?, below?);
-    let meter = &sources.list[machine.items[position].source];
+    let meter = sources.list.get(machine.items[position].source)?;
     let least = meter.period * u32::from(samples);
     if within < least {
         let message = format!(

@@ -25,6 +25,8 @@ use super::section::Section;
 
 /// Most sources.
 pub(super) const SOURCES_MAX: usize = 20_000;
+/// The position of a bus or source that is not there, which has been reported.
+pub(super) const NOWHERE: usize = usize::MAX;
 /// Largest transformer ratio: 100 kA to 1 A.
 const RATIO_MAX: f64 = 100_000.0;
 /// How often registers are read, unless configured.
@@ -160,15 +162,16 @@ fn registers<'a>(
             taken.units.insert(key, id);
         }
     }
-    link?;
+    // Without its profile nobody knows what it measures; all else has a stand-in once it is
+    // reported, so that the machines of this source are checked in the same run.
     let profile = profile?;
     Some(Source {
         id: id.into(),
-        period: period?,
+        period: period.unwrap_or(PERIOD_REGISTERS),
         items: profile.items.iter().map(|item| item.item.clone()).collect(),
         speaks: Speaks::Registers(Registers {
-            bus: bus?,
-            station: station?,
+            bus: bus.filter(|_| link.is_some()).unwrap_or(NOWHERE),
+            station: station.unwrap_or(Station::Unit(0)),
             profile,
             ct_ratio: ct_ratio.unwrap_or(1.0),
             vt_ratio: vt_ratio.unwrap_or(1.0),
@@ -259,12 +262,13 @@ fn spoken<'a>(
     let items = items.map_err(|unknown| section.problem("protocol", unknown.to_string(), None));
     Some(Source {
         id: id.into(),
-        period: period?,
+        period: period.unwrap_or(PERIOD_DEVICE),
         items: items.ok()?,
         speaks: Speaks::Protocol(Box::new(Spoken {
             protocol,
             settings,
-            place: place?,
+            // A place that is wrong has been reported; the machines are checked all the same.
+            place: place.unwrap_or(SpokenPlace::Bus(NOWHERE)),
             credentials,
             stops: device.stops().to_vec(),
         })),

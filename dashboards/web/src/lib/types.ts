@@ -57,7 +57,7 @@ export interface Alarm {
 export interface Unit {
   source: string;
   unit_id: number;
-  state: "online" | "suspect" | "quarantined";
+  state: "not_asked" | "bus_down" | "online" | "suspect" | "quarantined";
   why: string | null;
   errors: number;
 }
