@@ -53,6 +53,13 @@ pub(super) fn concerns(item: &str) -> bool {
 pub(super) fn fitting(known: &impl Known) -> Vec<(String, f64)> {
     let measured = |suffix: &str| QUANTITIES.iter().any(|it| known.has(&format!("{it}{suffix}")));
     let phases: Vec<&str> = PHASES.into_iter().filter(|phase| measured(phase)).collect();
+    // A drive that measures its own current and no power says nothing of a supply.
+    let has_power = |suffix: &&str| {
+        ["power.active", "power.apparent"].iter().any(|it| known.has(&format!("{it}{suffix}")))
+    };
+    if ![""].iter().chain(&phases).any(has_power) {
+        return Vec::new();
+    }
     let solved: Vec<(&str, Phase)> = if phases.is_empty() {
         vec![("", solve(known, "", None))]
     } else {
