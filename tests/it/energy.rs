@@ -9,7 +9,7 @@ use andon_tests::andon as binary;
 use andon_tests::process::{wait_for, work_dir};
 use andon_tests::simulator::Simulator;
 use andon_tests::workshop::Workshop;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,7 +74,10 @@ fn energy_goes_on_over_a_kill_and_an_exchanged_meter_begins_anew() -> Result<()>
     gateway_sees(&mut meter, "900", &config, 12_000.0)?;
     meter.say("set energy.import=12030")?;
     gateway_sees(&mut meter, "50", &config, 12_030.0)?;
-    wait_for_energy(&config, 430.0, 1_000_000.0, 12_030.0)
+    wait_for_energy(&config, 430.0, 1_000_000.0, 12_030.0)?;
+    let told = energy(&config).unwrap_or_default();
+    ensure!(told["first"]["epoch"] == 0 && told["last"]["epoch"] == 1, "{told}");
+    Ok(())
 }
 
 /// Changes the power until the register's reading has been noted.

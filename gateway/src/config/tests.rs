@@ -101,6 +101,24 @@ fn broken_configurations_are_reported_whole() {
     }
 }
 
+/// What stands in for something broken must hold wherever it is broken.
+#[test]
+fn the_sample_without_any_one_line_or_value_is_checked_to_the_end() {
+    let sample = fs::read_to_string(repository().join("deploy/andon.toml")).unwrap();
+    let lines: Vec<&str> = sample.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        let garbled = line.split_once('=').map(|(key, _)| format!("{key}= \"?\""));
+        for instead in [String::new()].into_iter().chain(garbled) {
+            let mut changed = lines.clone();
+            changed[number] = &instead;
+            let folder = Folder::new(&[("andon.toml", &changed.join("\n"))]);
+            if let Err(problems) = folder.load(&[]) {
+                assert!(!problems.is_empty(), "line {number}: refused without a word");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_sample_passes_and_shows_every_key() {
     let path = repository().join("deploy/andon.toml");
