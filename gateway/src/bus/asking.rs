@@ -155,7 +155,7 @@ impl Owner {
                 (write.reply)(Reply::ReadBack(bits[0] == write.value));
                 Ok(())
             }
-            Answer::Bits(_) | Answer::Registers(_) | Answer::Echoed => Err(words(Fault::Garbled)),
+            _ => Err(words(Fault::Garbled)),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::config::plan::{BusPlan, Link};
 mod asking;
 mod dialect;
 mod group;
+mod inquiry;
 mod link;
 mod owner;
 mod probe;
@@ -37,8 +38,10 @@ pub mod unit;
 #[cfg(test)]
 mod tests;
 
+pub use inquiry::Inquiry;
 pub use probe::{RawReading, probe_once};
 pub use status::Status;
+pub use transaction::Fault;
 
 /// Writes that may wait. A trip is one write per attempt; more than this waiting means that the
 /// bus is dead, and the next is better refused than late.

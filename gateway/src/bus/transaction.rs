@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use andon_adapters::dlt645::Address;
 use andon_adapters::modbus::{Block, Table, Words};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -79,6 +80,8 @@ pub(super) enum Answer {
     Bits(Vec<bool>),
     /// The write was echoed to the letter.
     Echoed,
+    /// The label of a DL/T 645 meter.
+    Label(Address),
 }
 
 impl Answer {
@@ -86,14 +89,14 @@ impl Answer {
         match self {
             Self::Registers(registers) => Words::Registers(registers),
             Self::Bits(bits) => Words::Bits(bits),
-            Self::Echoed => Words::Bits(&[]),
+            Self::Echoed | Self::Label(_) => Words::Bits(&[]),
         }
     }
 }
 
 /// Why there is no answer, by what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// Not a byte before the deadline.
     Timeout,
     /// Something came, but not an answer to this.
@@ -187,24 +190,36 @@ impl Connection {
 
     /// Asks `station` and waits for wire time and `allowance`, no longer.
     pub(super) async fn ask(&mut self, station: Station, ask: Ask, allowance: Duration) -> Outcome {
+        if let Some(dialect) = Dialect::of(station, ask) {
+            return self.ask_in(dialect, allowance).await;
+        }
         self.settle().await;
         let sent = Instant::now();
         self.tap.mark();
         let exchange = self.timing.wire(ask.wire_bytes());
-        let deadline = sent + exchange + allowance;
-        let result = match (Dialect::of(station, ask), station, ask.request()) {
-            (Some(dialect), ..) => self.converse(dialect, deadline).await,
-            (None, Station::Unit(unit), Some(request)) => {
-                self.call(unit, ask, request, deadline).await
+        let result = match (station, ask.request()) {
+            (Station::Unit(unit), Some(request)) => {
+                self.call(unit, ask, request, sent + exchange + allowance).await
             }
             // A question that its station cannot be asked: the plan holds none such.
-            (None, ..) => Err(Fault::Garbled),
+            _ => Err(Fault::Garbled),
         };
         let taken = sent.elapsed().saturating_sub(exchange);
         Outcome { result, sent, taken }
     }
 
-    /// Asks in another protocol than Modbus.
+    /// [`Connection::ask`] in another protocol than Modbus.
+    pub(super) async fn ask_in(&mut self, dialect: Dialect, allowance: Duration) -> Outcome {
+        self.settle().await;
+        let sent = Instant::now();
+        self.tap.mark();
+        let exchange = self.timing.wire(dialect.wire_bytes());
+        let result = self.converse(dialect, sent + exchange + allowance).await;
+        let taken = sent.elapsed().saturating_sub(exchange);
+        Outcome { result, sent, taken }
+    }
+
+    /// Sends and listens until the answer or the deadline comes.
     async fn converse(&mut self, dialect: Dialect, deadline: Instant) -> Result<Answer, Fault> {
         let mut bytes = Vec::new();
         let conversation = async {
