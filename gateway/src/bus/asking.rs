@@ -67,7 +67,9 @@ impl Owner {
                 }
                 let exchange = match ask {
                     Ask::Read(block) => timing.read_time(block, allowance),
-                    Ask::WriteCoil { .. } => timing.wire(ask.wire_bytes()) + allowance,
+                    Ask::WriteCoil { .. } | Ask::WriteRegisters(_) => {
+                        timing.wire(ask.wire_bytes()) + allowance
+                    }
                 };
                 match connection.recover(&outcome, exchange).await {
                     Ok(late) => {

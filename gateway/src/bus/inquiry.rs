@@ -1,6 +1,6 @@
 //! A line held by hand, question by question: what a scan does before there is a configuration.
 //!
-//! It can only read. It opens its own stream, so the gateway must not be running on the same
+//! Outside this module it can only read. It opens its own stream, so the gateway must not be running on the same
 //! serial port (it holds it exclusively, and opening fails and says so).
 
 use std::io;
@@ -53,13 +53,24 @@ impl Inquiry {
         allowance: Duration,
         quiet: Duration,
     ) -> Result<Vec<u16>, Fault> {
-        let outcome = self.connection.ask(station, Ask::Read(block), allowance).await;
-        self.settle(&outcome, quiet).await?;
-        Ok(match outcome.result? {
+        Ok(match self.ask(station, Ask::Read(block), allowance, quiet).await? {
             Answer::Registers(registers) => registers,
             Answer::Bits(bits) => bits.into_iter().map(u16::from).collect(),
             Answer::Echoed | Answer::Label(_) => return Err(Fault::Garbled),
         })
+    }
+
+    /// Any question; those that write are [`super::setting`]'s only.
+    pub(super) async fn ask(
+        &mut self,
+        station: Station,
+        ask: Ask,
+        allowance: Duration,
+        quiet: Duration,
+    ) -> Result<Answer, Fault> {
+        let outcome = self.connection.ask(station, ask, allowance).await;
+        self.settle(&outcome, quiet).await?;
+        outcome.result
     }
 
     /// The label of the one DL/T 645 meter on the line, of the edition of 1997 or of 2007.

@@ -29,6 +29,7 @@ mod link;
 mod owner;
 mod probe;
 pub mod scheduler;
+mod setting;
 pub mod status;
 pub mod timing;
 mod transaction;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use inquiry::Inquiry;
 pub use probe::{RawReading, probe_once};
+pub use setting::Setter;
 pub use status::Status;
 pub use transaction::Fault;
 

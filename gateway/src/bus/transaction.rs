@@ -31,6 +31,33 @@ pub(super) enum Ask {
     Read(Block),
     /// Function 5.
     WriteCoil { coil: u16, value: bool },
+    /// Function 6 or 16; only [`super::setting`] asks it.
+    WriteRegisters(Registers),
+}
+
+/// Registers that are to be written at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Registers {
+    address: u16,
+    words: [u16; 4],
+    count: usize,
+    single: bool,
+}
+
+impl Registers {
+    /// `None` unless there are one to four words, and one for function 6.
+    pub(super) fn new(address: u16, words: &[u16], function: u8) -> Option<Self> {
+        let count = words.len();
+        let single = function == 6;
+        let fits = if single { count == 1 } else { function == 16 && (1..=4).contains(&count) };
+        let mut room = [0; 4];
+        room.get_mut(..count).filter(|_| fits)?.copy_from_slice(words);
+        Some(Self { address, words: room, count, single })
+    }
+
+    fn words(&self) -> &[u16] {
+        &self.words[..self.count]
+    }
 }
 
 impl Ask {
@@ -51,6 +78,13 @@ impl Ask {
             }
             Self::Read(_) => return None,
             Self::WriteCoil { coil, value } => Request::WriteSingleCoil(coil, value),
+            Self::WriteRegisters(registers @ Registers { address, single: true, .. }) => {
+                Request::WriteSingleRegister(address, registers.words[0])
+            }
+            Self::WriteRegisters(registers) => {
+                let words = registers.words().to_vec();
+                Request::WriteMultipleRegisters(registers.address, words.into())
+            }
         })
     }
 
@@ -59,6 +93,8 @@ impl Ask {
         match self {
             Self::Read(block) => request_bytes(block) + self.reply_bytes(),
             Self::WriteCoil { .. } => 2 * ECHO_BYTES,
+            // At most four registers with their byte count.
+            Self::WriteRegisters(_) => 2 * ECHO_BYTES + 1 + 2 * 4,
         }
     }
 
@@ -66,7 +102,7 @@ impl Ask {
     fn reply_bytes(self) -> u32 {
         match self {
             Self::Read(block) => reply_bytes(block),
-            Self::WriteCoil { .. } => ECHO_BYTES,
+            Self::WriteCoil { .. } | Self::WriteRegisters(_) => ECHO_BYTES,
         }
     }
 }
@@ -129,6 +165,16 @@ pub(super) fn check(ask: Ask, response: Response) -> Result<Answer, Fault> {
         }
         (Ask::WriteCoil { coil, value }, Response::WriteSingleCoil(echoed, state))
             if (echoed, state) == (coil, value) =>
+        {
+            Ok(Answer::Echoed)
+        }
+        (Ask::WriteRegisters(asked), Response::WriteSingleRegister(address, word))
+            if asked.single && (address, word) == (asked.address, asked.words[0]) =>
+        {
+            Ok(Answer::Echoed)
+        }
+        (Ask::WriteRegisters(asked), Response::WriteMultipleRegisters(address, count))
+            if !asked.single && (address, usize::from(count)) == (asked.address, asked.count) =>
         {
             Ok(Answer::Echoed)
         }

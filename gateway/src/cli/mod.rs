@@ -6,6 +6,7 @@ pub mod alarms;
 pub mod check;
 pub mod demo;
 pub mod history;
+pub mod meter;
 pub mod plan;
 pub mod profile;
 pub mod read;
@@ -49,6 +50,8 @@ enum Command {
     Read(read::ReadArgs),
     /// Find devices and propose a configuration; never writes to a device
     Scan(scan::ScanArgs),
+    /// Change the address or transformer ratio of one connected meter
+    Meter(meter::MeterArgs),
     /// Follow what a site says over MQTT
     Tap(tap::TapArgs),
     /// Serve simulated devices, with faults
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Read(args) => read::run(args),
         Command::Scan(args) => scan::run(args),
+        Command::Meter(args) => asynchronously(meter::run(args)),
         Command::Tap(args) => asynchronously(tap::run(args)),
         Command::Simulate(args) => asynchronously(simulate::run(args)),
         Command::Profile(args) => profile::run(&args),

@@ -50,6 +50,7 @@ fn line() -> Bench {
     let label = LABEL.parse().unwrap();
     devices.push(device(200, "dlt645/single-phase").labelled(label).at_baud(METERS.baud));
     let bench = Bench::new(devices);
+    bench.set_turnaround(std::time::Duration::from_millis(1));
     // The same model at the same address, measuring something else.
     bench.add_twin(device(TWINS.0, TWINS.1).at_baud(FAST.baud));
     bench.set_twin(TWINS.0, "voltage", 231.9);
