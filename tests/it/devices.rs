@@ -10,6 +10,7 @@ use std::time::Duration;
 use andon_tests::andon as binary;
 use andon_tests::peers::{NullModem, skip};
 use andon_tests::process::{Process, free_port, wait_for, work_dir};
+use andon_tests::simulator::Simulator;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
@@ -167,4 +168,63 @@ fn a_dlt645_meter_is_read_on_a_serial_line() -> Result<()> {
     let bus =
         format!("[bus.line]\ntype = \"dlt645\"\nport = \"{}\"\n{SOURCE}", line.near.display());
     assert_meter(&write_config(&dir, &bus)?)
+}
+
+#[test]
+fn what_a_scan_proposes_can_be_run() -> Result<()> {
+    let dir = work_dir("scan")?;
+    let link = dir.join("line");
+    let devices = [
+        "--device",
+        "3=eastron/sdm630",
+        "--device",
+        "5=janitza/umg-96rm",
+        "--device",
+        "181219024435=dlt645/three-phase",
+    ];
+    let path = link.to_str().context("a path")?;
+    let mut arguments = vec!["--rtu", "--baud", "115200", "--link", path];
+    arguments.extend(devices);
+    let simulator = Simulator::start("line", &dir, &arguments)?;
+    let state = dir.join("scan.json");
+    let output = binary::output(&[
+        "scan",
+        "serial",
+        path,
+        "--baud",
+        "9600",
+        "--parity",
+        "N",
+        "--units",
+        "1-6",
+        "--wait",
+        "50",
+        "--state",
+        state.to_str().context("a path")?,
+    ])?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    anyhow::ensure!(output.status.success(), "{told}");
+    assert!(!told.contains('['), "no bar but on a terminal: {told}");
+    assert!(!state.exists(), "a scan that has ended leaves nothing behind");
+    let asked = simulator.witnessed()?.into_iter().filter(|line| line["kind"] == "request");
+    for line in asked {
+        let reads = match (line["function"].as_u64(), line["control"].as_u64()) {
+            (Some(function), _) => (1..=4).contains(&function),
+            (_, Some(control)) => [0x01, 0x11, 0x13].contains(&control),
+            _ => false,
+        };
+        assert!(reads, "{line}");
+    }
+    let proposed = String::from_utf8(output.stdout)?;
+    let mut config = proposed.clone();
+    for source in ["unit-3", "unit-5", "meter-181219024435"] {
+        assert!(proposed.contains(&format!("[source.{source}]")), "{proposed}");
+        write!(config, "[machine.{source}]\nkind = \"other\"\nsource = \"{source}\"\n")?;
+    }
+    let readings = read(&write_config(&dir, &config)?)?;
+    for source in ["unit-3", "unit-5", "meter-181219024435"] {
+        let value = &readings[&(source.to_owned(), "power.active".to_owned())];
+        assert!(value.as_f64().is_some_and(|watts| watts > 300.0), "{source}: {value}");
+    }
+    Ok(())
 }

@@ -98,7 +98,11 @@ impl Dialect {
                 None
             }
             Self::Huanyang { unit, number } => {
-                huanyang::value(bytes, unit, number).map(|word| Ok(Answer::Registers(vec![word])))
+                let value = huanyang::value(bytes, unit, number);
+                let refusal = || huanyang::refusal(bytes, unit);
+                value
+                    .map(|word| Ok(Answer::Registers(vec![word])))
+                    .or_else(|| refusal().map(|code| Err(Fault::Exception(code))))
             }
         }
     }

@@ -238,8 +238,8 @@ impl Scan {
             return Ok(());
         }
         let protocol = if of_1997 { Protocol::Dlt645Of1997 } else { Protocol::Dlt645 };
-        let evidence = self.ask_about(line, plan::Station::Meter(label), &[protocol]).await?;
-        let candidates = self.candidates(&[protocol], &evidence);
+        let evidence = self.ask_about(line, plan::Station::Meter(label), protocol).await?;
+        let candidates = self.candidates(protocol, &evidence);
         self.found(Finding { format, station, collision: false, candidates })?;
         Ok(())
     }
@@ -306,11 +306,18 @@ impl Scan {
 
     /// Finds out what a unit is.
     async fn know(&mut self, line: &mut Inquiry, format: Format, unit: u8) -> anyhow::Result<()> {
-        let protocols = [Protocol::Modbus, Protocol::Huanyang];
-        let evidence = self.ask_about(line, plan::Station::Unit(unit), &protocols).await?;
-        let collision = evidence.garbled() >= GARBLED_MIN;
-        let candidates =
-            if collision { Vec::new() } else { self.candidates(&protocols, &evidence) };
+        let (mut collision, mut candidates) = (false, Vec::new());
+        // A drive is looked for only where no Modbus profile fits.
+        for protocol in [Protocol::Modbus, Protocol::Huanyang] {
+            if !collision && candidates.is_empty() {
+                let evidence = self.ask_about(line, plan::Station::Unit(unit), protocol).await?;
+                collision = evidence.garbled() >= GARBLED_MIN;
+                candidates = self.candidates(protocol, &evidence);
+            }
+        }
+        if collision {
+            candidates.clear();
+        }
         let station = Some(Station::Unit(unit));
         self.found(Finding { format, station, collision, candidates })?;
         Ok(())
@@ -320,11 +327,11 @@ impl Scan {
         &self,
         line: &mut Inquiry,
         station: plan::Station,
-        protocols: &[Protocol],
+        protocol: Protocol,
     ) -> anyhow::Result<Evidence> {
         let mut evidence = Evidence::default();
         let mut asked = 0;
-        for profile in self.of(protocols) {
+        for profile in self.of(protocol) {
             while let Some(block) = fingerprint::wanted(profile, &evidence) {
                 asked += 1;
                 if asked > ASKED_MAX || evidence.garbled() >= GARBLED_MIN {
@@ -342,13 +349,13 @@ impl Scan {
         Ok(evidence)
     }
 
-    fn of<'a>(&'a self, protocols: &'a [Protocol]) -> impl Iterator<Item = &'a Profile> {
+    fn of(&self, protocol: Protocol) -> impl Iterator<Item = &Profile> {
         let profiles = self.profiles.iter().map(|profile| &**profile);
-        profiles.filter(|profile| protocols.contains(&profile.protocol()))
+        profiles.filter(move |profile| profile.protocol() == protocol)
     }
 
-    fn candidates(&self, protocols: &[Protocol], evidence: &Evidence) -> Vec<Candidate> {
-        fingerprint::candidates(self.of(protocols), evidence)
+    fn candidates(&self, protocol: Protocol, evidence: &Evidence) -> Vec<Candidate> {
+        fingerprint::candidates(self.of(protocol), evidence)
     }
 
     /// Whether it was found at this speed already, with another parity: a device that hears both

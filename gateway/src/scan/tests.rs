@@ -24,8 +24,9 @@ const FAST: Format = Format { baud: 115_200, parity: 'N' };
 const SLOW: Format = Format { baud: 57_600, parity: 'N' };
 const METERS: Format = Format { baud: 9600, parity: 'E' };
 
-/// Twelve devices that speak at once, one of them at another speed, and a meter by its label.
-const LINE: [(u8, &str); 11] = [
+/// What the line carries at its own speed; beside it two devices at one address, one at another
+/// speed, and a meter that is called by its label.
+const LINE: [(u8, &str); 12] = [
     (1, "eastron/sdm120"),
     (2, "eastron/sdm630"),
     (5, "chint/dtsu666"),
@@ -37,6 +38,7 @@ const LINE: [(u8, &str); 11] = [
     (14, "schneider/iem3155"),
     (17, "waveshare/relay-16ch"),
     (18, "renke/rs-ws"),
+    (19, "huanyang/hy"),
 ];
 const OTHER_SPEED: (u8, &str) = (20, "acrel/adw300");
 const TWINS: (u8, &str) = (15, "eastron/sdm230");
