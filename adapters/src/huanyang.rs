@@ -2,7 +2,8 @@
 //! is not Modbus, because the byte after the function is a length.
 //!
 //! A status read is `address 04 03 number 00 00 crc`; the answer repeats it with the value in the
-//! place of the zeros, high byte first (LinuxCNC, `hy_comm`, `hy_vfd`). Functions that write (02),
+//! place of the zeros, high byte first. LinuxCNC's `hy_comm` asks with length 1 and without zeros and
+//! gets the same answer. Functions that write (02),
 //! start (03) or set a speed (05) exist; they are not built here.
 //!
 //! It must not believe an echo: [`value`] holds address, function, length and number against the

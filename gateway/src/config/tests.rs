@@ -178,6 +178,8 @@ items = { "power.active" = "mains.power.active" }
     assert_eq!((baud, parity, stop_bits), (2400, Parity::Even, 1));
     let [mains, air] = &*bus.units else { panic!("{:?}", bus.units) };
     assert_eq!(mains.station.to_string(), "meter 181219024435");
+    let told = [mains.station, air.station].map(|it| serde_json::to_string(&it).unwrap());
+    assert_eq!(told, ["\"181219024435\"", "5"]);
     assert_eq!(bus.turnaround_of(mains), Duration::from_millis(500));
     assert!(bus.turnaround_of(air) < Duration::from_millis(500));
     assert!((mains.polls[0].ratio - 40.0).abs() < f64::EPSILON);

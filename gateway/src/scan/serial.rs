@@ -166,7 +166,16 @@ impl Scan {
         let per_format = options.steps_per_format();
         while self.state.done < options.steps() {
             let format = options.formats[self.state.done / per_format];
-            let mut line = Inquiry::open(&format.link(&options.port)).await?;
+            let mut line = match Inquiry::open(&format.link(&options.port)).await {
+                Ok(line) => line,
+                // An adapter that cannot do this speed can do others.
+                Err(error) if cannot(&error) => {
+                    tracing::warn!(%format, %error, "The port cannot be set so; it is left out.");
+                    self.state.done = (self.state.done / per_format + 1) * per_format;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             // Whoever was silent last may be late: then the next answer is not the next unit's.
             let mut silent = None;
             while self.state.done < options.steps()
@@ -365,6 +374,11 @@ impl Scan {
             finding.format.baud == format.baud && finding.station.as_ref() == station
         })
     }
+}
+
+/// Whether a port refuses its settings rather than to be opened.
+fn cannot(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::Unsupported)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
