@@ -16,7 +16,7 @@ use crate::config::plan::{Link, Station};
 /// How long a device is waited for; nobody else wants the line.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often it is asked what it holds now: some are deaf for a while after a change.
-const READ_BACKS: u32 = 6;
+const READ_BACKS: u32 = 3;
 
 /// One line with one device whose settings can be changed.
 pub struct Setter(Inquiry);

@@ -153,14 +153,23 @@ async fn change(
     let second = ask(&format!("Type {WORD} to have it written: "))?;
     ensure!(second.trim() == WORD, "that was not \"{WORD}\"; nothing was written");
     setter.write(unit, setting, value).await.map_err(|fault| because(unit, fault))?;
-    let at = if setting.after_restart { unit } else { new_unit };
-    match setter.holds(at, setting, value).await {
-        Ok(true) if setting.after_restart => {
-            Ok(format!("{what} is {value} once the meter has been without power"))
+    let mut held = Err(Fault::Timeout);
+    // Some models apply an address only after a restart, whatever their documents say.
+    let places = if setting.after_restart { vec![unit] } else { vec![new_unit, unit] };
+    for at in places {
+        held = setter.holds(at, setting, value).await;
+        if held == Ok(true) {
+            let later = address && at == unit || setting.after_restart;
+            return Ok(if later {
+                format!("{what} is {value} once the meter has been without power: do that now")
+            } else {
+                format!("{what} is {value}: written and read back")
+            });
         }
-        Ok(true) => Ok(format!("{what} is {value}: written and read back")),
-        Ok(false) => bail!("it was written, but the meter holds something else"),
-        Err(fault) => Err(because(at, fault).context("it was written, but not read back")),
+    }
+    match held {
+        Ok(_) => bail!("it was written, but the meter holds something else"),
+        Err(fault) => Err(because(new_unit, fault).context("it was written, but not read back")),
     }
 }
 
@@ -207,11 +216,15 @@ mod tests {
 
     impl Line {
         async fn of(name: &str, devices: &[(u8, &str)]) -> Self {
+            let device = |&(unit, id): &(u8, &str)| Device::new(unit, profile(id));
+            Self::with(name, devices.iter().map(device)).await
+        }
+
+        async fn with(name: &str, devices: impl IntoIterator<Item = Device>) -> Self {
             let name = format!("andon-meter-{name}-{}", std::process::id());
             let folder = std::env::temp_dir().join(name);
             std::fs::create_dir_all(&folder).unwrap();
-            let device = |&(unit, id): &(u8, &str)| Device::new(unit, profile(id));
-            let bench = Bench::new(devices.iter().map(device));
+            let bench = Bench::new(devices);
             bench.log_to(&folder.join("witness")).unwrap();
             let port = bench.start_rtu(115_200, Some(&folder.join("line"))).unwrap();
             let parity = Parity::None;
@@ -281,6 +294,20 @@ mod tests {
             let again = change_to(&mut line, id, SettingKind::Address, (1, 9.0), answers).await;
             assert_eq!(again, Err("unit 1 does not answer".to_owned()));
         }
+    }
+
+    /// The simulated meter waits for its restart although the profile does not say so.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_meter_that_waits_for_a_restart_is_found_at_its_old_address() {
+        let text = include_str!("../../../adapters/profiles/eastron/sdm120.toml");
+        let text = text.replacen("function = 16", "function = 16\nafter_restart = true", 1);
+        let waits = andon_adapters::profile::check(&text, "eastron/sdm120").unwrap();
+        let mut line = Line::with("restart", [Device::new(1, waits.into())]).await;
+        let address = SettingKind::Address;
+        let answers = ["7", "write"];
+        let done = change_to(&mut line, "eastron/sdm120", address, (1, 7.0), answers).await;
+        let later = "address is 7 once the meter has been without power: do that now";
+        assert_eq!(done.as_deref(), Ok(later));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -73,7 +73,10 @@ pub(super) async fn run(args: SerialArgs) -> anyhow::Result<()> {
     let mut bar = Bar::new(scan.done());
     let found = scan.run(|progress| bar.show(progress)).await;
     bar.clear();
-    let found = found.with_context(|| format!("{port}; the same command goes on from here"))?;
+    let found = found.with_context(|| match file.exists() {
+        true => format!("{port} (the same command goes on from here)"),
+        false => format!("{port}"),
+    })?;
     std::fs::remove_file(&file).ok();
     if args.json {
         super::super::say(&serde_json::to_string(&found)?);
