@@ -13,8 +13,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use andon_engine::event::{Activity, Event, Register};
+use andon_engine::normalize::may_have_counted;
 use andon_engine::time::BootTime;
 use serde::Serialize;
 
@@ -68,7 +70,8 @@ pub struct Reading {
 /// Energy as the differences of register readings inside the window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Energy {
-    /// Watt-hours: differences within one run of the gateway and one epoch only.
+    /// Watt-hours: differences within one epoch, also over restarts of the gateway, but for a
+    /// difference that no machine can have used in the time between.
     pub wh: f64,
     /// The first reading inside the window.
     pub first: Reading,
@@ -234,6 +237,7 @@ impl Hours {
     /// The hours of every machine that was ever heard of, by id.
     pub fn within(&self, window: Window) -> Vec<MachineHours> {
         let mut hours: BTreeMap<Arc<str>, MachineHours> = BTreeMap::new();
+        let mut metered: BTreeMap<&Arc<str>, Metered> = BTreeMap::new();
         // Newest first: what a later run claims is taken from the earlier ones.
         let mut claimed: Vec<Window> = Vec::new();
         for (index, run) in self.runs.iter().enumerate().rev() {
@@ -262,12 +266,16 @@ impl Hours {
                         }
                     }
                 }
-                add_energy(entry, track, wall, window);
+                if let Some(run) = Metered::of(track, wall, window) {
+                    let later = metered.remove(machine);
+                    metered.insert(machine, later.map_or(run, |later| run.then(later)));
+                }
             }
             claimed.extend(extent);
         }
         let mut hours: Vec<_> = hours.into_values().collect();
         for entry in &mut hours {
+            entry.energy = metered.get(&entry.machine).and_then(Metered::energy);
             let known = entry.run_ms + entry.idle_ms + entry.off_ms + entry.fault_ms;
             entry.unknown_ms = window.length().saturating_sub(known);
         }
@@ -311,22 +319,52 @@ fn add(entry: &mut MachineHours, activity: Activity, length: u64, raw: &mut u64)
     *raw -= inside;
 }
 
-/// Adds a run's register differences. Runs come newest first, so `first` moves back.
-fn add_energy(entry: &mut MachineHours, track: &Track, wall: &Wall, window: Window) {
-    let inside = track.registers.iter().filter_map(|register| {
-        let at_ms = wall.wall_ms(register.at);
-        let inside = (window.from_ms..=window.to_ms).contains(&at_ms);
-        inside.then_some(Reading { at_ms, wh: register.wh, epoch: register.epoch })
-    });
-    let readings: Vec<_> = inside.collect();
-    let (Some(first), Some(last)) = (readings.first(), readings.last()) else { return };
-    let same = readings.windows(2).filter(|pair| pair[0].epoch == pair[1].epoch);
-    let wh: f64 = same.map(|pair| (pair[1].wh - pair[0].wh).max(0.0)).sum();
-    if readings.len() < 2 {
-        return;
+/// Readings of a register inside the window, and what lies between them.
+#[derive(Clone, Copy, Debug)]
+struct Metered {
+    /// Watt-hours; `None` while no two readings can be compared.
+    wh: Option<f64>,
+    first: Reading,
+    last: Reading,
+}
+
+impl Metered {
+    /// Of one run.
+    fn of(track: &Track, wall: &Wall, window: Window) -> Option<Self> {
+        let inside = track.registers.iter().filter_map(|register| {
+            let at_ms = wall.wall_ms(register.at);
+            let inside = (window.from_ms..=window.to_ms).contains(&at_ms);
+            inside.then_some(Reading { at_ms, wh: register.wh, epoch: register.epoch })
+        });
+        let single = |reading| Self { wh: None, first: reading, last: reading };
+        let joined = |earlier: Self, later: Self| {
+            // The engine has judged the steps between readings of its own run.
+            let same = earlier.last.epoch == later.first.epoch;
+            earlier.joined(later, same.then(|| (later.first.wh - earlier.last.wh).max(0.0)))
+        };
+        inside.map(single).reduce(joined)
     }
-    let later = entry.energy.unwrap_or(Energy { wh: 0.0, first: *first, last: *last });
-    entry.energy = Some(Energy { wh: later.wh + wh, first: *first, last: later.last });
+
+    /// This run and the one after it: a register that can have counted from here to there while
+    /// nobody looked did so.
+    fn then(self, later: Self) -> Self {
+        let (from, to) = (self.last, later.first);
+        let elapsed_ms = u64::try_from(to.at_ms.saturating_sub(from.at_ms)).unwrap_or(0);
+        let counted = from.epoch == to.epoch
+            && may_have_counted(from.wh, to.wh, Duration::from_millis(elapsed_ms));
+        self.joined(later, counted.then(|| (to.wh - from.wh).max(0.0)))
+    }
+
+    fn joined(self, later: Self, between: Option<f64>) -> Self {
+        let parts = [self.wh, between, later.wh];
+        let known = parts.iter().any(Option::is_some);
+        let wh = known.then(|| parts.into_iter().flatten().sum());
+        Self { wh, first: self.first, last: later.last }
+    }
+
+    fn energy(&self) -> Option<Energy> {
+        self.wh.map(|wh| Energy { wh, first: self.first, last: self.last })
+    }
 }
 
 /// Where the moments of one boot lie in wall time.

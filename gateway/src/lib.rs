@@ -13,6 +13,7 @@ pub mod history;
 pub mod hours;
 pub mod http;
 pub mod journal;
+mod lock;
 pub mod mqtt;
 pub mod outputs;
 pub mod recorder;

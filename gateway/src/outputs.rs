@@ -1,5 +1,5 @@
-//! Carries the engine's commands to the bus: which coil an output is, and how its replies find
-//! their way back. It decides nothing; the trip's states are the engine's.
+//! Carries the engine's commands to the bus or device: which coil or stop an output is, and how its
+//! replies find their way back. It decides nothing; the trip's states are the engine's.
 //!
 //! Runs on the engine's thread and never waits: the bus's write queue and the reply queue are
 //! bounded, and a command that finds no room fails at once, which the engine's own deadline then
@@ -12,7 +12,7 @@ use andon_engine::engine::{Act, Command, Reply};
 use tokio::sync::mpsc;
 
 use crate::bus::{BusHandle, WriteCoil};
-use crate::config::plan::OutputPlan;
+use crate::config::plan::{OutputPlan, OutputTarget};
 use crate::run::engine_thread::Urgent;
 
 /// All trip outputs with the buses that they hang on.
@@ -36,10 +36,6 @@ impl Outputs {
     pub fn carry_out(&self, command: Command) {
         let Command { trip, attempt, act } = command;
         let output = &self.outputs[usize::from(trip.0)];
-        let value = match act {
-            Act::Trip => output.tripped,
-            Act::Permit => !output.tripped,
-        };
         let replies = self.replies.clone();
         let reply = move |reply: Reply| {
             let input = Input::Reply { trip, attempt, reply };
@@ -48,11 +44,13 @@ impl Outputs {
                 tracing::error!("The engine's urgent queue is full; a reply of an output is lost.");
             }
         };
-        self.buses[output.bus].write(WriteCoil {
-            unit: output.unit,
-            coil: output.coil,
-            value,
-            reply: Box::new(reply),
-        });
+        match output.target {
+            OutputTarget::Coil { bus, unit, coil, tripped } => {
+                let value = (act == Act::Trip) == tripped;
+                let reply = Box::new(reply);
+                self.buses[bus].write(WriteCoil { unit, coil, value, reply });
+            }
+            OutputTarget::Stop { .. } => reply(Reply::Failed("its device is not running".into())),
+        }
     }
 }

@@ -49,6 +49,8 @@ const CASES: &[Case] = &[
     Case { name: "silence", fault: "silence", why: &["timeout"], lost: Lost::All },
     Case { name: "late", fault: "late ms=700", why: &["timeout"], lost: Lost::All },
     Case { name: "unit", fault: "unit", why: &["garbled", "timeout"], lost: Lost::All },
+    Case { name: "function", fault: "function", why: &["garbled", "timeout"], lost: Lost::All },
+    Case { name: "bytecount", fault: "bytecount", why: &["garbled", "timeout"], lost: Lost::All },
     Case { name: "short", fault: "short", why: &["garbled", "timeout"], lost: Lost::All },
     Case { name: "crc", fault: "crc", why: &["garbled", "timeout"], lost: Lost::All },
     Case {
@@ -89,6 +91,39 @@ struct Line {
     _broker: Mosquitto,
 }
 
+/// A sensor of the tests' own whose maker says with FFFF that it has no value.
+const PROBE: &str = r#"title = "Probe"
+source = "made up for tests"
+evidence = "datasheet"
+[[item]]
+name = "temperature"
+read = "input:0x0001"
+type = "i16"
+divide_by = 10
+sentinel = 0xFFFF
+[[item]]
+name = "humidity"
+read = "input:0x0002"
+type = "u16"
+unit = "%"
+divide_by = 10
+[[example]]
+registers = { "input:0x0001" = [0x0131, 0x0222] }
+expect = { temperature = 30.5, humidity = 0.546 }
+[[example]]
+registers = { "input:0x0001" = [0xFFFF, 0x0222] }
+expect = { temperature = "sentinel", humidity = 0.546 }
+"#;
+
+/// The probe as the third unit of the line.
+const PROBE_ON_LINE: &str = "[profiles]\ndir = \"profiles\"\n\
+    [source.line-3]\nbus = \"line\"\nunit_id = 3\nprofile = \"test/probe\"\nperiod = \"200 ms\"\n\
+    [machine.line-3]\nname = \"line-3\"\nkind = \"other\"\nitems = { \
+    \"temperature\" = \"line-3.temperature\", \"humidity\" = \"line-3.humidity\" }\n";
+
+/// What the probe measures.
+const PROBED: [(&str, f64); 2] = [("temperature", 21.5), ("humidity", 0.44)];
+
 impl Line {
     fn start(
         name: &str,
@@ -100,13 +135,19 @@ impl Line {
         let Some(watch) = broker.watch(&format!("andon/v1/{SITE}/#"))? else { return Ok(None) };
         let mut arguments = serve.to_vec();
         arguments.extend(["--device", "1=eastron/sdm120", "--device", "2=eastron/sdm120"]);
+        let profiles = profiles(&dir)?;
+        arguments.extend(["--device", "3=test/probe", "--profiles", &profiles]);
         let mut devices = Simulator::start("line", &dir, &arguments)?;
         for unit in [1, 2] {
             for (item, value) in truth(unit) {
                 devices.say(&format!("set {unit} {item}={value}"))?;
             }
         }
-        let workshop = Workshop::new(&dir).mqtt(broker.port).with(&bus(&devices)?);
+        for (item, value) in PROBED {
+            devices.say(&format!("set 3 {item}={value}"))?;
+        }
+        let workshop =
+            Workshop::new(&dir).mqtt(broker.port).with(&bus(&devices)?).with(PROBE_ON_LINE);
         let config = workshop.meter("line", 1, "200 ms").meter("line", 2, "200 ms").write(&dir)?;
         let mut gateway = andon::run(&dir, &config)?;
         let url = gateway.wait_for_line("board: http://", PATIENCE)?;
@@ -141,6 +182,19 @@ impl Line {
         Ok(last)
     }
 
+    /// Waits until the board says this of every unit of the line.
+    fn wait_for_units(&self, state: &str) -> Result<()> {
+        let mut units = Value::Null;
+        wait_for(&format!("every unit to be {state}"), PATIENCE, || {
+            let mut picture =
+                andon::get(&format!("{}/api/v1/picture", self.url)).unwrap_or_default();
+            units = picture["gateway"]["buses"][0]["units"].take();
+            let all = units.as_array().cloned().unwrap_or_default();
+            !all.is_empty() && all.iter().all(|unit| unit["state"] == state)
+        })
+        .with_context(|| format!("they are {units}"))
+    }
+
     /// Everything that was said over MQTT about a machine's items, in order.
     fn observed(&self, machine: &str) -> Result<Vec<Value>> {
         let topic = format!("andon/v1/{SITE}/{machine}/observation ");
@@ -163,7 +217,7 @@ impl Line {
             };
             self.wait_for_item("line-1", shown, explained)?;
             self.wait_for_reason_over_mqtt(case, shown)?;
-            self.expect_reason_in_read(case)?;
+            self.expect_reason_in_read("line-1", case.why)?;
         }
         wait_for("the neighbour's samples", PATIENCE, || {
             let good = |seen: &&Value| seen["items"]["power.active"].is_number();
@@ -190,16 +244,34 @@ impl Line {
         })
     }
 
-    /// A serial line belongs to the running gateway alone; `read` is for TCP here.
-    fn expect_reason_in_read(&self, case: &Case) -> Result<()> {
+    /// The device's own "no value": gone with its reason in all three places, while what stands
+    /// in the next register goes on.
+    fn sentinel(&mut self) -> Result<()> {
+        self.wait_for_item("line-3", "temperature", |item| item["value"].is_number())?;
+        self.devices.say("fault sentinel item=temperature unit=3")?;
+        self.wait_for_item("line-3", "temperature", |item| {
+            item["value"].is_null() && item["why"] == "sentinel"
+        })?;
+        self.wait_for_item("line-3", "humidity", |item| item["value"].is_number())?;
+        wait_for("the sentinel over MQTT", PATIENCE, || {
+            let seen = self.observed("line-3").unwrap_or_default();
+            seen.last().is_some_and(|seen| {
+                seen["items"]["temperature"]["why"] == "sentinel"
+                    && seen["items"]["humidity"].is_number()
+            })
+        })?;
+        self.expect_reason_in_read("line-3", &["sentinel"])?;
+        self.devices.say("clear")?;
+        self.wait_for_item("line-3", "temperature", |item| item["value"].is_number()).map(drop)
+    }
+
+    /// A serial line belongs to the running gateway alone; there, `read` has a test of its own.
+    fn expect_reason_in_read(&self, source: &str, why: &[&str]) -> Result<()> {
         if !self.devices.address.starts_with("127.") {
             return Ok(());
         }
-        let config = self.config.to_string_lossy().into_owned();
-        let output = andon::output(&["read", "--config", &config, "line-1"])?;
-        let told = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        ensure!(case.why.iter().any(|why| told.contains(why)), "{}: read said:\n{told}", case.name);
+        let told = read(&self.config, source)?;
+        ensure!(why.iter().any(|why| told.contains(why)), "{why:?}: read said:\n{told}");
         Ok(())
     }
 
@@ -220,10 +292,32 @@ impl Line {
                 }
             }
         }
+        for seen in self.observed("line-3")? {
+            for (item, wanted) in PROBED {
+                let Some(number) = seen["items"][item].as_f64() else { continue };
+                ensure!((number - wanted).abs() < 1e-9, "{item}: {number} instead of {wanted}");
+                checked += 1;
+            }
+        }
         ensure!(checked >= at_least, "only {checked} values were seen");
         eprintln!("{}: {checked} values, none wrong", self.dir.display());
         Ok(())
     }
+}
+
+/// Writes the probe's profile; the folder.
+fn profiles(dir: &Path) -> Result<String> {
+    let folder = dir.join("profiles");
+    std::fs::create_dir_all(folder.join("test"))?;
+    std::fs::write(folder.join("test/probe.toml"), PROBE)?;
+    Ok(folder.to_string_lossy().into_owned())
+}
+
+/// What `andon read` says of a source, to whoever listens.
+fn read(config: &Path, source: &str) -> Result<String> {
+    let output = andon::output(&["read", "--config", &config.to_string_lossy(), source])?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr))
 }
 
 fn run_cases(line: &mut Line, skip: &[&str]) -> Result<()> {
@@ -231,6 +325,7 @@ fn run_cases(line: &mut Line, skip: &[&str]) -> Result<()> {
         line.case(case).with_context(|| format!("case {}", case.name))?;
         eprintln!("{}: as it should be", case.name);
     }
+    line.sentinel().context("case sentinel")?;
     line.expect_no_wrong_value(500)
 }
 
@@ -252,12 +347,45 @@ fn no_fault_on_modbus_tcp_makes_a_wrong_value() -> Result<()> {
 #[test]
 fn no_fault_on_a_serial_line_makes_a_wrong_value() -> Result<()> {
     let serve = ["--rtu", "--baud", "19200"];
-    let bus = |devices: &Simulator| {
-        let port = &devices.address;
-        Ok(format!("[bus.line]\ntype = \"modbus-rtu\"\nport = \"{port}\"\nbaud = 19200\n"))
-    };
+    let bus = |devices: &Simulator| Ok(rtu_bus(devices));
     let Some(mut line) = Line::start("faults-rtu", &serve, bus)? else { return Ok(()) };
     run_cases(&mut line, &[])
+}
+
+/// Without a gateway, which would keep the line to itself.
+#[test]
+fn read_names_every_fault_on_a_serial_line() -> Result<()> {
+    let dir = work_dir("read-rtu")?;
+    let profiles = profiles(&dir)?;
+    let serve = ["--rtu", "--baud", "19200", "--profiles", &profiles];
+    let devices = ["--device", "1=eastron/sdm120", "--device", "3=test/probe"];
+    let mut devices = Simulator::start("line", &dir, &[&serve[..], &devices[..]].concat())?;
+    devices.say("set 1 voltage=231.25")?;
+    let workshop = Workshop::new(&dir).with(&rtu_bus(&devices)).with(PROBE_ON_LINE);
+    let config = workshop.meter("line", 1, "200 ms").write(&dir)?;
+    let told = read(&config, "line-1")?;
+    ensure!(told.contains("231.25 V"), "read said:\n{told}");
+    let sentinel = ("sentinel item=temperature", 3, &["sentinel"][..]);
+    let lost = CASES.iter().filter(|case| !matches!(case.lost, Lost::Nothing));
+    for (fault, unit, why) in lost.map(|case| (case.fault, 1, case.why)).chain([sentinel]) {
+        devices.say(&format!("fault {fault} unit={unit}"))?;
+        // Typed to another process: it may be read once before it is in force.
+        let mut told = String::new();
+        wait_for(&format!("read to name {fault}"), PATIENCE, || {
+            told = read(&config, &format!("line-{unit}")).unwrap_or_default();
+            why.iter().any(|why| told.contains(why))
+        })
+        .with_context(|| format!("read said:\n{told}"))?;
+        let all = fault.split(' ').all(|word| !word.starts_with("item=") && word != "hole");
+        ensure!(!all || !told.contains("231.25 V"), "{fault}: read said:\n{told}");
+        devices.say("clear")?;
+    }
+    Ok(())
+}
+
+fn rtu_bus(devices: &Simulator) -> String {
+    let port = &devices.address;
+    format!("[bus.line]\ntype = \"modbus-rtu\"\nport = \"{port}\"\nbaud = 19200\n")
 }
 
 #[test]
@@ -273,7 +401,9 @@ fn a_port_that_vanishes_and_returns_is_survived() -> Result<()> {
     line.devices.say("unplug")?;
     line.wait_for_item("line-1", "voltage", |item| item["why"] == "disconnected")?;
     ensure!(!Path::new(&path).exists(), "the simulator unplugs its link");
+    line.wait_for_units("bus_down")?;
     line.devices.say("replug")?;
     line.wait_for_item("line-1", "voltage", |item| item["value"].is_number())?;
+    line.wait_for_units("online")?;
     line.expect_no_wrong_value(10)
 }

@@ -2,6 +2,10 @@
 
 mod delivery;
 mod devices;
+mod echo;
+mod energy;
 mod faults;
+mod places;
+mod secured;
 mod shop;
 mod trips;

@@ -6,36 +6,34 @@
 use std::path::Path;
 use std::time::Duration;
 
-use andon_tests::andon;
+use andon::journal::{BootId, Payload, Reader, Stream};
+use andon::run::Gateway;
+use andon_engine::event::{Event, TripPhase};
+use andon_tests::andon as binary;
 use andon_tests::process::{Process, count_from_env, wait_for, work_dir};
 use andon_tests::simulator::Simulator;
 use andon_tests::workshop::Workshop;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
 /// How long a stop, a reset or a state may take to show on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const COOL: f64 = 25.0;
-const HOT: f64 = 60.0;
+pub(crate) const COOL: f64 = 25.0;
+pub(crate) const HOT: f64 = 60.0;
 
 /// A sensor, a relay board and a meter on one line; the rule trips above 40 °C.
-struct Line {
-    devices: Simulator,
-    gateway: Process,
+pub(crate) struct Line {
+    pub(crate) devices: Simulator,
+    pub(crate) gateway: Process,
     url: String,
     token: String,
 }
 
 /// The sensor is read every 100 ms, the meter that loads the line every 200 ms.
 fn configuration(dir: &Path, bus: &str) -> Workshop {
-    Workshop::new(dir).with(bus).with(
-        "[source.sensor]\nbus = \"line\"\nunit_id = 11\nprofile = \"xy/md02\"\nperiod = \"100 ms\"\n\
-         [source.relays]\nbus = \"line\"\nunit_id = 10\nprofile = \"waveshare/relay-8ch\"\nperiod = \"1 s\"\n\
-         [source.meter]\nbus = \"line\"\nunit_id = 1\nprofile = \"eastron/sdm120\"\nperiod = \"200 ms\"\n\
-         [machine.laser]\nname = \"Laser\"\nkind = \"laser\"\n\
-         items = { \"temperature.coolant\" = \"sensor.temperature\", \"power.active\" = \"meter.power.active\" }\n\
-         [output.cut]\nkind = \"trip\"\nmachine = \"laser\"\nrelay = \"relays.relay.1\"\n\
+    without_output(dir, bus).with(
+        "[output.cut]\nkind = \"trip\"\nmachine = \"laser\"\nrelay = \"relays.relay.1\"\n\
          trip_when = \"off\"\nafter_reset = \"permit\"\n\
          [rule.hot]\nmachine = \"laser\"\nwhen = \"temperature.coolant > 40 °C\"\n\
          clear = \"temperature.coolant < 35 °C\"\non_unknown = \"alarm\"\nseverity = \"high\"\n\
@@ -43,8 +41,19 @@ fn configuration(dir: &Path, bus: &str) -> Workshop {
     )
 }
 
+/// The same machine, which nothing can stop.
+fn without_output(dir: &Path, bus: &str) -> Workshop {
+    Workshop::new(dir).with(bus).with(
+        "[source.sensor]\nbus = \"line\"\nunit_id = 11\nprofile = \"xy/md02\"\nperiod = \"100 ms\"\n\
+         [source.relays]\nbus = \"line\"\nunit_id = 10\nprofile = \"waveshare/relay-8ch\"\nperiod = \"1 s\"\n\
+         [source.meter]\nbus = \"line\"\nunit_id = 1\nprofile = \"eastron/sdm120\"\nperiod = \"200 ms\"\n\
+         [machine.laser]\nname = \"Laser\"\nkind = \"laser\"\n\
+         items = { \"temperature.coolant\" = \"sensor.temperature\", \"power.active\" = \"meter.power.active\" }\n",
+    )
+}
+
 impl Line {
-    fn start(
+    pub(crate) fn start(
         dir: &Path,
         serve: &[&str],
         bus: impl Fn(&Simulator) -> Result<String>,
@@ -75,10 +84,10 @@ impl Line {
 
     /// The stop of the laser as the board sees it.
     fn stop(&self) -> Result<Value> {
-        Ok(andon::get(&format!("{}/api/v1/picture", self.url))?["machines"][0]["stop"].clone())
+        Ok(binary::get(&format!("{}/api/v1/picture", self.url))?["machines"][0]["stop"].clone())
     }
 
-    fn wait_for_phase(&self, phase: &str) -> Result<Value> {
+    pub(crate) fn wait_for_phase(&self, phase: &str) -> Result<Value> {
         let mut last = Value::Null;
         wait_for(&format!("the stop to be {phase}"), PATIENCE, || {
             last = self.stop().unwrap_or_default();
@@ -88,11 +97,12 @@ impl Line {
         Ok(last)
     }
 
-    fn reset(&self) -> Result<()> {
+    pub(crate) fn reset(&self) -> Result<()> {
         let url = format!("{}/api/v1/alarms/hot/reset", self.url);
         let body = serde_json::json!({ "by": "test", "reason": "cooled down" });
         wait_for("the reset to be accepted", PATIENCE, || {
-            andon::post(&url, &self.token, &body).is_ok_and(|status| status == 200 || status == 204)
+            binary::post(&url, &self.token, &body)
+                .is_ok_and(|status| status == 200 || status == 204)
         })
     }
 
@@ -115,7 +125,7 @@ impl Line {
 }
 
 fn up(dir: &Path, config: &Path) -> Result<(Process, String, String)> {
-    let mut gateway = andon::run(dir, config)?;
+    let mut gateway = binary::run(dir, config)?;
     let line = gateway.wait_for_line("board: http://", PATIENCE)?;
     let url = line.split("board: ").nth(1).context("an address")?.trim().to_owned();
     let token = std::fs::read_to_string(dir.join("state/operator.token"))?.trim().to_owned();
@@ -221,6 +231,82 @@ fn an_overheated_machine_is_stopped_over_a_paced_serial_line() -> Result<()> {
     })?;
     // Period + sense + one blocking frame + write + read-back at 19,200 baud with a quarter's margin.
     measure("19,200 baud under load", &mut line, 100.0 + 1.25 * 116.0)
+}
+
+fn tcp_bus(devices: &Simulator) -> Result<String> {
+    let port = devices.port()?;
+    Ok(format!("[bus.line]\ntype = \"modbus-tcp\"\nhost = \"127.0.0.1\"\nport = {port}\n"))
+}
+
+/// Trips the laser, and lets it cool.
+fn latched(dir: &Path) -> Result<Line> {
+    let mut line = Line::start(dir, &["--tcp", "127.0.0.1:0"], tcp_bus)?;
+    line.wait_for_phase("armed")?;
+    line.devices.say(&format!("set 11 temperature={HOT}"))?;
+    line.wait_for_phase("latched")?;
+    line.devices.say(&format!("set 11 temperature={COOL}"))?;
+    Ok(line)
+}
+
+/// The boot id is the kernel's, so the gateway of the second boot runs in this process, from the
+/// folder that the first one was killed over.
+#[test]
+fn a_latch_survives_sigkill_and_a_reboot_until_a_person_resets_it() -> Result<()> {
+    let dir = work_dir("reboot")?;
+    let mut line = latched(&dir)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    for boot in [BootId([0xb0; 16]), BootId([0xb1; 16])] {
+        line.gateway.kill();
+        line.devices.say("set 10 relay.1=1")?;
+        let config = dir.join("andon.toml");
+        let loaded = andon::config::load(&config).map_err(|_| anyhow!("the configuration"))?;
+        let commands = coils_switched_off(&line)?;
+        let gateway = runtime.block_on(Gateway::start(loaded.plan, boot))?;
+        line.url = format!("http://{}", gateway.board());
+        let state = line.wait_for_phase("latched")?;
+        ensure!(state["level"] == "C2" && state["cause"] == "hot", "{state}");
+        ensure!(coils_switched_off(&line)? > commands, "the output was not commanded again");
+        runtime.block_on(gateway.stop());
+    }
+    line.restart(&dir)?;
+    line.wait_for_phase("latched")?;
+    line.reset()?;
+    line.wait_for_phase("armed").map(drop)
+}
+
+/// Commands to the relay that cut, as the device saw them.
+fn coils_switched_off(line: &Line) -> Result<usize> {
+    let log = line.devices.witnessed()?;
+    Ok(log.iter().filter(|seen| seen["kind"] == "coil" && seen["on"] == false).count())
+}
+
+#[test]
+fn a_latched_stop_whose_output_leaves_the_configuration_is_told_and_comes_back_with_it()
+-> Result<()> {
+    let dir = work_dir("void")?;
+    let mut line = latched(&dir)?;
+    line.gateway.kill();
+    let whole = std::fs::read_to_string(dir.join("andon.toml"))?;
+    without_output(&dir, &tcp_bus(&line.devices)?).write(&dir)?;
+    for _ in 0..2 {
+        line.restart(&dir)?;
+        let told = line.gateway.wait_for_line("its output is no longer configured", PATIENCE)?;
+        let complete = ["ERROR", "output=cut", "machine=laser", "cause=\"hot\""];
+        ensure!(complete.iter().all(|word| told.contains(word)), "{told}");
+    }
+    line.gateway.stop(PATIENCE)?;
+    let events = Reader::open(&dir.join("state/journal"))?.records(Stream::Events)?;
+    let void = events.filter(|record| match &record.payload {
+        Payload::Event(Event::Trip { state, .. }) => {
+            state.phase == TripPhase::Latched
+                && state.trouble.as_deref() == Some("void: the output is no longer configured")
+        }
+        _ => false,
+    });
+    ensure!(void.count() == 1, "history has it, once");
+    std::fs::write(dir.join("andon.toml"), whole)?;
+    line.restart(&dir)?;
+    line.wait_for_phase("latched").map(drop)
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub fn skip(why: &str) {
 pub struct Mosquitto {
     /// Where it listens.
     pub port: u16,
+    /// What its configuration says beside the defaults of these tests.
+    security: String,
     program: PathBuf,
     dir: PathBuf,
     process: Option<Process>,
@@ -56,9 +58,40 @@ impl Mosquitto {
     /// When it does not start.
     pub fn start(dir: &Path) -> Result<Option<Self>> {
         let Some(program) = need("mosquitto") else { return Ok(None) };
-        let mut broker = Self { port: free_port()?, program, dir: dir.to_owned(), process: None };
+        Self::start_with(program, dir, "allow_anonymous true\n".to_owned()).map(Some)
+    }
+
+    /// Starts a broker that speaks TLS alone, with a certificate of `dir/ca.pem`, and asks for a
+    /// login: `user` with `password`. `None` when a program is not installed.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_secured(dir: &Path, user: &str, password: &str) -> Result<Option<Self>> {
+        let Some(program) = need("mosquitto") else { return Ok(None) };
+        let Some(passwords) = need("mosquitto_passwd") else { return Ok(None) };
+        if !certificates(dir)? {
+            return Ok(None);
+        }
+        let file = dir.join("passwords");
+        let mut command = Command::new(passwords);
+        command.arg("-b").arg("-c").arg(&file).args([user, password]);
+        finish(&mut command)?;
+        let path = |name: &str| dir.join(name).display().to_string();
+        let security = format!(
+            "allow_anonymous false\npassword_file {}\ncafile {}\ncertfile {}\nkeyfile {}\n",
+            path("passwords"),
+            path("ca.pem"),
+            path("server.pem"),
+            path("server.key"),
+        );
+        Self::start_with(program, dir, security).map(Some)
+    }
+
+    fn start_with(program: PathBuf, dir: &Path, security: String) -> Result<Self> {
+        let (port, dir) = (free_port()?, dir.to_owned());
+        let mut broker = Self { port, security, program, dir, process: None };
         broker.restart()?;
-        Ok(Some(broker))
+        Ok(broker)
     }
 
     /// Starts it again on the same port, after [`Mosquitto::kill`].
@@ -69,9 +102,9 @@ impl Mosquitto {
         let conf = self.dir.join("mosquitto.conf");
         // max_queued_messages: an absent recorder's session must not be cut by the default 1000.
         let text = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n\
+            "per_listener_settings false\nlistener {} 127.0.0.1\n{}max_queued_messages 0\n\
              max_inflight_messages 0\npersistence false\nuser {}\n",
-            self.port, "root"
+            self.port, self.security, "root"
         );
         std::fs::write(&conf, text)?;
         let mut command = Command::new(&self.program);
@@ -98,6 +131,36 @@ impl Mosquitto {
         command.args(["-h", "127.0.0.1", "-p", &port, "-v", "-q", "1", "-t", filter]);
         Ok(Some(Process::start("mosquitto_sub", &self.dir, &mut command)?))
     }
+}
+
+/// Makes `ca.pem`, and `server.pem` with `server.key` for 127.0.0.1, signed by it; `other.pem`
+/// has signed nothing. `false` when openssl is not installed.
+fn certificates(dir: &Path) -> Result<bool> {
+    let Some(openssl) = need("openssl") else { return Ok(false) };
+    let make = |arguments: &str| {
+        let mut command = Command::new(&openssl);
+        finish(command.current_dir(dir).args(arguments.split(' ')))
+    };
+    for name in ["ca", "other"] {
+        make(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {name}.key -out {name}.pem -subj /CN={name}"
+        ))?;
+    }
+    make("req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=127.0.0.1")?;
+    std::fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1\n")?;
+    make(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+         -extfile server.ext -out server.pem",
+    )?;
+    Ok(true)
+}
+
+/// Runs a command to its end.
+fn finish(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{command:?} failed: {told}");
+    Ok(())
 }
 
 /// A VictoriaMetrics store on a port of its own.

@@ -124,7 +124,7 @@ function gateway(situation) {
   const link = (down, why) => ({ state: down ? "down" : "up", why: down ? why : null });
   const unit = (source, unit_id, bad) => ({
     source, unit_id, errors: bad && lost ? 31 : 0,
-    state: young ? "suspect" : bad ? "quarantined" : "online",
+    state: young ? "not_asked" : bad ? "quarantined" : "online",
     why: young ? "not_yet" : bad ? "timeout" : null,
   });
   return {

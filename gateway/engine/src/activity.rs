@@ -214,9 +214,18 @@ impl Tracker {
 
     /// How long a side must hold before it is believed.
     fn patience(&self, entering: bool) -> Duration {
-        let (ActivityPlan::Power { enter_for, exit_for, .. }
-        | ActivityPlan::Input { enter_for, exit_for, .. }) = &self.plan;
-        if entering { *enter_for } else { *exit_for }
+        match &self.plan {
+            ActivityPlan::Power { enter_for, exit_for, .. }
+            | ActivityPlan::Input { enter_for, exit_for, .. } => {
+                if entering {
+                    *enter_for
+                } else {
+                    *exit_for
+                }
+            }
+            // Not a level: `controller` follows it.
+            ActivityPlan::Controller { exit_for, .. } => *exit_for,
+        }
     }
 }
 

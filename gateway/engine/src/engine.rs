@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::activity::{Change, Tracker};
 use crate::alarm::{self, Alarm, Evaluated};
 use crate::event::{Activity, AlarmState, Event, Execution, Register, TripState};
+use crate::follower::{Change, Follower};
 use crate::normalize::ItemState;
 use crate::plan::{ItemIndex, MachineIndex, Plan, RuleIndex, TripIndex};
 use crate::rules::{Condition, Rule, View};
@@ -130,6 +130,23 @@ pub struct Restored {
     pub alarms: Vec<AlarmState>,
     /// Trips by the id of their output.
     pub trips: Vec<TripState>,
+    /// Energy registers.
+    pub registers: Vec<LeftRegister>,
+}
+
+/// The last reading of a machine's energy register that a previous run noted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeftRegister {
+    /// The machine's id.
+    pub machine: Arc<str>,
+    /// Watt-hours.
+    pub wh: f64,
+    /// Its epoch.
+    pub epoch: u32,
+    /// The start of this run.
+    pub now: BootTime,
+    /// How long before that it was read; `None` when nobody knows.
+    pub away: Option<Duration>,
 }
 
 /// The whole engine: one shop's state.
@@ -160,9 +177,9 @@ pub struct Engine {
 /// What the engine keeps of a machine.
 #[derive(Debug)]
 struct Machine {
-    tracker: Option<Tracker>,
-    /// What its signal says, and why that is unknown.
-    followed: (Activity, Option<Unavailable>),
+    follower: Follower,
+    /// What its signals say, and why that is unknown.
+    followed: (Execution, Option<Unavailable>),
     /// What was last told, and since when.
     told: Option<(Execution, Option<Unavailable>, BootTime)>,
     /// Time in the raw run band up to the last boundary told.
@@ -205,14 +222,13 @@ impl Engine {
         let left: BTreeMap<&str, &AlarmState> =
             restored.alarms.iter().map(|state| (&*state.alarm, state)).collect();
         let alarm = |id: &str| left.get(id).map_or_else(Alarm::default, |s| Alarm::restored(s));
-        let machine = |activity: &Option<crate::plan::ActivityPlan>| {
-            let tracker = activity.clone().map(|activity| {
-                let stale_after = plan.items[activity.item().0 as usize].stale_after;
-                Tracker::new(activity, stale_after)
-            });
-            let followed = (Activity::Unknown, tracker.is_some().then_some(Unavailable::NotYet));
+        let stale_after = |item: ItemIndex| plan.items[item.0 as usize].stale_after;
+        let machine = |signals: &[crate::plan::ActivityPlan]| {
+            let follower = Follower::new(signals, stale_after);
+            let why = follower.has_signals().then_some(Unavailable::NotYet);
+            let followed = (Execution::Unknown, why);
             Machine {
-                tracker,
+                follower,
                 followed,
                 told: None,
                 raw_run_told: Duration::ZERO,
@@ -221,8 +237,15 @@ impl Engine {
             }
         };
         let trip = |index| Trip::armed(TripIndex(u16::try_from(index).unwrap_or(u16::MAX)));
+        let mut items = vec![ItemState::default(); plan.items.len()];
+        for left in restored.registers {
+            let machine = plan.machines.iter().find(|plan| plan.id == left.machine);
+            if let Some(item) = machine.and_then(|plan| plan.energy) {
+                items[item.0 as usize].resume(left.wh, left.epoch, left.now, left.away);
+            }
+        }
         Self {
-            items: vec![ItemState::default(); plan.items.len()],
+            items,
             values: vec![Err(Unavailable::NotYet); plan.items.len()],
             machines: plan.machines.iter().map(|plan| machine(&plan.activity)).collect(),
             states: vec![(Execution::Unknown, Activity::Unknown); plan.machines.len()],
@@ -385,8 +408,7 @@ impl Engine {
                 self.tell_register(index, collected);
             }
         }
-        let tracker = self.machines[index].tracker.as_mut().filter(|t| t.item() == item);
-        for change in tracker.map(|t| t.take(at, value)).into_iter().flatten().flatten() {
+        for change in self.machines[index].follower.take(item, at, value) {
             self.note_change(index, change, collected);
         }
         for nth in 0..self.trips_of_item[item.0 as usize].len() {
@@ -409,8 +431,7 @@ impl Engine {
             collected.rest.push(Output::Observation { machine, at: now, items });
         }
         for index in 0..self.machines.len() {
-            let change = self.machines[index].tracker.as_mut().and_then(|t| t.age(now));
-            if let Some(change) = change {
+            for change in self.machines[index].follower.age(now) {
                 self.note_change(index, change, collected);
             }
             if self.machines[index].told.is_none() {
@@ -556,7 +577,7 @@ impl Engine {
     }
 
     fn note_change(&mut self, index: usize, change: Change, collected: &mut Collected) {
-        self.machines[index].followed = (change.activity, change.why);
+        self.machines[index].followed = (change.execution, change.why);
         self.tell_state(index, change.at, change.raw_run, collected);
     }
 
@@ -572,11 +593,11 @@ impl Engine {
         let mut trips = self.trips.iter().zip(&self.plan.trips);
         let stopped = trips.any(|(t, plan)| usize::from(plan.machine.0) == index && t.is_tripped());
         let machine = &mut self.machines[index];
-        let (activity, why) = match machine.followed {
-            _ if stopped => (Activity::Fault, None),
+        let (execution, why) = match machine.followed {
+            _ if stopped => (Execution::Stopped, None),
             followed => followed,
         };
-        let execution = if stopped { Execution::Stopped } else { execution_of(activity) };
+        let activity = execution.activity();
         // That the signs are wrong must be seen, though the machine stays as unknown as it was.
         let explained =
             |told| told == Some(Unavailable::NotYet) && why == Some(Unavailable::Conflict);
@@ -604,7 +625,7 @@ impl Engine {
 
     /// Time in the raw run band up to the last good sample.
     fn raw_run(&self, index: usize) -> Duration {
-        self.machines[index].tracker.as_ref().map(Tracker::raw_run).unwrap_or_default()
+        self.machines[index].follower.raw_run()
     }
 
     fn tell_register(&mut self, index: usize, collected: &mut Collected) {
@@ -623,16 +644,5 @@ fn note_once(rules: &mut Vec<RuleIndex>, rule: RuleIndex) {
     // Rules come in order, so a double is the last one.
     if rules.last() != Some(&rule) {
         rules.push(rule);
-    }
-}
-
-/// What a signal alone can tell of a machine's execution.
-fn execution_of(activity: Activity) -> Execution {
-    match activity {
-        Activity::Off => Execution::Off,
-        Activity::Idle => Execution::Ready,
-        Activity::Run => Execution::Running,
-        Activity::Fault => Execution::Fault,
-        Activity::Unknown => Execution::Unknown,
     }
 }

@@ -80,6 +80,11 @@ impl Execution {
         Self::Unknown,
     ];
 
+    /// The execution with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|execution| execution.word() == word)
+    }
+
     /// The activity that this execution counts as.
     pub const fn activity(self) -> Activity {
         match self {

@@ -6,12 +6,15 @@
 //!
 //! Reading order: [`time`] and [`value`] (what a value is, and what its absence is), [`item`] and
 //! [`unit`] (the closed vocabulary), [`plan`] (what the engine is built from), [`engine`] (the one
-//! entry point), then its parts: [`normalize`], [`activity`], [`rules`], [`alarm`], [`trip`].
+//! entry point), then its parts: [`normalize`], [`follower`] ([`activity`] and controllers), [`rules`],
+//! [`alarm`], [`trip`].
 
 pub mod activity;
 pub mod alarm;
+mod controller;
 pub mod engine;
 pub mod event;
+pub mod follower;
 pub mod item;
 pub mod normalize;
 pub mod plan;

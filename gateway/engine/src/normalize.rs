@@ -20,6 +20,22 @@ const COUNTER_STEP: f64 = 1000.0;
 /// Registers go back by rounding of single-precision floats: a share that is no reset.
 const COUNTER_ROUNDING: f64 = 1e-6;
 
+/// Whether an energy register, in Wh, may have counted from one reading to the other in this time.
+pub fn may_have_counted(from: f64, to: f64, elapsed: Duration) -> bool {
+    to >= from - from.abs() * COUNTER_ROUNDING
+        && to - from <= COUNTER_STEP + COUNTER_RATE_MAX * elapsed.as_secs_f64()
+}
+
+/// Where the run before this one left a counter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Left {
+    number: f64,
+    /// The moment, in this run, at which `away` had passed.
+    at: BootTime,
+    /// Since that reading; `None`: for nobody knows how long.
+    away: Option<Duration>,
+}
+
 /// What is known of one item.
 #[derive(Clone, Debug)]
 pub struct ItemState {
@@ -35,16 +51,26 @@ pub struct ItemState {
     pending: Option<f64>,
     /// Counts the resets of a counter.
     pub epoch: u32,
+    /// What a counter is compared with until it has a good reading of this run.
+    left: Option<Left>,
 }
 
 impl Default for ItemState {
     fn default() -> Self {
         let value = Err(Unavailable::NotYet);
-        Self { value, last_at: None, good: None, good_at: None, pending: None, epoch: 0 }
+        let (last_at, good, good_at, pending, left) = (None, None, None, None, None);
+        Self { value, last_at, good, good_at, pending, epoch: 0, left }
     }
 }
 
 impl ItemState {
+    /// A counter that goes on where the run before left it: at `number`, in `epoch`, read so long
+    /// before `now`. A register that cannot have counted from there begins a new epoch.
+    pub fn resume(&mut self, number: f64, epoch: u32, now: BootTime, away: Option<Duration>) {
+        self.epoch = epoch;
+        self.left = Some(Left { number, at: now, away });
+    }
+
     /// Takes a reading sampled at `at`. Returns the observation, or `None` for a reading that is
     /// not newer than the last.
     pub fn take(&mut self, plan: &ItemPlan, at: BootTime, reading: Measured) -> Option<Measured> {
@@ -96,8 +122,14 @@ impl ItemState {
         at: BootTime,
         number: f64,
     ) -> Result<(), Unavailable> {
-        let Some((last_at, last)) = self.good else { return Ok(()) };
-        let elapsed = at.since(last_at);
+        let (last, elapsed) = match (self.good, self.left) {
+            (Some((last_at, last)), _) => (last, at.since(last_at)),
+            (None, Some(Left { number, at: since, away })) => {
+                let elapsed = away.map(|away| away.saturating_add(at.since(since)));
+                (number, elapsed.unwrap_or(Duration::MAX))
+            }
+            (None, None) => return Ok(()),
+        };
         if plan.item.kind == Kind::Counter {
             return self.believe_counter(last, number, elapsed);
         }
@@ -113,11 +145,7 @@ impl ItemState {
         number: f64,
         elapsed: Duration,
     ) -> Result<(), Unavailable> {
-        let credible = |from: f64, elapsed: Duration| {
-            let slack = from.abs() * COUNTER_ROUNDING;
-            number >= from - slack
-                && number - from <= COUNTER_STEP + COUNTER_RATE_MAX * elapsed.as_secs_f64()
-        };
+        let credible = |from, elapsed| may_have_counted(from, number, elapsed);
         if credible(last, elapsed) {
             self.pending = None;
             return Ok(());

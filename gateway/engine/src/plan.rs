@@ -44,8 +44,9 @@ pub struct Plan {
 pub struct MachinePlan {
     /// Its id: `[a-z0-9-]`, unique.
     pub id: Arc<str>,
-    /// Where its activity comes from; `None` leaves it unknown for ever.
-    pub activity: Option<ActivityPlan>,
+    /// What its activity is told from, highest authority first; nothing leaves it unknown for
+    /// ever.
+    pub activity: Vec<ActivityPlan>,
     /// The register whose differences are its energy.
     pub energy: Option<ItemIndex>,
 }
@@ -69,6 +70,13 @@ pub struct ItemPlan {
 /// confirmed after `enter_for` / `exit_for`, so the debounce biases no duration.
 #[derive(Clone, Debug)]
 pub enum ActivityPlan {
+    /// What its controller says: the item `execution`, a word of the table of executions.
+    Controller {
+        /// The item, a text.
+        item: ItemIndex,
+        /// How long idle must hold after run before it is believed.
+        exit_for: Duration,
+    },
     /// Bands of power: off below `idle.enter`, idle up to `run.enter`, run above.
     Power {
         /// The item, in watts.
@@ -99,7 +107,9 @@ impl ActivityPlan {
     /// The item that it follows.
     pub const fn item(&self) -> ItemIndex {
         match self {
-            Self::Power { item, .. } | Self::Input { item, .. } => *item,
+            Self::Controller { item, .. } | Self::Power { item, .. } | Self::Input { item, .. } => {
+                *item
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ fn shop() -> Plan {
     };
     let machine = |id: &str, activity, energy| MachinePlan {
         id: id.into(),
-        activity: Some(activity),
+        activity: vec![activity],
         energy,
     };
     let mut plan = Plan {
@@ -324,6 +324,7 @@ fn a_latched_stop_survives_a_restart_and_is_commanded_again() {
     let restored = Restored {
         alarms: before.engine.alarms(moment(3)).collect(),
         trips: before.engine.trips().collect(),
+        ..Restored::default()
     };
     let mut after = Theatre::new(restored);
     after.play(

@@ -135,6 +135,22 @@ impl Machines {
         Self(plan.items.iter().map(|item| item.machine).collect())
     }
 
+    /// Readings by machine, in the order of the items.
+    pub(super) fn split(
+        &self,
+        readings: Vec<(ItemIndex, Measured)>,
+    ) -> Vec<(MachineIndex, Vec<(ItemIndex, Measured)>)> {
+        let mut split: Vec<(MachineIndex, Vec<(ItemIndex, Measured)>)> = Vec::new();
+        for (item, measured) in readings {
+            let Some(machine) = self.of(item) else { continue };
+            match split.last_mut().filter(|(last, _)| *last == machine) {
+                Some((_, items)) => items.push((item, measured)),
+                None => split.push((machine, vec![(item, measured)])),
+            }
+        }
+        split
+    }
+
     fn of(&self, item: ItemIndex) -> Option<MachineIndex> {
         self.0.get(usize::try_from(item.0).ok()?).copied()
     }

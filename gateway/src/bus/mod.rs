@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::plan::{BusPlan, Link};
 
 mod asking;
+pub mod device;
 mod dialect;
 mod group;
 mod inquiry;

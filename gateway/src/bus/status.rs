@@ -7,6 +7,8 @@ use std::time::Duration;
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 
+use serde::Serialize;
+
 use super::transaction::Fault;
 use super::unit::UnitState;
 use crate::config::plan::{BusPlan, Station, UnitPlan};
@@ -64,6 +66,50 @@ pub struct UnitStatus {
     pub allowance: Duration,
     /// What became of the requests.
     pub counters: Counters,
+}
+
+/// How a unit stands, for a person: what is believed of it where anything is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Nobody has asked it yet.
+    NotAsked,
+    /// Its bus is down, so nobody knows.
+    BusDown,
+    /// It answered last time.
+    Online,
+    /// It missed its last deadlines.
+    Suspect,
+    /// It is asked rarely, so that it costs the others nothing.
+    Quarantined,
+}
+
+impl Standing {
+    /// The word on the wire, as serde writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotAsked => "not_asked",
+            Self::BusDown => "bus_down",
+            Self::Online => "online",
+            Self::Suspect => "suspect",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+impl UnitStatus {
+    /// How it stands on a bus that is `down` or not, and why it is not online.
+    pub fn standing(&self, down: bool) -> (Standing, Option<Unavailable>) {
+        let failure = self.counters.last_failure;
+        let asked = self.counters.answers + self.counters.errors() > 0;
+        match self.state {
+            _ if down => (Standing::BusDown, Some(Unavailable::Disconnected)),
+            _ if !asked => (Standing::NotAsked, Some(Unavailable::NotYet)),
+            UnitState::Online => (Standing::Online, None),
+            UnitState::Suspect { .. } => (Standing::Suspect, failure),
+            UnitState::Quarantined { .. } => (Standing::Quarantined, failure),
+        }
+    }
 }
 
 /// What became of requests.
@@ -151,6 +197,27 @@ impl Occupancy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_is_online_only_once_it_has_answered_and_while_its_bus_is_up() {
+        let mut unit = UnitStatus {
+            source: "meter".into(),
+            station: crate::config::plan::Station::Unit(1),
+            state: UnitState::Online,
+            last_answer: None,
+            allowance: Duration::ZERO,
+            counters: Counters::default(),
+        };
+        assert_eq!(unit.standing(false), (Standing::NotAsked, Some(Unavailable::NotYet)));
+        let down = (Standing::BusDown, Some(Unavailable::Disconnected));
+        assert_eq!(unit.standing(true), down);
+        unit.counters.count(None);
+        assert_eq!(unit.standing(false), (Standing::Online, None));
+        assert_eq!(unit.standing(true), down);
+        unit.state = UnitState::Suspect { misses: 1 };
+        unit.counters.count(Some(Fault::Timeout));
+        assert_eq!(unit.standing(false), (Standing::Suspect, Some(Unavailable::Timeout)));
+    }
 
     #[test]
     fn occupancy_is_of_the_last_minute() {

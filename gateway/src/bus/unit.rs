@@ -36,17 +36,6 @@ pub enum UnitState {
     },
 }
 
-impl UnitState {
-    /// `online`, `suspect` or `quarantined`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Online => "online",
-            Self::Suspect { .. } => "suspect",
-            Self::Quarantined { .. } => "quarantined",
-        }
-    }
-}
-
 /// A unit's state with what its failures have cost.
 #[derive(Clone, Debug)]
 pub struct UnitHealth {

@@ -65,11 +65,12 @@ pub(super) fn listing(problems: &[Problem], before: &str) -> String {
 /// One line: what the configuration holds.
 fn summary(plan: &Plan) -> String {
     let units: usize = plan.buses.iter().map(|bus| bus.units.len()).sum();
+    let sources = units + plan.devices.len();
     format!(
         "{}: {}, {}, {}, {}, {}: no problems",
         plan.site.id,
-        count(plan.buses.len(), "bus"),
-        count(units, "source"),
+        count(plan.buses.len() + plan.brokers.len(), "bus"),
+        count(sources, "source"),
         count(plan.machines.len(), "machine"),
         count(plan.outputs.len(), "output"),
         count(plan.rules.len(), "rule"),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use andon_adapters::profile::{self, Library, PROFILE_BYTES_MAX, Problem};
+use andon_adapters::{catalogue, protocol};
 use serde_json::json;
 
 use super::EXIT_CONFIG;
@@ -40,6 +41,12 @@ pub enum ProfileCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the protocols beside Modbus: how each is reached, what it offers, how far it was tried
+    Protocols {
+        /// List as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON schema of a profile, for editors
     Schema,
 }
@@ -49,6 +56,7 @@ pub fn run(args: &ProfileArgs) -> ExitCode {
     let (stdout, stderr, code) = match &args.command {
         ProfileCommand::Check { files, json } => check(files, *json),
         ProfileCommand::List { dir, json } => list(dir.as_deref(), *json),
+        ProfileCommand::Protocols { json } => (protocols(*json), String::new(), 0),
         ProfileCommand::Schema => (format!("{:#}\n", profile::json_schema()), String::new(), 0),
     };
     // A reader that has closed its end wants no more; there is nobody left to tell.
@@ -106,6 +114,43 @@ fn id_of(file: &Path) -> String {
         Some(vendor) => format!("{}/{name}", vendor.to_string_lossy()),
         None => name.into_owned(),
     }
+}
+
+fn protocols(as_json: bool) -> String {
+    let mut text = String::new();
+    for protocol in protocol::ALL {
+        let device = catalogue::offers(protocol);
+        let items: Vec<&str> =
+            device.iter().flat_map(|device| device.items()).map(|item| &**item).collect();
+        let stops: Vec<&str> =
+            device.iter().flat_map(|device| device.stops()).map(|stop| stop.word()).collect();
+        if as_json {
+            let options: Vec<_> = protocol
+                .options
+                .iter()
+                .map(|(name, meaning)| json!({ "name": name, "meaning": meaning }))
+                .collect();
+            let line = json!({
+                "name": protocol.name,
+                "title": protocol.title,
+                "reach": catalogue::reach(protocol),
+                "evidence": protocol.evidence,
+                "source": protocol.source,
+                "items": items,
+                "stops": stops,
+                "options": options,
+            });
+            let _ = writeln!(text, "{line}");
+            continue;
+        }
+        let (reach, stops) = (catalogue::reach(protocol), stops.join(", "));
+        let _ = writeln!(text, "{:<14} {}\n               {reach}", protocol.name, protocol.title);
+        if !stops.is_empty() {
+            let _ = writeln!(text, "               stops: {stops}");
+        }
+        let _ = writeln!(text, "               {}", protocol.evidence);
+    }
+    text
 }
 
 fn list(dir: Option<&Path>, as_json: bool) -> (String, String, u8) {

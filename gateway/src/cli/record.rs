@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::config::plan::{Secret, StorePlan};
+use crate::lock::FolderLock;
 use crate::mqtt::LinkOptions;
 use crate::recorder::broker::{self, BrokerInputs};
 use crate::wire::is_name;
@@ -109,8 +110,11 @@ pub async fn run(args: RecordArgs) -> anyhow::Result<()> {
         filters,
         name: args.name,
         store: StorePlan { url: args.store, org: args.org, bucket: args.bucket, token },
-        state: usable(args.state)?,
+        state: args.state,
     };
+    // Two of one name would undo each other's watermarks; of different names they may share it.
+    let _lock = FolderLock::take(&inputs.state, &format!("{}.lock", inputs.name))
+        .context("--state cannot be used")?;
     let (stop, stopped) = watch::channel(false);
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let signals = async {
@@ -126,16 +130,6 @@ pub async fn run(args: RecordArgs) -> anyhow::Result<()> {
         ended = broker::run(inputs, drop, stopped) => ended,
         () = signals => Ok(()),
     }
-}
-
-/// The state's folder, made and tried: a recorder that cannot keep its place must not begin.
-fn usable(state: PathBuf) -> anyhow::Result<PathBuf> {
-    let trial = state.join("trial");
-    std::fs::create_dir_all(&state)
-        .and_then(|()| std::fs::write(&trial, []))
-        .and_then(|()| std::fs::remove_file(&trial))
-        .with_context(|| format!("--state {} cannot be written", state.display()))?;
-    Ok(state)
 }
 
 #[cfg(test)]

@@ -3,14 +3,20 @@
 //! A clean session under a name of its own: tapping takes nothing from anybody.
 
 use std::io::Write;
+use std::pin::pin;
+use std::time::Duration;
 
 use clap::Args;
-use rumqttc::{AsyncClient, Event, Packet, Publish, QoS};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Packet, Publish, QoS};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
 
 use super::record::BrokerArgs;
-use crate::mqtt::{Backoff, client_options};
+use crate::mqtt::{Backoff, Lost, client_options};
 use crate::wire::{Topic, is_name};
+
+/// How long retained messages may take to come: brokers send them at once.
+const RETAINED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The arguments of `andon tap`.
 #[derive(Clone, Debug, Args)]
@@ -44,13 +50,20 @@ pub async fn run(args: TapArgs) -> anyhow::Result<()> {
     let mut backoff = Backoff::default();
     loop {
         let (client, mut events) = AsyncClient::new(options.clone(), 16);
+        let mut silent = None;
         let error = loop {
-            match events.poll().await {
+            match next(&mut events, &mut silent, &filter).await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
                     backoff.reset();
                     client.try_subscribe(&filter, QoS::AtMostOnce)?;
                 }
+                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                    silent = Some(Instant::now() + RETAINED_WITHIN);
+                }
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    if publish.retain {
+                        silent = None;
+                    }
                     let line = if args.json { as_json(&publish) } else { readable(&publish) };
                     // A closed pipe is how `andon tap | head` ends.
                     if writeln!(std::io::stdout(), "{line}").is_err() {
@@ -62,10 +75,35 @@ pub async fn run(args: TapArgs) -> anyhow::Result<()> {
             }
         };
         let pause = backoff.pause();
-        tracing::warn!(%error, broker = args.broker.broker, "not connected; trying again");
+        let why = Lost::from(error).words;
+        tracing::warn!(why, broker = args.broker.broker, "not connected; trying again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+/// The next event; when nothing retained has come until `silent`, says so, once.
+async fn next(
+    events: &mut EventLoop,
+    silent: &mut Option<Instant>,
+    filter: &str,
+) -> Result<Event, ConnectionError> {
+    // Kept over the silence: a poll that is dropped may lose what it had read.
+    let mut event = pin!(events.poll());
+    loop {
+        let Some(until) = *silent else { return event.await };
+        tokio::select! {
+            event = &mut event => return event,
+            () = sleep_until(until) => {
+                *silent = None;
+                tracing::warn!(
+                    "Subscribed to {filter}, and nothing is retained there: every site retains what \
+                     its machines are. Are --site and --machine right, and did its gateway ever \
+                     reach this broker?"
+                );
+            }
         }
     }
 }

@@ -13,10 +13,14 @@ use andon_engine::plan::{
 };
 use andon_engine::unit::Unit;
 
-use super::bus::{Bus, Source};
+use super::bus::{Bus, Way};
 use super::machine::{Machine, Signal};
-use super::output::Output;
-use super::plan::{BusPlan, MachineFace, OutputPlan, PollPlan, UnitPlan};
+use super::output::{Act, Output};
+use super::plan::{
+    BrokerPlan, BusPlan, DevicePlan, MachineFace, OutputPlan, OutputTarget, Place, PollPlan,
+    UnitPlan,
+};
+use super::source::{Registers, Source, Speaks, Spoken, SpokenPlace};
 
 /// A value is stale after so many periods …
 const STALE_PERIODS: u32 = 3;
@@ -27,6 +31,8 @@ const STALE_LEAST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Shop {
     pub(super) buses: Vec<BusPlan>,
+    pub(super) brokers: Vec<BrokerPlan>,
+    pub(super) devices: Vec<DevicePlan>,
     pub(super) faces: Vec<MachineFace>,
     pub(super) outputs: Vec<OutputPlan>,
     pub(super) engine: Plan,
@@ -57,7 +63,9 @@ pub(super) fn shop(
         bases.push(base);
         let item_index = |position: usize| ItemIndex(base + index32(position));
         for (position, item) in machine.items.iter().enumerate() {
-            let period = sources[item.source].period;
+            // A source that could not be had has been reported: this plan will not run.
+            let source = sources.get(item.source);
+            let period = source.map_or(STALE_LEAST, |source| source.period);
             engine.items.push(ItemPlan {
                 machine: MachineIndex(index16(at)),
                 item: item.item.clone(),
@@ -65,7 +73,8 @@ pub(super) fn shop(
                 stale_after: (period * STALE_PERIODS).max(STALE_LEAST),
                 max_rate: item.max_rate,
             });
-            let fed = feeds[item.source].entry(item.profile_item).or_default();
+            let Some(feeds) = feeds.get_mut(item.source) else { continue };
+            let fed = feeds.entry(item.profile_item).or_default();
             match item.span {
                 None => fed.direct.push(item_index(position)),
                 Some(span) => fed.loops.push((item_index(position), span)),
@@ -84,29 +93,34 @@ pub(super) fn shop(
         });
     }
     engine.trips = outputs.iter().map(|output| trip(output, bases[output.machine])).collect();
-    let (buses, places) = units(buses, sources, feeds, outputs);
+    let wiring = Wiring::new(buses, sources, feeds, outputs);
     let outputs = outputs
         .iter()
         .enumerate()
         .map(|(at, output)| OutputPlan {
             trip: TripIndex(index16(at)),
-            bus: sources[output.source].bus,
-            unit: places[output.source],
-            coil: output.coil,
-            tripped: output.tripped,
+            target: wiring.target(output),
         })
         .collect();
-    Shop { buses, faces, outputs, engine }
+    let Wiring { buses, brokers, devices, .. } = wiring;
+    Shop { buses, brokers, devices, faces, outputs, engine }
 }
 
-fn activity(machine: &Machine, item_index: impl Fn(usize) -> ItemIndex) -> Option<ActivityPlan> {
-    let activity = machine.activity.as_ref()?;
-    let (item, enter_for, exit_for) =
-        (item_index(activity.item), activity.enter_for, activity.exit_for);
-    Some(match activity.signal {
-        Signal::Power { idle, run } => ActivityPlan::Power { item, idle, run, enter_for, exit_for },
-        Signal::Input { run_when } => ActivityPlan::Input { item, run_when, enter_for, exit_for },
-    })
+fn activity(machine: &Machine, item_index: impl Fn(usize) -> ItemIndex) -> Vec<ActivityPlan> {
+    let plan = |activity: &super::machine::Activity| {
+        let (item, enter_for, exit_for) =
+            (item_index(activity.item), activity.enter_for, activity.exit_for);
+        match activity.signal {
+            Signal::Controller => ActivityPlan::Controller { item, exit_for },
+            Signal::Power { idle, run } => {
+                ActivityPlan::Power { item, idle, run, enter_for, exit_for }
+            }
+            Signal::Input { run_when } => {
+                ActivityPlan::Input { item, run_when, enter_for, exit_for }
+            }
+        }
+    };
+    machine.activity.iter().map(plan).collect()
 }
 
 fn trip(output: &Output, base: u32) -> TripPlan {
@@ -125,51 +139,142 @@ fn trip(output: &Output, base: u32) -> TripPlan {
     }
 }
 
-/// The buses with their units, and the place of every source among its bus's units.
-fn units(
-    buses: &[Bus],
-    sources: &[Source],
-    feeds: Vec<BTreeMap<usize, Fed>>,
-    outputs: &[Output],
-) -> (Vec<BusPlan>, Vec<usize>) {
-    let mut plans: Vec<BusPlan> = buses
-        .iter()
-        .map(|bus| BusPlan {
-            id: bus.id.clone(),
-            link: bus.link.clone(),
-            units: Vec::new(),
-            turnaround: bus.turnaround,
-        })
-        .collect();
-    let mut writable: Vec<Vec<u16>> = vec![Vec::new(); sources.len()];
-    for output in outputs {
-        writable[output.source].push(output.coil);
+/// The buses, brokers and devices, and where each source and bus has its place among them.
+struct Wiring {
+    buses: Vec<BusPlan>,
+    brokers: Vec<BrokerPlan>,
+    devices: Vec<DevicePlan>,
+    /// By configured bus: its position among the lines or among the brokers.
+    of_bus: Vec<usize>,
+    /// By source: its bus and unit, or its device.
+    of_source: Vec<SourcePlace>,
+}
+
+/// Where a source has its place.
+#[derive(Clone, Copy, Debug)]
+enum SourcePlace {
+    Unit { bus: usize, unit: usize },
+    Device(usize),
+}
+
+impl Wiring {
+    fn new(
+        configured: &[Bus],
+        sources: &[Source],
+        feeds: Vec<BTreeMap<usize, Fed>>,
+        outputs: &[Output],
+    ) -> Self {
+        let (buses, brokers, devices) = (Vec::new(), Vec::new(), Vec::new());
+        let mut wiring =
+            Self { buses, brokers, devices, of_bus: Vec::new(), of_source: Vec::new() };
+        for bus in configured {
+            wiring.add_bus(bus);
+        }
+        for (position, (source, feeds)) in sources.iter().zip(feeds).enumerate() {
+            let acts = outputs.iter().filter(|output| output.source == position);
+            let acts: Vec<Act> = acts.map(|output| output.act).collect();
+            match &source.speaks {
+                Speaks::Registers(registers) => wiring.add_unit(source, registers, feeds, &acts),
+                Speaks::Protocol(spoken) => wiring.add_device(source, spoken, feeds, &acts),
+            }
+        }
+        wiring
     }
-    let mut places = Vec::with_capacity(sources.len());
-    for ((source, feeds), mut writable_coils) in sources.iter().zip(feeds).zip(writable) {
+
+    fn add_bus(&mut self, bus: &Bus) {
+        match &bus.way {
+            Way::Line { link, turnaround } => {
+                self.of_bus.push(self.buses.len());
+                let (id, link) = (bus.id.clone(), link.clone());
+                let turnaround = *turnaround;
+                self.buses.push(BusPlan { id, link, units: Vec::new(), turnaround });
+            }
+            Way::Broker(broker) => {
+                self.of_bus.push(self.brokers.len());
+                self.brokers.push(broker.clone());
+            }
+        }
+    }
+
+    fn add_unit(
+        &mut self,
+        source: &Source,
+        registers: &Registers,
+        feeds: BTreeMap<usize, Fed>,
+        acts: &[Act],
+    ) {
         let poll = |(profile_item, fed): (usize, Fed)| PollPlan {
             profile_item,
             feeds: fed.direct,
             loops: fed.loops,
             period: source.period,
-            ratio: ratio(source, &source.profile.items[profile_item].item),
+            ratio: ratio(registers, &source.items[profile_item]),
         };
+        let coil = |act: &Act| match act {
+            Act::Coil { coil, .. } => Some(*coil),
+            Act::Stop(_) => None,
+        };
+        let mut writable_coils: Vec<u16> = acts.iter().filter_map(coil).collect();
         writable_coils.sort_unstable();
-        let units = &mut plans[source.bus].units;
-        places.push(units.len());
+        let Some(&bus) = self.of_bus.get(registers.bus) else {
+            return self.of_source.push(SourcePlace::Unit { bus: 0, unit: 0 });
+        };
+        let units = &mut self.buses[bus].units;
+        self.of_source.push(SourcePlace::Unit { bus, unit: units.len() });
         units.push(UnitPlan {
             source: source.id.clone(),
-            station: source.station,
-            profile: source.profile.clone(),
+            station: registers.station,
+            profile: registers.profile.clone(),
             polls: feeds.into_iter().map(poll).collect(),
             writable_coils,
         });
     }
-    (plans, places)
+
+    fn add_device(
+        &mut self,
+        source: &Source,
+        spoken: &Spoken,
+        feeds: BTreeMap<usize, Fed>,
+        acts: &[Act],
+    ) {
+        let place = match &spoken.place {
+            SpokenPlace::Own(place) => place.clone(),
+            SpokenPlace::Bus(bus) => {
+                Place::Broker(self.of_bus.get(*bus).copied().unwrap_or_default())
+            }
+        };
+        let stop = |act: &Act| match act {
+            Act::Stop(stop) => Some(*stop),
+            Act::Coil { .. } => None,
+        };
+        let named =
+            |(position, fed): (usize, Fed)| (source.items[position].name.clone(), fed.direct);
+        self.of_source.push(SourcePlace::Device(self.devices.len()));
+        self.devices.push(DevicePlan {
+            source: source.id.clone(),
+            protocol: spoken.protocol,
+            settings: spoken.settings.clone(),
+            place,
+            credentials: spoken.credentials.clone(),
+            period: source.period,
+            feeds: feeds.into_iter().map(named).collect(),
+            stops: acts.iter().filter_map(stop).collect(),
+        });
+    }
+
+    fn target(&self, output: &Output) -> OutputTarget {
+        match (self.of_source[output.source], output.act) {
+            (SourcePlace::Unit { bus, unit }, Act::Coil { coil, tripped }) => {
+                OutputTarget::Coil { bus, unit, coil, tripped }
+            }
+            (SourcePlace::Device(device), Act::Stop(stop)) => OutputTarget::Stop { device, stop },
+            _ => unreachable!("invariant: a relay is a board's, a stop is a device's"),
+        }
+    }
 }
 
 /// What a reading behind current and voltage transformers is multiplied by.
-fn ratio(source: &Source, item: &Item) -> f64 {
+fn ratio(source: &Registers, item: &Item) -> f64 {
     match item.unit {
         // A loop's current is a message, not a measured current.
         Unit::Ampere if !item.name.starts_with("loop.") => source.ct_ratio,

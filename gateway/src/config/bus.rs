@@ -1,4 +1,4 @@
-//! `[bus.ID]` and `[source.ID]`: lines and gateways, and the devices on them.
+//! `[bus.ID]`: lines and gateways with Modbus devices on them, and brokers that devices share.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,53 +6,50 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_adapters::modbus::Protocol;
-use andon_adapters::profile::{Library, Profile};
-
 use super::keys;
 use super::named::Named;
-use super::plan::{Link, Parity, Station};
+use super::plan::{BrokerPlan, Link, Parity};
 use super::section::Section;
 
 /// Most buses: each has a task or a thread of its own.
 pub(super) const BUSES_MAX: usize = 256;
-/// Most sources.
-pub(super) const SOURCES_MAX: usize = 20_000;
 /// What the line usually needs to be told; makers' defaults vary, so the port must say it.
-const BAUDS: &[i64] = &[1200, 2400, 4800, 9600, 14_400, 19_200, 38_400, 57_600, 115_200];
+const BAUDS: &[i64] = &[1200, 2400, 4800, 9600, 14_400, 19_200, 38_400, 57_600, 115_200, 250_000];
 /// What a device may take to begin its answer, unless configured.
 const TURNAROUND_RTU: Duration = Duration::from_millis(100);
 /// The same through a gateway, which may be busy with other devices.
 const TURNAROUND_TCP: Duration = Duration::from_millis(250);
-/// Largest transformer ratio: 100 kA to 1 A.
-const RATIO_MAX: f64 = 100_000.0;
 
 /// A bus without its devices.
 #[derive(Debug)]
 pub(super) struct Bus {
     pub(super) id: Arc<str>,
-    pub(super) link: Link,
-    pub(super) turnaround: Duration,
+    pub(super) way: Way,
 }
 
-/// A device on a bus.
+/// What a bus is.
 #[derive(Debug)]
-pub(super) struct Source {
-    pub(super) id: Arc<str>,
-    /// Position of its bus.
-    pub(super) bus: usize,
-    pub(super) station: Station,
-    pub(super) profile: Arc<Profile>,
-    pub(super) period: Duration,
-    pub(super) ct_ratio: f64,
-    pub(super) vt_ratio: f64,
+pub(super) enum Way {
+    /// A line or gateway with Modbus devices.
+    Line { link: Link, turnaround: Duration },
+    /// A broker that devices share.
+    Broker(BrokerPlan),
 }
 
 /// Every `[bus.ID]`.
-pub(super) fn buses<'a>(root: &Section<'a>) -> Named<'a, Bus> {
+pub(super) fn buses<'a>(root: &Section<'a>, folder: &Path) -> Named<'a, Bus> {
     let mut seen: HashMap<String, (String, Link)> = HashMap::new();
     Named::read(root, "bus", BUSES_MAX, |id, section| {
-        let link = link(section)?;
+        if section.text("type") == Some("mqtt") {
+            let broker = broker(id, section, folder)?;
+            return Some(Bus { id: id.into(), way: Way::Broker(broker) });
+        }
+        // One that is wrong stands in for itself, so that what hangs on it is checked all the same.
+        let Some(link) = link(section) else {
+            let link = Link::Tcp { address: String::new() };
+            let way = Way::Line { link, turnaround: TURNAROUND_TCP };
+            return Some(Bus { id: id.into(), way });
+        };
         let end = match &link {
             Link::Tcp { address } | Link::RtuOverTcp { address, .. } => address.clone(),
             Link::Rtu { port, .. } => port.to_string_lossy().into_owned(),
@@ -70,12 +67,22 @@ pub(super) fn buses<'a>(root: &Section<'a>) -> Named<'a, Bus> {
             if matches!(link, Link::Rtu { .. }) { TURNAROUND_RTU } else { TURNAROUND_TCP };
         let range = Duration::from_millis(1)..=Duration::from_secs(10);
         let turnaround = section.duration("turnaround", range).unwrap_or(default);
-        Some(Bus { id: id.into(), link, turnaround })
+        Some(Bus { id: id.into(), way: Way::Line { link, turnaround } })
     })
 }
 
+fn broker(id: &str, section: &Section<'_>, folder: &Path) -> Option<BrokerPlan> {
+    section.only(keys::BUS_MQTT);
+    let host = host(section);
+    let port = section.integer("port", 1..=65_535).and_then(|port| u16::try_from(port).ok());
+    let (login, ca_file) = super::general::session(section, folder);
+    let default_port = if ca_file.is_some() { 8883 } else { 1883 };
+    let port = port.unwrap_or(default_port);
+    Some(BrokerPlan { id: id.into(), host: host?.to_owned(), port, login, ca_file })
+}
+
 fn link(section: &Section<'_>) -> Option<Link> {
-    const TYPES: &[&str] = &["modbus-tcp", "modbus-rtu-over-tcp", "modbus-rtu", "dlt645"];
+    const TYPES: &[&str] = &["modbus-tcp", "modbus-rtu-over-tcp", "modbus-rtu", "dlt645", "mqtt"];
     /// What DL/T 645 meters are set to when they leave the works.
     const DLT645_BAUD: u32 = 2400;
     let kind = section.one_of("type", TYPES);
@@ -93,41 +100,49 @@ fn link(section: &Section<'_>) -> Option<Link> {
             section.only(keys::BUS_RTU);
             let dlt645 = kind == 3;
             let port = serial_port(section);
-            let baud = match section.has("baud") || !dlt645 {
-                true => baud(section),
-                false => Some(DLT645_BAUD),
-            };
-            let parity = section.one_of("parity", &["none", "even", "odd"]);
+            let baud =
+                if section.has("baud") || !dlt645 { baud(section) } else { Some(DLT645_BAUD) };
+            let parity =
+                if dlt645 && !section.has("parity") { Parity::Even } else { parity(section) };
             let stop_bits = section.integer("stop_bits", 1..=2);
-            let parity = match parity {
-                Some(1) => Parity::Even,
-                Some(2) => Parity::Odd,
-                None if dlt645 => Parity::Even,
-                _ => Parity::None,
-            };
             let stop_bits = if stop_bits == Some(2) { 2 } else { 1 };
             Some(Link::Rtu { port: port?, baud: baud?, parity, stop_bits })
         }
     }
 }
 
-fn address(section: &Section<'_>) -> Option<String> {
+/// Parity of a serial line; none unless configured.
+pub(super) fn parity(section: &Section<'_>) -> Parity {
+    match section.one_of("parity", &["none", "even", "odd"]) {
+        Some(1) => Parity::Even,
+        Some(2) => Parity::Odd,
+        _ => Parity::None,
+    }
+}
+
+/// The name or address of a host.
+pub(super) fn host<'a>(section: &Section<'a>) -> Option<&'a str> {
     let host = section.need("host", "\"192.168.1.50\"", section.text("host"));
-    let port = section.integer("port", 1..=65_535);
-    let host = host.filter(|host| {
+    host.filter(|host| {
         let fine = !host.contains(|c: char| c.is_whitespace() || c == '/' || c == '@');
         if !fine {
             section.problem("host", format!("\"{host}\" is not a host name"), None);
         }
         fine
-    })?;
+    })
+}
+
+fn address(section: &Section<'_>) -> Option<String> {
+    let host = host(section);
+    let port = section.integer("port", 1..=65_535);
+    let host = host?;
     let port = port.unwrap_or(502);
     // A bare IPv6 address needs brackets before a port.
     let bare_v6 = host.contains(':') && !host.starts_with('[');
     Some(if bare_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
-fn baud(section: &Section<'_>) -> Option<u32> {
+pub(super) fn baud(section: &Section<'_>) -> Option<u32> {
     let baud = section.need("baud", "9600", section.integer("baud", 1..=4_000_000))?;
     if BAUDS.contains(&baud) {
         return u32::try_from(baud).ok();
@@ -138,7 +153,7 @@ fn baud(section: &Section<'_>) -> Option<u32> {
     None
 }
 
-fn serial_port(section: &Section<'_>) -> Option<PathBuf> {
+pub(super) fn serial_port(section: &Section<'_>) -> Option<PathBuf> {
     let example = "\"/dev/serial/by-id/usb-…\"";
     let port = section.need("port", example, section.text("port"))?;
     if !port.starts_with('/') {
@@ -166,100 +181,4 @@ fn by_id(port: &Path) -> Option<PathBuf> {
     let device = fs::canonicalize(port).ok()?;
     let mut links = fs::read_dir("/dev/serial/by-id").ok()?.flatten().map(|entry| entry.path());
     links.find(|link| fs::canonicalize(link).is_ok_and(|target| target == device))
-}
-
-/// Every `[source.ID]`.
-pub(super) fn sources<'a>(
-    root: &Section<'a>,
-    buses: &Named<'a, Bus>,
-    library: &Library,
-) -> Named<'a, Source> {
-    let mut seen: HashMap<(usize, Station), &str> = HashMap::new();
-    Named::read(root, "source", SOURCES_MAX, |id, section| {
-        section.only(keys::SOURCE);
-        let bus = section.need("bus", "\"panel\"", buses.named_by(section, "bus"));
-        let profile = profile(section, library);
-        let link = bus.map(|bus| &buses.list[bus].link);
-        let station = station(section, link, profile.as_deref());
-        let range = Duration::from_millis(10)..=Duration::from_secs(3600);
-        let period = section.duration("period", range);
-        let ct_ratio = section.ratio("ct_ratio", RATIO_MAX);
-        let vt_ratio = section.ratio("vt_ratio", RATIO_MAX);
-        if let Some(key) = bus.zip(station) {
-            if let Some(other) = seen.get(&key) {
-                let message = format!("source \"{other}\" has {} on this bus already", key.1);
-                let hint = "two devices that answer to one address garble each other".to_owned();
-                let at = if section.has("address") { "address" } else { "unit_id" };
-                section.problem(at, message, Some(hint));
-            } else {
-                seen.insert(key, id);
-            }
-        }
-        Some(Source {
-            id: id.into(),
-            bus: bus?,
-            station: station?,
-            profile: profile?,
-            period: period
-                .or_else(|| (!section.has("period")).then_some(Duration::from_secs(1)))?,
-            ct_ratio: ct_ratio.unwrap_or(1.0),
-            vt_ratio: vt_ratio.unwrap_or(1.0),
-        })
-    })
-}
-
-/// What the device is called on its line, as its profile's protocol has it.
-fn station(
-    section: &Section<'_>,
-    link: Option<&Link>,
-    profile: Option<&Profile>,
-) -> Option<Station> {
-    let protocol = profile.map(Profile::protocol);
-    if let (Some(Link::Tcp { .. }), Some(other)) = (link, protocol)
-        && other != Protocol::Modbus
-    {
-        let hint = "type = \"modbus-rtu-over-tcp\" carries it".to_owned();
-        section.problem("profile", "its devices do not speak Modbus TCP", Some(hint));
-    }
-    let by_digits = protocol.map_or(section.has("address"), Protocol::is_dlt645);
-    if by_digits {
-        if section.has("unit_id") {
-            let hint = "write address = \"123456789012\", the number on its label".to_owned();
-            section.problem("unit_id", "a DL/T 645 meter has none", Some(hint));
-        }
-        let address = section.text("address").and_then(|text| {
-            let parsed = text.parse();
-            if let Err(error) = &parsed {
-                section.problem("address", format!("\"{text}\": {error}"), None);
-            }
-            parsed.ok()
-        });
-        return section.need("address", "\"123456789012\"", address).map(Station::Meter);
-    }
-    if section.has("address") {
-        let hint = "write unit_id = 1".to_owned();
-        section.problem("address", "only for DL/T 645 meters", Some(hint));
-    }
-    unit_id(section, link).map(Station::Unit)
-}
-
-/// Serial devices are 1 to 247 (Modbus over Serial Line 1.02 §2.2); over TCP also 0 and 255,
-/// with which many devices mean themselves.
-fn unit_id(section: &Section<'_>, link: Option<&Link>) -> Option<u8> {
-    let range = if matches!(link, Some(Link::Tcp { .. })) { 0..=255 } else { 1..=247 };
-    let unit_id = section.integer("unit_id", range);
-    section.need("unit_id", "1", unit_id).and_then(|unit_id| u8::try_from(unit_id).ok())
-}
-
-fn profile(section: &Section<'_>, library: &Library) -> Option<Arc<Profile>> {
-    let id = section.need("profile", "\"eastron/sdm120\"", section.text("profile"))?;
-    let found = library.get(id);
-    if found.is_none() {
-        let hint = match library.nearest(id) {
-            Some(nearest) => format!("did you mean \"{nearest}\"?"),
-            None => "andon profile list shows those that there are".to_owned(),
-        };
-        section.problem("profile", format!("there is no profile \"{id}\""), Some(hint));
-    }
-    found
 }

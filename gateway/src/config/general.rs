@@ -88,22 +88,8 @@ pub(super) fn mqtt(root: &Section<'_>, folder: &Path, site: Option<&str>) -> Opt
     let mqtt = root.table("mqtt")?;
     mqtt.only(keys::MQTT);
     let host = mqtt.need("host", "\"127.0.0.1\"", mqtt.text("host"));
-    let ca_file = mqtt.text("ca_file").map(|file| folder.join(file));
-    if let Some(Err(error)) = ca_file.as_ref().map(fs::metadata) {
-        mqtt.problem("ca_file", format!("cannot be read: {error}"), None);
-    }
+    let (login, ca_file) = session(&mqtt, folder);
     let port = mqtt.integer("port", 1..=65_535).and_then(|port| u16::try_from(port).ok());
-    let user = mqtt.text("user");
-    let password = secret(&mqtt, "password", "password_file", folder);
-    if user.is_some() && !mqtt.has("password") && !mqtt.has("password_file") {
-        let hint = "write password_file = \"mqtt.password\"".to_owned();
-        mqtt.problem("user", "has no password", Some(hint));
-    }
-    for key in ["password", "password_file"] {
-        if !mqtt.has("user") && mqtt.has(key) {
-            mqtt.problem(key, "there is no user", Some("add user = \"…\"".to_owned()));
-        }
-    }
     let client_id = mqtt.text("client_id").map(str::to_owned);
     let client_id = client_id.or_else(|| site.map(|site| format!("andon-{site}")));
     let recorder = mqtt.text("recorder").map(str::to_owned);
@@ -120,10 +106,33 @@ pub(super) fn mqtt(root: &Section<'_>, folder: &Path, site: Option<&str>) -> Opt
         host: host?.to_owned(),
         port: port.unwrap_or(default_port),
         client_id: client_id?,
-        login: user.zip(password).map(|(user, password)| (user.to_owned(), password)),
+        login,
         ca_file,
         recorder,
     })
+}
+
+/// User name with password, and the trusted roots, of a session at a broker.
+pub(super) fn session(
+    section: &Section<'_>,
+    folder: &Path,
+) -> (Option<(String, Secret)>, Option<PathBuf>) {
+    let ca_file = section.text("ca_file").map(|file| folder.join(file));
+    if let Some(Err(error)) = ca_file.as_ref().map(fs::metadata) {
+        section.problem("ca_file", format!("cannot be read: {error}"), None);
+    }
+    let user = section.text("user");
+    let password = secret(section, "password", "password_file", folder);
+    if user.is_some() && !section.has("password") && !section.has("password_file") {
+        let hint = "write password_file = \"mqtt.password\"".to_owned();
+        section.problem("user", "has no password", Some(hint));
+    }
+    for key in ["password", "password_file"] {
+        if !section.has("user") && section.has(key) {
+            section.problem(key, "there is no user", Some("add user = \"…\"".to_owned()));
+        }
+    }
+    (user.zip(password).map(|(user, password)| (user.to_owned(), password)), ca_file)
 }
 
 /// `[store]`
@@ -187,7 +196,7 @@ pub(super) fn profiles_dir(root: &Section<'_>, folder: &Path) -> Option<PathBuf>
 }
 
 /// A secret: `key` from the environment, or else the file that `file_key` names.
-fn secret(
+pub(super) fn secret(
     section: &Section<'_>,
     key: &'static str,
     file_key: &'static str,

@@ -30,7 +30,29 @@ pub const BUS_TCP: &[&str] = &["type", "host", "port", "turnaround"];
 pub const BUS_RTU_OVER_TCP: &[&str] = &["type", "host", "port", "baud", "turnaround"];
 /// `[bus.ID]` of type `modbus-rtu` or `dlt645`.
 pub const BUS_RTU: &[&str] = &["type", "port", "baud", "parity", "stop_bits", "turnaround"];
-/// `[source.ID]`
+/// `[bus.ID]` of type `mqtt`; `password` comes from the environment only.
+pub const BUS_MQTT: &[&str] =
+    &["type", "host", "port", "user", "password_file", "password", "ca_file"];
+/// `[source.ID]` with a protocol of its own; its options come to these.
+pub const SOURCE_PROTOCOL: &[&str] = &["protocol", "period"];
+/// Such a source at a host.
+pub const SOURCE_NET: &[&str] = &["host", "port"];
+/// On a serial port.
+pub const SOURCE_SERIAL: &[&str] = &["port", "baud", "parity", "data_bits", "owner"];
+/// At a broker of its own.
+pub const SOURCE_OWN_BROKER: &[&str] = &["host", "port", "serial_number"];
+/// At a broker that devices share.
+pub const SOURCE_SHARED_BROKER: &[&str] = &["bus", "topic", "mapping"];
+/// On lines of a GPIO chip.
+pub const SOURCE_GPIO: &[&str] = &["chip", "lines"];
+/// With a key; `key` comes from the environment only.
+pub const SOURCE_KEY: &[&str] = &["key_file", "key"];
+/// With a password; `password` comes from the environment only.
+pub const SOURCE_PASSWORD: &[&str] = &["user", "password_file", "password"];
+/// With either.
+pub const SOURCE_KEY_OR_PASSWORD: &[&str] =
+    &["key_file", "key", "user", "password_file", "password"];
+/// `[source.ID]` of a Modbus device.
 pub const SOURCE: &[&str] =
     &["bus", "unit_id", "address", "profile", "period", "ct_ratio", "vt_ratio"];
 /// `[machine.ID]`
@@ -43,11 +65,14 @@ pub const ACTIVITY_POWER: &[&str] =
     &["from", "idle_above", "run_above", "idle_below", "run_below", "enter_for", "exit_for"];
 /// `activity` of a machine, told from a contact.
 pub const ACTIVITY_INPUT: &[&str] = &["from", "run_when", "enter_for", "exit_for"];
+/// `activity` of a machine, told by its controller.
+pub const ACTIVITY_CONTROLLER: &[&str] = &["from", "exit_for"];
 /// `[output.ID]`
 pub const OUTPUT: &[&str] = &[
     "kind",
     "machine",
     "relay",
+    "stop",
     "trip_when",
     "after_reset",
     "proof",
@@ -84,11 +109,20 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("bus", BUS_TCP),
     ("bus", BUS_RTU_OVER_TCP),
     ("bus", BUS_RTU),
+    ("bus", BUS_MQTT),
     ("source", SOURCE),
+    ("source", SOURCE_PROTOCOL),
+    ("source", SOURCE_NET),
+    ("source", SOURCE_SERIAL),
+    ("source", SOURCE_OWN_BROKER),
+    ("source", SOURCE_SHARED_BROKER),
+    ("source", SOURCE_GPIO),
+    ("source", SOURCE_KEY_OR_PASSWORD),
     ("machine", MACHINE),
     ("machine", LOOP),
     ("machine", ACTIVITY_POWER),
     ("machine", ACTIVITY_INPUT),
+    ("machine", ACTIVITY_CONTROLLER),
     ("output", OUTPUT),
     ("output", PROOF),
     ("rule", RULE),

@@ -11,13 +11,13 @@ use andon_engine::item::{Item, Kind};
 use andon_engine::plan::Band;
 use andon_engine::unit::{Unit, parse_as};
 
-use super::bus::Source;
 use super::keys;
 use super::named::Named;
 use super::node::Content;
 use super::plan::Name;
 use super::problem::did_you_mean;
 use super::section::Section;
+use super::source::{NOWHERE, Source};
 
 /// Most machines.
 pub(super) const MACHINES_MAX: usize = 10_000;
@@ -43,16 +43,19 @@ pub(super) struct Machine {
     pub(super) items: Vec<MachineItem>,
     /// Positions in `items`.
     pub(super) key_items: Vec<usize>,
-    pub(super) activity: Option<Activity>,
+    /// Highest authority first.
+    pub(super) activity: Vec<Activity>,
+    /// Items that it was to have and that are none, as reported.
+    pub(super) lost: Vec<String>,
 }
 
 /// A value of a machine.
 #[derive(Debug)]
 pub(super) struct MachineItem {
     pub(super) item: Item,
-    /// Position of its source.
+    /// Position of its source; [`NOWHERE`] when that could not be had.
     pub(super) source: usize,
-    /// Position in that source's profile.
+    /// Position among that source's items.
     pub(super) profile_item: usize,
     /// What the ends of the 4–20 mA loop mean that it is told by, where it is.
     pub(super) span: Option<Span>,
@@ -73,6 +76,8 @@ pub(super) struct Activity {
 /// What the signal of an activity is.
 #[derive(Debug)]
 pub(super) enum Signal {
+    /// What the machine's controller says.
+    Controller,
     /// A power.
     Power { idle: Band, run: Band },
     /// A contact and its state that means run.
@@ -96,6 +101,9 @@ impl Machine {
     }
 
     fn lacks(&self, section: &Section<'_>, key: &str, name: &str) {
+        if self.lost.iter().any(|lost| lost == name) {
+            return;
+        }
         let names = || self.items.iter().map(|item| &*item.item.name);
         let hint = did_you_mean(name, names()).unwrap_or_else(|| {
             format!("it has: {}", names().take(8).collect::<Vec<_>>().join(", "))
@@ -111,37 +119,37 @@ pub(super) fn machines<'a>(root: &Section<'a>, sources: &Named<'a, Source>) -> N
         section.only(keys::MACHINE);
         let name = section.name("name");
         let kind = section.need("kind", "\"laser\"", section.one_of("kind", keys::MACHINE_KINDS));
-        let (items, complete) = items(section, sources);
+        let (items, lost) = items(section, sources)?;
         let name = name.unwrap_or_else(|| Name { en: id.to_owned(), zh: id.to_owned() });
         let kind = keys::MACHINE_KINDS[kind.unwrap_or(keys::MACHINE_KINDS.len() - 1)].to_owned();
-        let mut machine =
-            Machine { id: id.into(), name, kind, items, key_items: Vec::new(), activity: None };
-        // What refers to an item that failed for a reason already reported is not reported again.
-        if complete {
-            max_rates(section, &mut machine);
-            machine.key_items = key_items(section, &machine);
-            machine.activity = activity(section, &machine);
-        }
-        complete.then_some(machine)
+        let (key_items, activity) = (Vec::new(), Vec::new());
+        let mut machine = Machine { id: id.into(), name, kind, items, key_items, activity, lost };
+        max_rates(section, &mut machine);
+        machine.key_items = self::key_items(section, &machine);
+        machine.activity = activities(section, &machine);
+        Some(machine)
     })
 }
 
-/// A machine's items, and whether all could be had.
-fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem>, bool) {
+/// A machine's items, and the names that are none; nothing when nobody knows what it should have.
+fn items(
+    section: &Section<'_>,
+    sources: &Named<'_, Source>,
+) -> Option<(Vec<MachineItem>, Vec<String>)> {
     let mut items: Vec<MachineItem> = Vec::new();
     let mut seen: HashMap<Arc<str>, usize> = HashMap::new();
-    let mut complete = true;
+    let (mut known, mut lost) = (true, Vec::new());
     if !section.has("source") && !section.has("items") {
         let hint = "write source = \"…\" for all values of a source, or items = { … }".to_owned();
         section.problem("", "has neither source nor items", Some(hint));
-        complete = false;
+        known = false;
     }
     if section.has("source") {
         match sources.named_by(section, "source") {
             Some(source) => {
-                for (at, item) in sources.list[source].profile.items.iter().enumerate() {
-                    seen.insert(item.item.name.clone(), source);
-                    let item = item.item.clone();
+                for (at, item) in sources.list[source].items.iter().enumerate() {
+                    seen.insert(item.name.clone(), source);
+                    let item = item.clone();
                     items.push(MachineItem {
                         item,
                         source,
@@ -151,13 +159,13 @@ fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem
                     });
                 }
             }
-            None => complete = false,
+            None => known = false,
         }
     }
-    let Some(table) = section.table("items") else { return (items, false) };
+    let table = section.table("items")?;
     for (name, _) in table.iter() {
         let Some(item) = item(&table, name, sources) else {
-            complete = false;
+            lost.push(name.to_owned());
             continue;
         };
         if let Some(&source) = seen.get(&item.item.name) {
@@ -167,7 +175,7 @@ fn items(section: &Section<'_>, sources: &Named<'_, Source>) -> (Vec<MachineItem
         }
         items.push(item);
     }
-    (items, complete)
+    known.then_some((items, lost))
 }
 
 /// One entry of `items`: `"power.active" = "panel-3.power.active.l1"`.
@@ -188,8 +196,12 @@ fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<
         let (source, source_item) = resolve(table, name, origin, sources)?;
         Some((source, source_item, origin))
     });
-    let (item, (source, profile_item, origin)) = (item.ok()?, origin?);
-    let from = &sources.list[source].profile.items[profile_item].item;
+    let item = item.ok()?;
+    // What is said of the item elsewhere is checked, although nothing will ever measure it.
+    let nowhere =
+        |item| MachineItem { item, source: NOWHERE, profile_item: 0, span: None, max_rate: None };
+    let Some((source, profile_item, origin)) = origin else { return Some(nowhere(item)) };
+    let from = &sources.list[source].items[profile_item];
     if from.unit != item.unit || from.kind != item.kind {
         let say = |item: &Item| match (item.kind, item.unit) {
             (Kind::Flag, _) => "on or off".to_owned(),
@@ -200,7 +212,7 @@ fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<
         };
         let message = format!("is {}, but {origin} is {}", say(&item), say(from));
         table.problem(name, message, None);
-        return None;
+        return Some(nowhere(item));
     }
     Some(MachineItem { item, source, profile_item, span: None, max_rate: None })
 }
@@ -228,7 +240,7 @@ fn of_loop(
     let ends = [("at_4ma", 0), ("at_20ma", 100)]
         .map(|(key, number)| section.need(key, &example(number), section.quantity(key, item.unit)));
     let (source, profile_item) = from?;
-    let current = &sources.list[source].profile.items[profile_item].item;
+    let current = &sources.list[source].items[profile_item];
     if !current.name.starts_with("loop.") {
         let message = format!("{} is no current of a loop", current.name);
         section.problem("from", message, Some("a source's loop.1, loop.2, …".to_owned()));
@@ -256,14 +268,15 @@ pub(super) fn resolve(
         return None;
     };
     let source = sources.resolve(section, key, source)?;
-    let (id, profile) = (&sources.list[source].id, &sources.list[source].profile);
-    let position = profile.position(name);
+    let found = &sources.list[source];
+    let position = found.position(name);
     if position.is_none() {
-        let names = || profile.items.iter().map(|item| &*item.item.name);
+        let names = || found.items.iter().map(|item| &*item.name);
         let hint = did_you_mean(name, names()).unwrap_or_else(|| {
-            format!("profile {} has: {}", profile.id, names().collect::<Vec<_>>().join(", "))
+            format!("{} has: {}", found.describe(), names().collect::<Vec<_>>().join(", "))
         });
-        section.problem(key, format!("source \"{id}\" has no item \"{name}\""), Some(hint));
+        let message = format!("source \"{}\" has no item \"{name}\"", found.id);
+        section.problem(key, message, Some(hint));
     }
     Some((source, position?))
 }
@@ -324,27 +337,62 @@ fn key_items(section: &Section<'_>, machine: &Machine) -> Vec<usize> {
     positions
 }
 
-/// `activity = { from = "power.active", idle_above = "15 W", run_above = "120 W" }`
-fn activity(section: &Section<'_>, machine: &Machine) -> Option<Activity> {
-    section.get("activity")?;
-    let activity = section.table("activity")?;
-    let from = machine.named_by(&activity, "from");
+/// `activity = { from = "execution" }`, or a list of such tables when a machine has several signals;
+/// their authority is that of their kind, not of their order. A machine with a controller that
+/// says nothing of its activity follows the controller.
+fn activities(section: &Section<'_>, machine: &Machine) -> Vec<Activity> {
+    let tables: Vec<Section<'_>> = match section.get("activity").map(|node| &node.content) {
+        None => {
+            let item = machine.position("execution");
+            let controller = |item| {
+                let (enter_for, exit_for) = (Duration::ZERO, Duration::ZERO);
+                Activity { item, signal: Signal::Controller, enter_for, exit_for }
+            };
+            return item.map(controller).into_iter().collect();
+        }
+        Some(Content::List(list)) => {
+            let path = section.path_of("activity");
+            let open = |node| Section::open(node, path.clone(), section.report);
+            list.iter().filter_map(open).collect()
+        }
+        Some(_) => section.table("activity").into_iter().collect(),
+    };
+    let mut found: Vec<Activity> =
+        tables.iter().filter_map(|table| activity(table, machine)).collect();
+    found.sort_by_key(|activity| match activity.signal {
+        Signal::Controller => 0,
+        Signal::Input { .. } => 1,
+        Signal::Power { .. } => 2,
+    });
+    found
+}
+
+/// `{ from = "power.active", idle_above = "15 W", run_above = "120 W" }`
+fn activity(activity: &Section<'_>, machine: &Machine) -> Option<Activity> {
+    let from = machine.named_by(activity, "from");
     let Some(item) = activity.need("from", "\"power.active\"", from) else {
         let known: Vec<&str> = [keys::ACTIVITY_POWER, keys::ACTIVITY_INPUT].concat();
         activity.only(&known);
         return None;
     };
+    let controller = &*machine.items[item].item.name == "execution";
+    // A controller is believed at its word, unless it is known to pause between two lines.
+    let exit_default = if controller { Duration::ZERO } else { EXIT_FOR };
     let enter_for = activity.duration("enter_for", DEBOUNCE).unwrap_or(ENTER_FOR);
-    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(EXIT_FOR);
+    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(exit_default);
     let signal = match machine.items[item].item {
-        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => power(&activity),
+        _ if controller => {
+            activity.only(keys::ACTIVITY_CONTROLLER);
+            Some(Signal::Controller)
+        }
+        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => power(activity),
         Item { kind: Kind::Flag, .. } => {
             activity.only(keys::ACTIVITY_INPUT);
             let run_when = activity.flag("run_when");
             activity.need("run_when", "true", run_when).map(|run_when| Signal::Input { run_when })
         }
         _ => {
-            let hint = "a power (W), or a contact such as input.1".to_owned();
+            let hint = "a power (W), a contact such as input.1, or execution".to_owned();
             activity.problem("from", "activity cannot be told from this item", Some(hint));
             None
         }

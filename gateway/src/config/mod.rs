@@ -5,7 +5,7 @@
 //! opens no socket and no serial port: a configuration is checked on any computer.
 //!
 //! Reading order: `layers` (files to tree), `section` (tree to typed values), `general`, `bus`,
-//! `machine`, `output`, `rule` (one section each), `assemble` (to the plan).
+//! `source`, `machine`, `output`, `rule` (one section each), `assemble` (to the plan).
 
 use std::collections::HashSet;
 use std::env;
@@ -27,6 +27,7 @@ pub mod plan;
 mod problem;
 mod rule;
 mod section;
+mod source;
 
 pub use problem::{Excerpt, Problem};
 
@@ -83,8 +84,8 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
     let store = general::store(root, folder);
     let http = general::http(root);
     let library = library(root, folder);
-    let buses = bus::buses(root);
-    let sources = bus::sources(root, &buses, &library);
+    let buses = bus::buses(root, folder);
+    let sources = source::sources(root, &buses, &library, folder);
     let machines = machine::machines(root, &sources);
     let outputs = output::outputs(root, &sources, &machines);
     unused(root, &sources, &machines, &outputs);
@@ -99,6 +100,8 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
         store,
         http: http?,
         buses: shop.buses,
+        brokers: shop.brokers,
+        devices: shop.devices,
         machines: shop.faces,
         rules: faces,
         outputs: shop.outputs,
@@ -127,7 +130,7 @@ fn library(root: &Section<'_>, folder: &Path) -> Library {
 /// Warns of sources that nothing reads: usually a machine was forgotten.
 fn unused(
     root: &Section<'_>,
-    sources: &named::Named<'_, bus::Source>,
+    sources: &named::Named<'_, source::Source>,
     machines: &named::Named<'_, machine::Machine>,
     outputs: &named::Named<'_, output::Output>,
 ) {

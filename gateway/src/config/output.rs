@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use andon_adapters::device::Stop;
 use andon_adapters::modbus::Table;
 use andon_engine::item::Kind;
 
-use super::bus::Source;
 use super::keys;
 use super::machine::{Machine, MachineItem, resolve};
 use super::named::Named;
 use super::section::{Section, say};
+use super::source::{Source, Speaks};
 
 /// Most outputs.
 pub(super) const OUTPUTS_MAX: usize = 1000;
@@ -28,15 +29,22 @@ pub(super) struct Output {
     pub(super) id: Arc<str>,
     /// Position of the machine.
     pub(super) machine: usize,
-    /// Position of the source that the relay belongs to.
+    /// Position of the source that is commanded.
     pub(super) source: usize,
-    pub(super) coil: u16,
-    /// The coil's state that cuts.
-    pub(super) tripped: bool,
+    pub(super) act: Act,
     pub(super) permit_on_reset: bool,
     pub(super) proof: Option<Proof>,
     pub(super) attempt_deadline: Duration,
     pub(super) attempts: u8,
+}
+
+/// How an output cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Act {
+    /// By a relay: its coil, and the state of it that cuts.
+    Coil { coil: u16, tripped: bool },
+    /// By what the machine's controller offers.
+    Stop(Stop),
 }
 
 /// What proves a trip.
@@ -56,12 +64,27 @@ pub(super) fn outputs<'a>(
     machines: &Named<'a, Machine>,
 ) -> Named<'a, Output> {
     let mut seen: HashMap<(usize, u16), &str> = HashMap::new();
+    let mut stops: HashMap<(usize, Stop), &str> = HashMap::new();
     Named::read(root, "output", OUTPUTS_MAX, |id, section| {
         section.only(keys::OUTPUT);
         section.need("kind", "\"trip\"", section.one_of("kind", &["trip"]));
         let machine = machines.named_by(section, "machine");
         let machine = section.need("machine", "\"laser\"", machine);
-        let relay = section.need("relay", "\"SOURCE.relay.1\"", relay(section, sources));
+        let target = if section.has("stop") {
+            let stop = stop(section, sources);
+            if let Some(other) = stop.and_then(|stop| stops.insert(stop, id)) {
+                let hint = "one stop is one output; a rule's trip may be shared".to_owned();
+                section.problem("stop", format!("output \"{other}\" has it already"), Some(hint));
+            }
+            stop.map(|(source, stop)| (source, Act::Stop(stop)))
+        } else {
+            None
+        };
+        let relay = if section.has("stop") {
+            None
+        } else {
+            section.need("relay", "\"SOURCE.relay.1\"", relay(section, sources))
+        };
         if let Some(relay) = relay {
             if let Some(other) = seen.get(&relay) {
                 let hint = "one relay is one output; a rule's trip may be shared".to_owned();
@@ -76,15 +99,16 @@ pub(super) fn outputs<'a>(
             .duration("attempt_deadline", Duration::from_millis(50)..=Duration::from_secs(60));
         let attempts = section.integer("attempts", 1..=20);
         let proof = machine.and_then(|machine| {
-            proof(section, &machines.list[machine], sources, relay.map(|(source, _)| source))
+            let actuator = relay.map(|(source, _)| source).or(target.map(|(source, _)| source));
+            proof(section, &machines.list[machine], sources, actuator)
         });
-        let (source, coil) = relay?;
+        let coil = relay.map(|(source, coil)| (source, Act::Coil { coil, tripped }));
+        let (source, act) = target.or(coil)?;
         Some(Output {
             id: id.into(),
             machine: machine?,
             source,
-            coil,
-            tripped,
+            act,
             permit_on_reset: after_reset == 1,
             proof,
             attempt_deadline: deadline.unwrap_or(ATTEMPT_DEADLINE),
@@ -97,7 +121,12 @@ pub(super) fn outputs<'a>(
 fn relay(section: &Section<'_>, sources: &Named<'_, Source>) -> Option<(usize, u16)> {
     let written = section.text("relay")?;
     let (source, position) = resolve(section, "relay", written, sources)?;
-    let profile = &sources.list[source].profile;
+    let Speaks::Registers(registers) = &sources.list[source].speaks else {
+        let hint = "write stop = \"SOURCE.emergency\", or name a relay board".to_owned();
+        section.problem("relay", format!("{written} is no relay of a board"), Some(hint));
+        return None;
+    };
+    let profile = &registers.profile;
     let item = &profile.items[position];
     if item.table == Table::Coil && item.writable {
         return Some((source, item.address));
@@ -117,6 +146,33 @@ fn relay(section: &Section<'_>, sources: &Named<'_, Source>) -> Option<(usize, u
     None
 }
 
+/// `stop = "voron.emergency"`: the source and the stop that it offers.
+fn stop(section: &Section<'_>, sources: &Named<'_, Source>) -> Option<(usize, Stop)> {
+    for key in ["relay", "trip_when", "after_reset"].into_iter().filter(|key| section.has(key)) {
+        let hint = "a controller's stop is undone at the controller".to_owned();
+        section.problem(key, "does not go with stop", Some(hint));
+    }
+    let written = section.text("stop")?;
+    let (id, word) = written.split_once('.').unwrap_or((written, ""));
+    let source = sources.resolve(section, "stop", id)?;
+    let offered: &[Stop] = match &sources.list[source].speaks {
+        Speaks::Protocol(spoken) => &spoken.stops,
+        Speaks::Registers(_) => &[],
+    };
+    let found = offered.iter().find(|stop| stop.word() == word);
+    if found.is_none() {
+        let hint = if offered.is_empty() {
+            format!("{} offers no stop", sources.list[source].describe())
+        } else {
+            let words: Vec<String> =
+                offered.iter().map(|stop| format!("{id}.{}", stop.word())).collect();
+            format!("it offers: {}", words.join(", "))
+        };
+        section.problem("stop", format!("\"{written}\" is no stop of that source"), Some(hint));
+    }
+    Some((source, *found?))
+}
+
 /// `proof = { item = "power.active", below = "20 W", within = "10 s", samples = 3 }`
 fn proof(
     section: &Section<'_>,
@@ -134,7 +190,7 @@ fn proof(
     let position = proof.need("item", "\"power.active\"", machine.named_by(&proof, "item"));
     let below = position.and_then(|position| {
         let MachineItem { item, source, .. } = &machine.items[position];
-        if Some(*source) == actuator {
+        if Some(*source) == actuator && sources.list.get(*source).is_some() {
             let hint = "a relay board cannot bear witness on itself: name another meter's item";
             let message = format!("source \"{}\" is the output's own", sources.list[*source].id);
             proof.problem("item", message, Some(hint.to_owned()));
@@ -148,7 +204,7 @@ fn proof(
         proof.need("below", &example, proof.quantity("below", item.unit))
     });
     let (position, within, below) = (position?, within?, below?);
-    let meter = &sources.list[machine.items[position].source];
+    let meter = sources.list.get(machine.items[position].source)?;
     let least = meter.period * u32::from(samples);
     if within < least {
         let message = format!(

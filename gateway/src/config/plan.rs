@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use andon_adapters::current_loop::Span;
+use andon_adapters::device::Stop;
 use andon_adapters::dlt645::{ANSWER_DELAY_MAX, Address};
 use andon_adapters::profile::Profile;
+use andon_adapters::protocol::{Protocol, Settings};
 use andon_engine::plan::{ItemIndex, TripIndex};
 use serde::Serialize;
 
@@ -40,6 +42,10 @@ pub struct Plan {
     pub http: HttpPlan,
     /// The buses, each with its sources.
     pub buses: Vec<BusPlan>,
+    /// The brokers that devices share: buses of type `mqtt`.
+    pub brokers: Vec<BrokerPlan>,
+    /// The devices that are more than a register map, each with a connection or topic of its own.
+    pub devices: Vec<DevicePlan>,
     /// What people see of each machine; same order as `engine.machines`.
     pub machines: Vec<MachineFace>,
     /// What people see of each rule; same order as `engine.rules`.
@@ -85,6 +91,21 @@ pub struct MqttPlan {
     pub ca_file: Option<PathBuf>,
     /// The recorder whose watermark confirms delivery; without one, PUBACK does, and says so.
     pub recorder: Option<String>,
+}
+
+/// A broker that devices share.
+#[derive(Clone, Debug)]
+pub struct BrokerPlan {
+    /// The bus's id.
+    pub id: Arc<str>,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User name and password.
+    pub login: Option<(String, Secret)>,
+    /// A PEM file of trusted roots; present means TLS.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A time-series store that speaks the InfluxDB v2 write API.
@@ -140,14 +161,31 @@ pub struct RuleFace {
 pub struct OutputPlan {
     /// The engine's index of it.
     pub trip: TripIndex,
-    /// Position in [`Plan::buses`].
-    pub bus: usize,
-    /// Position in that bus's `units`.
-    pub unit: usize,
-    /// Coil address, 0-based.
-    pub coil: u16,
-    /// The coil's state that means cut; `false` for energise-to-run wiring.
-    pub tripped: bool,
+    /// What is commanded.
+    pub target: OutputTarget,
+}
+
+/// What a trip output commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputTarget {
+    /// A relay of a Modbus device.
+    Coil {
+        /// Position in [`Plan::buses`].
+        bus: usize,
+        /// Position in that bus's `units`.
+        unit: usize,
+        /// Coil address, 0-based.
+        coil: u16,
+        /// The coil's state that means cut; `false` for energise-to-run wiring.
+        tripped: bool,
+    },
+    /// A stop that the machine's own controller offers.
+    Stop {
+        /// Position in [`Plan::devices`].
+        device: usize,
+        /// Which.
+        stop: Stop,
+    },
 }
 
 /// One serial line or TCP gateway.
@@ -266,4 +304,90 @@ pub struct PollPlan {
     pub period: Duration,
     /// Factor from current/voltage transformer ratios; 1 without.
     pub ratio: f64,
+}
+
+/// A device that is more than a register map.
+#[derive(Clone, Debug)]
+pub struct DevicePlan {
+    /// The source's id.
+    pub source: Arc<str>,
+    /// What it speaks.
+    pub protocol: &'static Protocol,
+    /// What its protocol is told; it has made a device of this already, so it will again.
+    pub settings: Settings,
+    /// Where it is.
+    pub place: Place,
+    /// What it wants to see.
+    pub credentials: Credentials,
+    /// How often it is asked.
+    pub period: Duration,
+    /// Its items that are wanted, and the machine items that each feeds.
+    pub feeds: Vec<(Arc<str>, Vec<ItemIndex>)>,
+    /// The allow-list: stops that an output names. Any other is refused.
+    pub stops: Vec<Stop>,
+}
+
+/// Where a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At a host: HTTP, WebSocket, a stream over TCP, or a broker of its own over TLS.
+    Net {
+        /// Name or address, without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// On a serial port that andon alone opens.
+    Serial {
+        /// A stable name.
+        port: PathBuf,
+        /// Bits per second.
+        baud: u32,
+        /// Parity.
+        parity: Parity,
+        /// 7 or 8.
+        data_bits: u8,
+    },
+    /// Behind a broker that devices share; position in [`Plan::brokers`].
+    Broker(usize),
+    /// Lines of a GPIO chip of this computer.
+    Gpio {
+        /// `/dev/gpiochip0`.
+        chip: PathBuf,
+        /// In the order of the device's items.
+        lines: Vec<GpioLine>,
+    },
+}
+
+/// An input line of a GPIO chip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpioLine {
+    /// Offset on the chip.
+    pub offset: u32,
+    /// A low level means on.
+    pub active_low: bool,
+    /// What holds the line when nothing drives it.
+    pub bias: Bias,
+}
+
+/// What holds a GPIO line when nothing drives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bias {
+    /// Whatever is set already.
+    AsIs,
+    /// Pulled to the supply.
+    PullUp,
+    /// Pulled to ground.
+    PullDown,
+}
+
+/// What a device wants to see before it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// A user name.
+    pub user: Option<String>,
+    /// Its password, or an access code.
+    pub password: Option<Secret>,
+    /// A key.
+    pub key: Option<Secret>,
 }

@@ -31,10 +31,11 @@ pub(super) fn rules<'a>(
         let trip_fails = trip.is_some_and(|id| outputs.resolve(section, "trip", id).is_none());
         let when = section.need("when", "\"temperature > 60 °C\"", section.text("when"));
         let word = |key| section.text(key).map(str::to_owned);
+        let home = machine.map(|machine| &machines.list[machine]);
         let source = RuleSource {
             id: id.to_owned(),
-            machine: machines.list[machine?].id.to_string(),
-            when: when?.to_owned(),
+            machine: home.map(|machine| machine.id.to_string()).unwrap_or_default(),
+            when: when.unwrap_or_default().to_owned(),
             hold_for: word("for"),
             clear: word("clear"),
             on_unknown: word("on_unknown"),
@@ -46,9 +47,15 @@ pub(super) fn rules<'a>(
             Ok(rule) => Some((RuleFace { message: message? }, rule)),
             Err(problems) => {
                 for problem in problems {
-                    // An output that is there but wrong is reported where it stands.
-                    if !(trip_fails && problem.key == "trip") {
-                        report(section, problem, machines);
+                    // What is there but wrong is reported where it stands.
+                    let reported = match problem.key {
+                        "trip" => trip_fails,
+                        "machine" => machine.is_none(),
+                        "when" => when.is_none(),
+                        _ => false,
+                    };
+                    if !reported {
+                        report(section, problem, machines, home);
                     }
                 }
                 None
@@ -59,12 +66,26 @@ pub(super) fn rules<'a>(
 }
 
 /// Brings a problem of the engine's to the line of its key.
-fn report(section: &Section<'_>, problem: RuleProblem, machines: &Named<'_, Machine>) {
+fn report(
+    section: &Section<'_>,
+    problem: RuleProblem,
+    machines: &Named<'_, Machine>,
+    home: Option<&Machine>,
+) {
     let RuleProblem { key, span, message, hint } = problem;
     let text = section.get(key).and(section.text(key)).unwrap_or_default();
     let at_fault = text.get(span.clone()).unwrap_or_default();
     // A machine that is there but wrong is reported where it stands.
     if machines.broken().any(|id| at_fault.split('.').next() == Some(id)) {
+        return;
+    }
+    let (machine, item) = match at_fault.split_once('.') {
+        Some((id, item)) if machines.list.iter().any(|machine| &*machine.id == id) => {
+            (machines.list.iter().find(|machine| &*machine.id == id), item)
+        }
+        _ => (home, at_fault),
+    };
+    if machine.is_some_and(|machine| machine.lost.iter().any(|lost| lost == item)) {
         return;
     }
     if matches!(key, "when" | "clear") && !text.is_empty() {

@@ -136,7 +136,7 @@ fn a_plan_has_everything_resolved() {
     let item = &plan.engine.items[1];
     assert_eq!((item.machine, &*item.item.name), (MachineIndex(1), "power.active.l1"));
     assert_eq!(item.stale_after, Duration::from_secs(6));
-    let Some(ActivityPlan::Power { item, idle, run, .. }) = &plan.engine.machines[0].activity
+    let [ActivityPlan::Power { item, idle, run, .. }] = &plan.engine.machines[0].activity[..]
     else {
         panic!("{:?}", plan.engine.machines[0].activity)
     };

@@ -114,12 +114,9 @@ impl Shop {
             };
             for phase in phases {
                 set(&format!("voltage{phase}"), volts);
-                set(&format!("current{phase}"), (share / volts * 1000.0).round() / 1000.0);
                 set(&format!("power.active{phase}"), share);
                 set(&format!("power.factor{phase}"), if watts > 0.0 { 0.97 } else { 1.0 });
             }
-            set("power.active", watts);
-            set("power.factor", if watts > 0.0 { 0.97 } else { 1.0 });
             set("frequency", HERTZ);
             set("energy.import", world.energy(index));
         }

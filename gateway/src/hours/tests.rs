@@ -169,6 +169,31 @@ fn energy_is_the_difference_of_readings_inside_the_window_and_one_epoch() {
     assert_eq!(hours.within(window(180, 220))[0].energy, None);
 }
 
+#[test]
+fn energy_goes_on_over_restarts_where_the_register_can_have_counted_so_far() {
+    let restarted = |second: Vec<(BootId, Event)>| {
+        let first = [(A, started(0)), (A, clock(0, 0)), (A, energy(100, 1000.0, 0))];
+        let hours = fold_all(first.into_iter().chain(second));
+        hours.within(window(0, 1_000_000))[0].energy.map(|it| (it.wh, it.first.wh, it.last.wh))
+    };
+    let killed = |wh, epoch| vec![(A, started(200)), (A, energy(210, wh, epoch))];
+    assert_eq!(restarted(killed(1075.5, 0)), Some((75.5, 1000.0, 1075.5)));
+    // Another epoch, or more than a megawatt could have brought there: nobody knows.
+    assert_eq!(restarted(killed(1075.5, 1)), None);
+    assert_eq!(restarted(killed(80_000.0, 0)), None);
+    // A reboot, and the register read on: last minus first of the whole window.
+    let rebooted = |wall| {
+        vec![
+            (B, started(5)),
+            (B, energy(10, 20_000.0, 0)),
+            (B, clock(10, wall)),
+            (B, energy(70, 20_400.0, 0)),
+        ]
+    };
+    assert_eq!(restarted(rebooted(86_400)), Some((19_400.0, 1000.0, 20_400.0)));
+    assert_eq!(restarted(rebooted(101)), Some((400.0, 1000.0, 20_400.0)), "too fast in between");
+}
+
 /// From a journal on disk: telemetry is the evidence, and only answered telemetry.
 #[test]
 fn the_last_run_has_evidence_up_to_its_last_answer() {

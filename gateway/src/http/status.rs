@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::bus::status::Standing;
 use crate::config::plan::{Plan, Station};
 
 /// The state of every part that is not a machine.
@@ -99,18 +100,6 @@ pub struct Bus {
     pub units: Vec<Unit>,
 }
 
-/// How far a device is trusted to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnitState {
-    /// Answers.
-    Online,
-    /// Missed its last deadlines, or has not been asked yet.
-    Suspect,
-    /// Asked rarely, so that it costs the others nothing.
-    Quarantined,
-}
-
 /// One device on a bus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unit {
@@ -118,8 +107,8 @@ pub struct Unit {
     pub source: Arc<str>,
     /// Modbus unit id, or the twelve digits of a DL/T 645 meter as text.
     pub unit_id: Station,
-    /// How far it is trusted to answer.
-    pub state: UnitState,
+    /// How it stands.
+    pub state: Standing,
     /// Why not online.
     pub why: Option<Arc<str>>,
     /// Failed requests since the start.
@@ -138,7 +127,7 @@ impl Status {
         let unit = |unit: &crate::config::plan::UnitPlan| Unit {
             source: unit.source.clone(),
             unit_id: unit.station,
-            state: UnitState::Suspect,
+            state: Standing::NotAsked,
             why: Some(not_yet.clone()),
             errors: 0,
         };

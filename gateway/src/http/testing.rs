@@ -34,6 +34,8 @@ pub(crate) fn shop() -> Plan {
         store: None,
         http: HttpPlan { listen: ([127, 0, 0, 1], 0).into() },
         buses: Vec::new(),
+        brokers: Vec::new(),
+        devices: Vec::new(),
         machines: vec![MachineFace {
             name: name("Laser"),
             kind: "laser".into(),
@@ -42,7 +44,7 @@ pub(crate) fn shop() -> Plan {
         rules: vec![RuleFace { message: name("Too hot") }],
         outputs: Vec::new(),
         engine: plan::Plan {
-            machines: vec![MachinePlan { id: "laser".into(), activity: None, energy: None }],
+            machines: vec![MachinePlan { id: "laser".into(), activity: Vec::new(), energy: None }],
             items: vec![item("power.active"), item("temperature")],
             rules: Vec::new(),
             trips: vec![plan::TripPlan {

@@ -61,8 +61,6 @@ pub struct Follower {
     walker: Option<Walker>,
     /// Where to begin in that segment.
     offset: u64,
-    /// The records of that segment before `offset`.
-    before: u64,
     /// The disk refused to be read; wait for something to change.
     stalled: bool,
 }
@@ -84,7 +82,6 @@ impl Follower {
             number: place.map_or(oldest, |(number, _)| number),
             walker: None,
             offset: 0,
-            before: 0,
             stalled: false,
         };
         if let Some(after) = after.filter(|_| place.is_some()) {
@@ -102,7 +99,6 @@ impl Follower {
         };
         if let Some(index) = blocks.iter().rposition(holds) {
             self.offset = blocks[index].offset;
-            self.before = blocks[..index].iter().map(|block| block.records).sum();
         }
     }
 
@@ -151,7 +147,7 @@ impl Follower {
                 // The one that was there when it became the next has been recycled since.
                 state.counters.gaps += u64::from(!counted);
                 counted = true;
-                (self.number, self.offset, self.before) = (number, 0, 0);
+                (self.number, self.offset) = (number, 0);
             }
             drop(state);
             match File::open(segment::path(&self.folder(), number)) {
@@ -190,7 +186,7 @@ impl Follower {
         state.counters.gaps += u64::from(recycled);
         state.counters.quarantined += walker.quarantined + u64::from(walker.torn());
         drop(state);
-        (self.walker, self.number, self.offset, self.before) = (None, next, 0, 0);
+        (self.walker, self.number, self.offset) = (None, next, 0);
         self.chain.seeking = false;
         true
     }
@@ -220,21 +216,6 @@ impl Follower {
             Some(walker) if segment.number == self.number => walker.is_behind(segment.end),
             Some(_) | None => true,
         })
-    }
-
-    /// How many records have not been read yet. While the place is being looked for, and where
-    /// blocks are quarantined, an upper bound.
-    pub fn behind(&self) -> u64 {
-        let read = self.before + self.walker.as_ref().map_or(0, Walker::records);
-        let state = self.shared.state();
-        let segments = &state.segments[self.stream as usize];
-        let ahead = segments.iter().filter(|segment| segment.number >= self.number);
-        ahead
-            .map(|segment| match segment.number == self.number {
-                true => segment.records.saturating_sub(read),
-                false => segment.records,
-            })
-            .sum()
     }
 }
 

@@ -10,7 +10,8 @@
 //!   observations and 65 536 events; then the oldest go, counted in [`Counters`].
 //! - A record that [`Follower::next`] has returned is *written* (it survives a killed process). It
 //!   is *synced* (it survives a power loss) after `sync`, an event before anybody sees it.
-//! - A (boot, stream, number) is never used for two records. A boot that is opened again goes on
+//! - A (boot, stream, number) is never used for two records, not even by a journal that was made
+//!   anew in the same boot: [`boot_in`]. A boot that is opened again goes on
 //!   2²⁰ numbers later, so that records torn off the end keep theirs. Numbers may therefore leap;
 //!   [`Record::prev`] tells what lies directly before.
 //! - Whatever bytes are found, opening succeeds: what cannot be read is quarantined, one block at
@@ -25,6 +26,7 @@
 //! ```text
 //! DIR/lock                      locked (flock) by the one gateway that writes; JSON [boot, number]:
 //!                               where the numbers of its run began
+//! DIR/identity                  a random id of this journal, see [`boot_in`]
 //! DIR/telemetry/00000001.seg …  segments of 4 MiB, preallocated, numbered upwards for ever
 //! DIR/events/00000001.seg …     segments of 1 MiB
 //! DIR/cursors/CONSUMER-STREAM   JSON {"boot", "seq"}: replaced by rename, see [`Cursor`]
@@ -73,6 +75,7 @@ mod block;
 mod bytes;
 mod cursor;
 mod follow;
+mod identity;
 mod record;
 mod segment;
 mod series;
@@ -85,6 +88,7 @@ mod writer;
 
 pub use cursor::Cursor;
 pub use follow::{Follower, Reader, Records};
+pub use identity::boot_in;
 pub use record::{BootId, Counters, NotABootId, Observation, Payload, Position, Record, Stream};
 
 use shared::{Shared, State};
@@ -179,6 +183,12 @@ impl Journal {
         let state = self.shared.state();
         let spans = state.segments[stream as usize].iter().rev().flat_map(|it| it.spans.last());
         spans.map(|span| Position { boot: span.boot, seq: span.last }).next()
+    }
+
+    /// How many records come after a position, or in all without one. Exact but for blocks that
+    /// cannot be read; needs no reading.
+    pub fn behind(&self, stream: Stream, after: Option<Position>) -> u64 {
+        self.shared.state().behind(stream, after)
     }
 
     /// The durable position of a consumer. From now on, what is recycled before this consumer has

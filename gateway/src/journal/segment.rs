@@ -25,7 +25,7 @@ pub(super) const FOOTER_MAX: usize = BLOCKS_MAX * (4 * 10 + 16) + 64;
 /// Greatest segment number that its file name can hold.
 pub(super) const NUMBER_MAX: u32 = 99_999_999;
 
-/// The numbers of one boot in a segment.
+/// Numbers of one boot in a segment, one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) boot: BootId,
@@ -64,7 +64,10 @@ impl Summary {
         }
         let last = first.saturating_add(records - 1);
         match self.spans.last_mut() {
-            Some(span) if span.boot == boot => span.last = span.last.max(last),
+            // Numbers that leap begin a span of their own, so that spans count records.
+            Some(span) if span.boot == boot && span.last.checked_add(1) == Some(first) => {
+                span.last = last;
+            }
             Some(_) | None => self.spans.push(Span { boot, first, last }),
         }
     }

@@ -1,5 +1,6 @@
 //! What the journal's writer, followers and consumers know in common, behind short locks.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -55,20 +56,38 @@ impl State {
             .unwrap_or(0)
     }
 
+    /// How many records come after a position; all of them when it is not known.
+    pub(super) fn behind(&self, stream: Stream, after: Option<Position>) -> u64 {
+        let place = self.place(stream, after);
+        let segments = self.segments[stream as usize].iter();
+        segments.map(|segment| unread_after(after, place, segment)).sum()
+    }
+
     fn unread_after(&self, stream: Stream, after: Option<Position>, segment: &Summary) -> u64 {
-        let Some(after) = after else { return segment.records };
-        let newest = self.segments[stream as usize].iter().rev();
-        match newest.clone().find(|segment| segment.reaches_back_to(after)) {
-            Some(place) if place.number > segment.number => 0,
-            Some(place) if place.number == segment.number => {
-                let spans = segment.spans.iter().skip_while(|span| span.boot != after.boot);
-                let unread = spans.map(|span| match span.boot == after.boot {
-                    true => span.last.saturating_sub(after.seq.max(span.first - 1)),
-                    false => span.last - span.first + 1,
-                });
-                unread.sum::<u64>().min(segment.records)
-            }
-            Some(_) | None => segment.records,
+        unread_after(after, self.place(stream, after), segment)
+    }
+
+    /// The number of the segment that holds a position.
+    fn place(&self, stream: Stream, after: Option<Position>) -> Option<u32> {
+        let after = after?;
+        let mut newest = self.segments[stream as usize].iter().rev();
+        newest.find(|segment| segment.reaches_back_to(after)).map(|segment| segment.number)
+    }
+}
+
+/// The records of `segment` that come after `after`, which lies in the segment `place`.
+fn unread_after(after: Option<Position>, place: Option<u32>, segment: &Summary) -> u64 {
+    let (Some(after), Some(place)) = (after, place) else { return segment.records };
+    match segment.number.cmp(&place) {
+        Ordering::Less => 0,
+        Ordering::Greater => segment.records,
+        Ordering::Equal => {
+            let spans = segment.spans.iter().skip_while(|span| span.boot != after.boot);
+            let unread = spans.map(|span| match span.boot == after.boot {
+                true => span.last.saturating_sub(after.seq.max(span.first - 1)),
+                false => span.last - span.first + 1,
+            });
+            unread.sum::<u64>().min(segment.records)
         }
     }
 }

@@ -168,7 +168,8 @@ proptest! {
                 let place = from.index(records.len());
                 let mut follower = journal.follow(stream, Some(records[place].position()));
                 prop_assert_eq!(&follower.next(usize::MAX)[..], &records[place + 1..]);
-                prop_assert_eq!(follower.behind(), 0);
+                let behind = journal.behind(stream, Some(records[place].position()));
+                prop_assert_eq!(behind, (records.len() - place - 1) as u64);
             }
             prop_assert_eq!(journal.counters().gaps, 0);
         }
@@ -223,7 +224,8 @@ fn a_segment_cut_anywhere_opens_and_keeps_all_before_the_cut() {
             assert_eq!(seen[..kept], records[..kept], "cut at {cut}");
             assert!(kept >= kept_before, "cut at {cut}: a longer file holds fewer records");
             assert!(seen[kept].seq > records[11].seq, "number used twice");
-            assert_eq!(follower.behind(), 0);
+            let newest = journal.newest(Stream::Telemetry);
+            assert_eq!(journal.behind(Stream::Telemetry, newest), 0);
             kept_before = kept;
         }
     }
@@ -400,7 +402,30 @@ fn appending_goes_on_while_the_disk_refuses_and_nothing_bounded_is_lost() {
     let counters = journal.counters();
     let expected = usize::try_from(appended - counters.dropped).unwrap();
     assert_eq!(follow_all(&journal, Stream::Telemetry, expected).len(), expected);
-    assert_eq!(journal.follow(Stream::Telemetry, None).behind(), expected as u64);
+    assert_eq!(journal.behind(Stream::Telemetry, None), expected as u64);
+}
+
+#[test]
+fn what_is_behind_a_position_is_counted_over_leaps_boots_and_segments() {
+    let folder = Folder::new("behind");
+    let plan = JournalPlan { telemetry_bytes: 0, sync: Duration::from_secs(5) };
+    let [one, two] = [BootId([1; 16]), BootId([2; 16])];
+    for boot in [one, one, two] {
+        let journal = Journal::open(folder.path(), &plan, boot).unwrap();
+        let event = |at| Payload::Event(Event::Stopped { at: BootTime(at) });
+        journal.append((0..10).map(event).collect());
+        journal.close();
+    }
+    let journal = Journal::open(folder.path(), &plan, two).unwrap();
+    let records: Vec<_> = journal.reader().unwrap().records(Stream::Events).unwrap().collect();
+    assert_eq!(records.len(), 30);
+    assert!(records[10].seq > records[9].seq + 1, "a reopened boot leaps");
+    assert_eq!(journal.behind(Stream::Events, None), 30);
+    for (count, record) in (1..).zip(&records) {
+        assert_eq!(journal.behind(Stream::Events, Some(record.position())), 30 - count);
+    }
+    let unknown = Position { boot: BootId([9; 16]), seq: 5 };
+    assert_eq!(journal.behind(Stream::Events, Some(unknown)), 30);
 }
 
 #[test]
@@ -477,6 +502,5 @@ async fn a_follower_wakes_for_what_is_appended() {
         let wait = tokio::time::timeout(Duration::from_secs(20), follower.ready());
         wait.await.expect("woken");
         assert_eq!(payloads(&follower.next(10)), [event(at)]);
-        assert_eq!(follower.behind(), 0);
     }
 }

@@ -63,10 +63,6 @@ impl Place {
         }
         self.buffer.front()
     }
-
-    fn behind(&self) -> u64 {
-        self.follower.behind() + self.buffer.len() as u64
-    }
 }
 
 /// The records of a boot ended at `last`; those of `next` begin after `prev`.
@@ -138,16 +134,9 @@ impl Lane {
         self.position
     }
 
-    /// Records that are not confirmed yet; an estimate across boots.
+    /// Records that are not confirmed yet, sent or not, with or without a connection.
     pub(super) fn behind(&self) -> u64 {
-        let sent = match (self.position, self.live.last) {
-            (Some(position), Some(live)) if position.boot == live.boot => {
-                live.seq.saturating_sub(position.seq)
-            }
-            (_, None) => 0,
-            _ => self.pass.as_ref().map_or(1, Place::behind),
-        };
-        sent + self.live.behind()
+        self.journal.behind(self.stream, self.position)
     }
 
     /// A connection is made: live goes on at the newest record, a pass sees to the rest.

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS,
-    StateError, TlsConfiguration, Transport,
+    AsyncClient, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS, TlsConfiguration,
+    Transport,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::lost::{Lost, TakenOver};
 use super::publisher::{Publisher, WINDOW};
 use super::{Backoff, Inputs, LinkState, MqttStatus};
 use crate::config::plan::Secret;
@@ -24,21 +25,16 @@ use crate::wire::{self, PAYLOAD_MAX, Topic};
 
 /// How often a silent connection is tried.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Messages in flight and none acknowledged for this long: the client is rebuilt.
-const NO_PROGRESS: Duration = Duration::from_secs(30);
 /// How often the journal and the timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How often it is told how much waits, between connections.
+const TELL: Duration = Duration::from_secs(1);
 /// How often cursors are saved.
 const SAVE: Duration = Duration::from_secs(5);
 /// How often the status is sent, beside on every connection.
 const STATUS: Duration = Duration::from_secs(30);
 /// How long the broker may take to hear the good-bye.
 const GOOD_BYE: Duration = Duration::from_secs(2);
-/// A connection closed by the broker within this time, [`TAKEN_OVER`] times in a row, is taken
-/// over by another client of the same name.
-const SHORT: Duration = Duration::from_secs(10);
-/// See [`SHORT`].
-const TAKEN_OVER: u32 = 3;
 /// A connection that lasted as long makes the pauses short again.
 const LASTED: Duration = Duration::from_secs(30);
 /// Topic and framing beside the payload.
@@ -108,7 +104,7 @@ pub(super) async fn run(
     let publisher = Mutex::new(publisher);
     let mut keeper = Keeper { cursors: Some(cursors), saved: Instant::now() };
     let mut backoff = Backoff::default();
-    let mut short_in_a_row = 0;
+    let mut taken_over = TakenOver::default();
     while !*stop.borrow() {
         let mut connection =
             Connection { inputs: &inputs, publisher: &publisher, status: &status, since: None };
@@ -118,22 +114,35 @@ pub(super) async fn run(
             backoff.reset();
         }
         let Err(why) = ended else { break };
-        let closed_early = lasted.is_some_and(|lasted| lasted < SHORT) && why.closed_by_broker;
-        short_in_a_row = if closed_early { short_in_a_row + 1 } else { 0 };
-        let why = if short_in_a_row >= TAKEN_OVER {
+        let why = if taken_over.ended(lasted, &why) {
             format!("another client uses the id \"{}\"", inputs.mqtt.client_id)
         } else {
             why.words
         };
         say_down(&status, &why, &inputs);
-        let pause = backoff.pause();
+        let pause = tokio::time::sleep(backoff.pause());
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = pause => {}
+            () = keep_telling(&publisher, &status) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
         keeper.save_if_due(&publisher).await;
     }
     keeper.save(&publisher).await;
+}
+
+/// Says how much waits, for as long as it is awaited: most of all while there is no connection.
+async fn keep_telling(publisher: &Shared, status: &watch::Sender<MqttStatus>) {
+    let mut tick = interval(TELL);
+    loop {
+        tick.tick().await;
+        tell_behind(publisher, status);
+    }
+}
+
+fn tell_behind(publisher: &Shared, status: &watch::Sender<MqttStatus>) {
+    let behind = lock(publisher).behind();
+    status.send_if_modified(|status| std::mem::replace(&mut status.behind, behind) != behind);
 }
 
 fn say_down(status: &watch::Sender<MqttStatus>, why: &str, inputs: &Inputs) {
@@ -145,30 +154,6 @@ fn say_down(status: &watch::Sender<MqttStatus>, why: &str, inputs: &Inputs) {
         status.state = LinkState::Down;
         status.why = Some(why.to_owned());
     });
-}
-
-/// Why a connection ended.
-struct Lost {
-    words: String,
-    closed_by_broker: bool,
-}
-
-impl From<ConnectionError> for Lost {
-    fn from(error: ConnectionError) -> Self {
-        let closed_by_broker = match &error {
-            ConnectionError::MqttState(StateError::ConnectionAborted) => true,
-            ConnectionError::MqttState(StateError::Io(error)) | ConnectionError::Io(error) => {
-                matches!(
-                    error.kind(),
-                    std::io::ErrorKind::ConnectionReset
-                        | std::io::ErrorKind::ConnectionAborted
-                        | std::io::ErrorKind::UnexpectedEof
-                )
-            }
-            _ => false,
-        };
-        Self { words: error.to_string(), closed_by_broker }
-    }
 }
 
 /// The durable cursors and when they were saved.
@@ -297,13 +282,14 @@ impl Connection<'_> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut status_at = Instant::now() + STATUS;
+        let progress = self.inputs.pace.progress;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
             let now = Instant::now();
-            let behind = {
+            {
                 let mut publisher = lock(self.publisher);
                 if connected.borrow().is_some() {
                     publisher.tick(now);
@@ -313,15 +299,12 @@ impl Connection<'_> {
                     }
                     pump(&mut publisher, client, now);
                     let waiting = publisher.waiting_since();
-                    if waiting.is_some_and(|since| now.duration_since(since) > NO_PROGRESS) {
-                        let words = "the broker acknowledges nothing".to_owned();
-                        return Err(Lost { words, closed_by_broker: false });
+                    if waiting.is_some_and(|since| now.duration_since(since) > progress) {
+                        return Err(Lost::because("the broker acknowledges nothing"));
                     }
                 }
-                publisher.behind()
-            };
-            self.status
-                .send_if_modified(|status| std::mem::replace(&mut status.behind, behind) != behind);
+            }
+            tell_behind(self.publisher, self.status);
             keeper.save_if_due(self.publisher).await;
         }
     }

@@ -12,6 +12,7 @@ mod backoff;
 mod broker_fixture;
 mod lane;
 mod link;
+mod lost;
 mod messages;
 mod publisher;
 mod retained;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use backoff::Backoff;
 pub use link::{LinkOptions, client_options};
+pub(crate) use lost::{Lost, TakenOver};
 pub use messages::record_wall_ms;
 
 use std::collections::BTreeMap;
@@ -49,11 +51,17 @@ pub struct Pace {
     pub resend: Duration,
     /// When something newer is confirmed.
     pub hole: Duration,
+    /// How long messages may be in flight and none be acknowledged, before the client is rebuilt.
+    pub progress: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { resend: Duration::from_secs(300), hole: Duration::from_secs(10) }
+        Self {
+            resend: Duration::from_secs(300),
+            hole: Duration::from_secs(10),
+            progress: NO_PROGRESS,
+        }
     }
 }
 
@@ -139,6 +147,9 @@ impl MqttHandle {
         let _ = self.task.await;
     }
 }
+
+/// See [`Pace::progress`]: brokers acknowledge within milliseconds, busy ones within seconds.
+const NO_PROGRESS: Duration = Duration::from_secs(30);
 
 /// The name of this consumer's cursors.
 const CONSUMER: &str = "mqtt";

@@ -13,7 +13,7 @@ use andon_engine::value::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::broker_fixture::Mosquitto;
+use super::broker_fixture::{DeafBroker, Mosquitto};
 use super::publisher::{Message, Publisher, WINDOW};
 use super::*;
 use crate::clock::Anchors;
@@ -28,7 +28,7 @@ const NOON: i64 = 1_790_000_000_000;
 const STATION: &str = "andon/v1/shop/laser/observation";
 
 fn plan() -> Plan {
-    let machine = MachinePlan { id: "laser".into(), activity: None, energy: None };
+    let machine = MachinePlan { id: "laser".into(), activity: Vec::new(), energy: None };
     let engine = andon_engine::plan::Plan { machines: vec![machine], ..Default::default() };
     let face = MachineFace { name: Name::default(), kind: "laser".into(), key_items: Vec::new() };
     Plan {
@@ -40,6 +40,8 @@ fn plan() -> Plan {
         store: None,
         http: HttpPlan { listen: "127.0.0.1:0".parse().unwrap() },
         buses: Vec::new(),
+        brokers: Vec::new(),
+        devices: Vec::new(),
         machines: vec![face],
         rules: Vec::new(),
         outputs: Vec::new(),
@@ -389,7 +391,8 @@ async fn nothing_is_lost_when_recorder_store_and_broker_die_in_turn() {
     let fake = FakeStore::start(Vec::new()).await;
     let mut recorder = Recorder::start(recorder_inputs(mosquitto.port, fake.plan()));
     let mut shop = Shop::new(mosquitto.port, Some("main"));
-    shop.inputs.pace = Pace { resend: Duration::from_secs(3), hole: Duration::from_secs(1) };
+    let (resend, hole) = (Duration::from_secs(3), Duration::from_secs(1));
+    shop.inputs.pace = Pace { resend, hole, ..Pace::default() };
     shop.anchor();
     shop.observe(0..500);
     let mut gateway = start(shop.inputs.clone()).unwrap();
@@ -441,6 +444,58 @@ async fn a_second_client_of_the_same_name_is_named() {
     };
     assert!(tokio::time::timeout(Duration::from_secs(60), seen).await.expect("not named"));
     tokio::join!(first.stop(), second.stop());
+}
+
+/// Waits until the status is as wanted; the status.
+async fn told(gateway: &MqttHandle, wanted: impl Fn(&MqttStatus) -> bool) -> MqttStatus {
+    let mut watch = gateway.watch();
+    let told = tokio::time::timeout(Duration::from_secs(30), watch.wait_for(wanted)).await;
+    told.unwrap_or_else(|_| panic!("it says {:?}", gateway.status())).unwrap().clone()
+}
+
+#[tokio::test]
+async fn what_waits_is_told_while_the_broker_is_away() {
+    let mut mosquitto = match Mosquitto::start().await {
+        Some(mosquitto) => mosquitto,
+        None => return,
+    };
+    let shop = Shop::new(mosquitto.port, None);
+    shop.anchor();
+    mosquitto.kill();
+    shop.observe(0..70);
+    let gateway = start(shop.inputs.clone()).unwrap();
+    told(&gateway, |status| status.state == LinkState::Down && status.behind == 70).await;
+    shop.observe(70..100);
+    told(&gateway, |status| status.state == LinkState::Down && status.behind == 100).await;
+    mosquitto.restart().await;
+    told(&gateway, |status| status.state == LinkState::Up && status.behind == 0).await;
+    mosquitto.kill();
+    told(&gateway, |status| status.state == LinkState::Down).await;
+    shop.observe(100..105);
+    told(&gateway, |status| status.state == LinkState::Down && status.behind == 5).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_acknowledges_nothing_is_left_and_tried_again_and_nothing_counts_as_sent() {
+    let broker = DeafBroker::start().await;
+    let mut shop = Shop::new(broker.port, None);
+    shop.inputs.pace = Pace { progress: Duration::from_secs(1), ..Pace::default() };
+    shop.anchor();
+    shop.observe(0..20);
+    let gateway = start(shop.inputs.clone()).unwrap();
+    let deaf =
+        |status: &MqttStatus| status.why.as_deref() == Some("the broker acknowledges nothing");
+    let status = told(&gateway, deaf).await;
+    assert_eq!((status.state, status.behind), (LinkState::Down, 20));
+    broker.hear();
+    told(&gateway, |status| status.state == LinkState::Up && status.behind == 0).await;
+    let connections = broker.connections();
+    assert!(connections.len() >= 2, "it was tried again");
+    for seen in [&connections[0], connections.last().unwrap()] {
+        assert_eq!(seen.iter().filter(|topic| *topic == STATION).count(), 20, "{connections:?}");
+    }
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::ledger::Ledger;
 use super::{Store, StoreStatus, Writer, line};
 use crate::config::plan::StorePlan;
 use crate::journal::Stream;
-use crate::mqtt::{Backoff, LinkOptions, client_options};
+use crate::mqtt::{Backoff, LinkOptions, Lost, TakenOver, client_options};
 use crate::wire::{self, EventMessage, Header, ObservationMessage, Topic};
 
 /// Most bytes of messages that wait for the store.
@@ -116,12 +116,29 @@ pub async fn run(
 /// Connects again and again, and awaits nothing but the event loop and the pauses between.
 async fn receive(inputs: &BrokerInputs, options: &MqttOptions, desk: &Desk) {
     let mut backoff = Backoff::default();
+    let mut taken_over = TakenOver::default();
     for number in 1.. {
         let (client, mut events) = AsyncClient::new(options.clone(), CHANNEL);
-        let why = converse(inputs, number, &client, &mut events, desk, &mut backoff).await;
+        let mut since = None;
+        let lost = converse(inputs, number, &client, &mut events, desk, &mut since).await;
         desk.inbox().connection = None;
         drop(events);
-        tracing::warn!(broker = inputs.link.host, why, "the connection to the broker ended");
+        let broker = &inputs.link.host;
+        if taken_over.ended(since.map(|since| since.elapsed()), &lost) {
+            tracing::warn!(
+                broker,
+                id = inputs.link.client_id,
+                "another client uses this id: is there a second recorder named \"{}\"? \
+                 Give each a --name of its own.",
+                inputs.name
+            );
+        } else {
+            // Two of one name would otherwise throw each other out every second.
+            if since.is_some() {
+                backoff.reset();
+            }
+            tracing::warn!(broker, why = lost.words, "the connection to the broker ended");
+        }
         sleep(backoff.pause()).await;
     }
 }
@@ -132,12 +149,12 @@ async fn converse(
     client: &AsyncClient,
     events: &mut EventLoop,
     desk: &Desk,
-    backoff: &mut Backoff,
-) -> String {
+    since: &mut Option<Instant>,
+) -> Lost {
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                backoff.reset();
+                *since = Some(Instant::now());
                 tracing::info!(broker = inputs.link.host, "the broker is reached");
                 let filter = |path: &String| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce);
                 // The channel is new and empty, so only a bad filter can fail.
@@ -164,10 +181,11 @@ async fn converse(
             Ok(_) => {
                 let inbox = desk.inbox();
                 if inbox.left && inbox.queue.is_empty() {
-                    return "messages were left to the broker while the store was away".to_owned();
+                    let why = "messages were left to the broker while the store was away";
+                    return Lost::because(why);
                 }
             }
-            Err(error) => return error.to_string(),
+            Err(error) => return error.into(),
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::mqtt::{WallClock, record_wall_ms};
 const BATCH_MAX: usize = 2000;
 /// How often the journal is looked at: what is measured is in the store within a second.
 const TICK: Duration = Duration::from_millis(500);
+/// How often it is told how much waits, while the store does not answer.
+const TELL: Duration = Duration::from_secs(1);
 /// How often cursors are saved.
 const SAVE: Duration = Duration::from_secs(5);
 /// The name of this consumer's cursors.
@@ -145,13 +147,18 @@ impl Recorder {
             if taken == 0 {
                 break;
             }
-            self.writer.commit(&lines).await;
+            let positions = self.places.each_ref().map(|place| place.position);
+            let teller = self.writer.teller();
+            tokio::select! {
+                () = self.writer.commit(&lines) => {}
+                () = keep_telling(&self.inputs.journal, positions, &teller) => {}
+            }
             // Only now: were this future dropped before, the records would still be buffered.
             let place = &mut self.places[stream as usize];
             place.position = place.buffer.drain(..taken).next_back().map(|last| last.position());
         }
-        let behind = |place: &Place| place.follower.behind() + place.buffer.len() as u64;
-        self.writer.set_behind(self.places.iter().map(behind).sum());
+        let positions = self.places.each_ref().map(|place| place.position);
+        self.writer.set_behind(behind(&self.inputs.journal, positions));
     }
 
     /// The lines of the buffered records up to the first that waits for its wall time, and how
@@ -187,6 +194,25 @@ impl Recorder {
             cursors
         });
         self.cursors = saving.await.ok();
+    }
+}
+
+/// Records that the store has not committed.
+fn behind(journal: &Journal, positions: [Option<Position>; 2]) -> u64 {
+    Stream::ALL.map(|stream| journal.behind(stream, positions[stream as usize])).iter().sum()
+}
+
+/// Says how much waits, for as long as it is awaited: the store may be away for days.
+async fn keep_telling(
+    journal: &Journal,
+    positions: [Option<Position>; 2],
+    status: &watch::Sender<StoreStatus>,
+) {
+    let mut tick = interval(TELL);
+    loop {
+        tick.tick().await;
+        let behind = behind(journal, positions);
+        status.send_if_modified(|status| std::mem::replace(&mut status.behind, behind) != behind);
     }
 }
 
@@ -249,6 +275,27 @@ mod tests {
         let mut watch = handle.watch();
         let done = watch.wait_for(|status| status.committed >= lines);
         tokio::time::timeout(Duration::from_secs(20), done).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_told_while_the_store_is_away() {
+        let (journal, fake) = (journal(), FakeStore::start(Vec::new()).await);
+        let anchors = Arc::new(Mutex::new(Anchors::default()));
+        anchor(&anchors);
+        let inputs = inputs(&journal, &fake, &anchors);
+        let fake = fake.stop().await;
+        observations(&journal, 0..7);
+        let recorder = start(inputs).unwrap();
+        let mut watch = recorder.watch();
+        for (range, behind) in [(0..0, 7), (7..12, 12)] {
+            observations(&journal, range);
+            let told = watch.wait_for(|status| !status.up && status.behind == behind);
+            tokio::time::timeout(Duration::from_secs(20), told).await.unwrap().unwrap();
+        }
+        let _fake = fake.restart().await;
+        committed(&recorder, 12).await;
+        watch.wait_for(|status| status.up && status.behind == 0).await.unwrap();
+        recorder.stop().await;
     }
 
     #[tokio::test]

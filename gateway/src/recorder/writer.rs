@@ -58,6 +58,11 @@ impl Writer {
         self.status.subscribe()
     }
 
+    /// A second hand on the status, for telling what waits while [`Writer::commit`] does.
+    pub fn teller(&self) -> watch::Sender<StoreStatus> {
+        self.status.clone()
+    }
+
     /// Says how many records wait.
     pub fn set_behind(&self, behind: u64) {
         self.status

@@ -107,6 +107,7 @@ impl Shell {
     ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut fed = true;
         let mut deliveries = Vec::with_capacity(DELIVERIES_PER_STEP);
         // What a restored state demands (an output that was tripped) leaves before anything else.
         self.step(Input::Tick);
@@ -119,10 +120,10 @@ impl Shell {
                     Some(word) => self.hear(word),
                 },
                 _ = tick.tick() => self.step(Input::Tick),
-                count = telemetry.recv_many(&mut deliveries, DELIVERIES_PER_STEP) => {
-                    if count == 0 {
-                        break;
-                    }
+                count = telemetry.recv_many(&mut deliveries, DELIVERIES_PER_STEP), if fed => {
+                    // No bus is left, or there never was one: what is known grows old, and stops
+                    // stand as they stood.
+                    fed = count > 0;
                     for Delivery { at, readings } in deliveries.drain(..) {
                         self.step(Input::Readings { at, readings });
                     }

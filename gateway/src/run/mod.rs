@@ -26,7 +26,8 @@ use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
 use crate::history::History;
 use crate::http::{self, App, Hub, Moment, Order, Token};
-use crate::journal::{BootId, Journal, Payload, Stream};
+use crate::journal::{self, BootId, Journal, Payload, Stream};
+use crate::lock::FolderLock;
 use crate::mqtt::{self, MqttHandle, WallClock};
 use crate::outputs::Outputs;
 use crate::recorder::embedded::{self, EmbeddedHandle, EmbeddedInputs};
@@ -52,6 +53,8 @@ pub struct Gateway {
     buses: Arc<[BusHandle]>,
     stop: channel::Sender<bool>,
     tasks: Vec<Task<()>>,
+    /// Held until everything else has ended.
+    _lock: FolderLock,
 }
 
 /// The clock's anchors, shared between the one that notes them and those that read.
@@ -62,10 +65,11 @@ impl Gateway {
     /// one for a gateway whose journal does not outlive it.
     ///
     /// # Errors
-    /// When the journal cannot be opened, the board's address is taken, or the system has no
+    /// When another process uses the state folder, the journal cannot be opened, the board's address is taken, or the system has no
     /// thread left. Devices, broker and store may all be absent.
     pub async fn start(plan: Plan, boot: BootId) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
+        let lock = FolderLock::take(&plan.state_dir, "lock")?;
         let listen = plan.http.listen;
         let listener = TcpListener::bind(listen)
             .await
@@ -73,11 +77,13 @@ impl Gateway {
         let board = listener.local_addr()?;
         let started = clock::boot_now();
         let dir = plan.state_dir.join("journal");
+        let boot = journal::boot_in(&dir, boot);
         let journal = Journal::open(&dir, &plan.journal, boot)
             .with_context(|| format!("the journal in {} cannot be opened", dir.display()))?;
         let journal = Arc::new(journal);
         let past = Past::of(&journal).context("the journal's past cannot be read")?;
-        journal.append(past.opening(started));
+        past.tell_void(&plan);
+        journal.append(past.opening(&plan, started));
         let anchors: SharedAnchors = Arc::new(RwLock::new(past.anchors.clone()));
 
         let (urgent, urgent_words) = mpsc::channel(URGENT_QUEUE);
@@ -91,7 +97,9 @@ impl Gateway {
         let now = board_clock(anchors.clone(), boot);
         let picture = past.picture(&plan, boot, started);
         let (hub, feed, handle) = Hub::new(picture, History::new(&plan), statuses, now);
-        let engine = Engine::new(plan.engine.clone(), past.restored());
+        let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
+        let restored = past.restored(boot, started, wall_ms);
+        let engine = Engine::new(plan.engine.clone(), restored);
         let sinks = Sinks { journal: journal.clone(), board: feed, outputs };
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
@@ -129,7 +137,7 @@ impl Gateway {
                 async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) },
             ),
         ];
-        Ok(Self { board, journal, urgent, engine, mqtt, store, buses, stop, tasks })
+        Ok(Self { board, journal, urgent, engine, mqtt, store, buses, stop, tasks, _lock: lock })
     }
 
     /// Where the board is.
@@ -185,6 +193,17 @@ impl Gateway {
         // The last holder of the journal writes and syncs it.
         drop(self.journal);
     }
+}
+
+/// The wall time of the start: by an anchor of this boot, or by a clock that is to be believed.
+fn believable_wall_ms(
+    plan: &Plan,
+    anchors: &Anchors,
+    boot: BootId,
+    started: BootTime,
+) -> Option<i64> {
+    let believed = || plan.trust_wall || clock::synchronised();
+    anchors.wall_ms(&boot, started).or_else(|| believed().then(clock::wall_now_ms))
 }
 
 fn board_clock(anchors: SharedAnchors, boot: BootId) -> http::Now {

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use andon_engine::engine::Restored;
-use andon_engine::event::{AlarmState, Event, TripState};
+use andon_engine::engine::{LeftRegister, Restored};
+use andon_engine::event::{AlarmState, Event, Register, TripPhase, TripState};
 use andon_engine::time::BootTime;
 
 use crate::clock::Anchors;
@@ -19,11 +20,15 @@ use crate::journal::{BootId, Follower, Journal, Payload, Position, Record, Strea
 /// 1 Hz is 360,000; a site with more sees its curves begin later after a restart.
 const RESTORE_RECORDS_MAX: u64 = 400_000;
 
+/// The trouble of a stop whose output is gone from the configuration.
+const VOID: &str = "void: the output is no longer configured";
+
 /// A fold over the events stream, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     alarms: BTreeMap<Arc<str>, (BootId, AlarmState)>,
     trips: BTreeMap<Arc<str>, TripState>,
+    registers: BTreeMap<Arc<str>, (BootId, Register)>,
     evidence: Vec<Event>,
     /// The clock's anchors of every boot in the stream.
     pub(super) anchors: Anchors,
@@ -51,22 +56,70 @@ impl Past {
             Event::Trip { state, .. } => {
                 self.trips.insert(state.output.clone(), state.clone());
             }
+            Event::Energy { machine, register } => {
+                self.registers.insert(machine.clone(), (record.boot, *register));
+            }
             _ => {}
         }
     }
 
-    /// The first records of this run: that it started, and what the run before it can be believed.
-    pub(super) fn opening(&self, started: BootTime) -> Vec<Payload> {
+    /// The first records of this run: that it started, what the run before it can be believed,
+    /// and which stops are void.
+    pub(super) fn opening(&self, plan: &Plan, started: BootTime) -> Vec<Payload> {
         let version = env!("CARGO_PKG_VERSION").into();
         let opening = Event::Started { at: started, version };
-        std::iter::once(opening).chain(self.evidence.iter().cloned()).map(Payload::Event).collect()
+        let void = self.void(plan).filter(|state| state.trouble.as_deref() != Some(VOID));
+        let void = void.map(|state| {
+            let state = TripState { trouble: Some(VOID.into()), ..state.clone() };
+            Event::Trip { at: started, state }
+        });
+        let evidence = self.evidence.iter().cloned();
+        std::iter::once(opening).chain(evidence).chain(void).map(Payload::Event).collect()
+    }
+
+    /// Stops that stand and that nobody can carry out: their output is configured no more. They
+    /// stand again when it is configured again, for nobody has reset them.
+    fn void(&self, plan: &Plan) -> impl Iterator<Item = &TripState> {
+        let configured = |id: &Arc<str>| plan.engine.trips.iter().any(|trip| trip.id == *id);
+        let left = self.trips.values().filter(|state| state.phase != TripPhase::Armed);
+        left.filter(move |state| !configured(&state.output))
+    }
+
+    /// Says which stops are void: a machine that was stopped may run.
+    pub(super) fn tell_void(&self, plan: &Plan) {
+        for state in self.void(plan) {
+            tracing::error!(
+                output = %state.output,
+                machine = %state.machine,
+                cause = state.cause.as_deref().unwrap_or("not known"),
+                "This stop is latched and its output is no longer configured: nothing holds the \
+                 machine. Configure the output again, or see to the machine yourself."
+            );
+        }
     }
 
     /// What the engine starts from.
-    pub(super) fn restored(&self) -> Restored {
+    pub(super) fn restored(
+        &self,
+        boot: BootId,
+        started: BootTime,
+        wall_ms: Option<i64>,
+    ) -> Restored {
+        let register = |(machine, (of, register)): (&Arc<str>, &(BootId, Register))| {
+            let away = if *of == boot {
+                Some(started.since(register.at))
+            } else {
+                let then = self.anchors.wall_ms(of, register.at);
+                let away = wall_ms.zip(then).map(|(now, then)| now.saturating_sub(then));
+                away.and_then(|away| u64::try_from(away).ok()).map(Duration::from_millis)
+            };
+            let Register { wh, epoch, .. } = *register;
+            LeftRegister { machine: machine.clone(), wh, epoch, now: started, away }
+        };
         Restored {
             alarms: self.alarms.values().map(|(_, state)| state.clone()).collect(),
             trips: self.trips.values().cloned().collect(),
+            registers: self.registers.iter().map(register).collect(),
         }
     }
 

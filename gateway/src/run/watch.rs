@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use andon_engine::value::Unavailable;
 use tokio::sync::{mpsc, watch};
 
 use super::SharedAnchors;
 use super::engine_thread::Urgent;
 use crate::bus::BusHandle;
-use crate::bus::status::UnitStatus;
-use crate::bus::unit::UnitState;
 use crate::clock::{self, ClockWatch};
 use crate::config::plan::Plan;
 use crate::http::status::{self, JournalState, JournalStatus, LinkState, LinkStatus};
@@ -121,18 +118,14 @@ fn link(up: bool, why: Option<String>, behind: u64) -> LinkStatus {
 
 fn bus_status(bus: &BusHandle, before: &status::Bus) -> status::Bus {
     let now = bus.status();
+    let down = now.down.is_some();
     let units = now.units.iter().map(|unit| {
-        let state = match unit.state {
-            UnitState::Online => status::UnitState::Online,
-            UnitState::Suspect { .. } => status::UnitState::Suspect,
-            UnitState::Quarantined { .. } => status::UnitState::Quarantined,
-        };
-        let online = state == status::UnitState::Online;
+        let (state, why) = unit.standing(down);
         status::Unit {
             source: unit.source.clone(),
             unit_id: unit.station,
             state,
-            why: (!online).then(|| reason(unit).into()),
+            why: why.map(|why| why.word().into()),
             errors: unit.counters.errors(),
         }
     });
@@ -144,11 +137,6 @@ fn bus_status(bus: &BusHandle, before: &status::Bus) -> status::Bus {
         occupancy: Some((now.occupancy * 100.0).round() / 100.0),
         units: units.collect(),
     }
-}
-
-/// What became of a unit's last request that failed.
-fn reason(unit: &UnitStatus) -> &'static str {
-    unit.counters.last_failure.unwrap_or(Unavailable::NotYet).word()
 }
 
 /// Counters and buses for the status that goes over MQTT.
@@ -169,10 +157,14 @@ pub(super) fn health(
         ]);
         let buses = plan.buses.iter().zip(buses.iter()).map(|(plan, bus)| {
             let now = bus.status();
-            let units = now.units.iter().map(|unit| UnitHealth {
-                source: unit.source.clone(),
-                state: unit.state.word().to_owned(),
-                why: (unit.state != UnitState::Online).then(|| reason(unit).to_owned()),
+            let down = now.down.is_some();
+            let units = now.units.iter().map(|unit| {
+                let (state, why) = unit.standing(down);
+                UnitHealth {
+                    source: unit.source.clone(),
+                    state: state.word().to_owned(),
+                    why: why.map(|why| why.word().to_owned()),
+                }
             });
             BusHealth {
                 id: plan.id.clone(),

@@ -14,6 +14,8 @@ use andon_adapters::modbus::{BITS_MAX, Block, Form, REGISTERS_MAX, Table, encode
 use andon_adapters::profile::{Profile, ProfileItem, Setting, SettingKind};
 use andon_engine::unit::Unit;
 
+use super::supply;
+
 /// Exceptions of the Modbus application protocol.
 pub(super) const ILLEGAL_FUNCTION: u8 = 1;
 pub(super) const ILLEGAL_ADDRESS: u8 = 2;
@@ -60,6 +62,8 @@ pub struct Device {
     tables: BTreeMap<Table, Image>,
     /// Values by their key, for protocols whose addresses are keys.
     keyed: BTreeMap<(Table, u16), Vec<u16>>,
+    /// What somebody has set.
+    given: BTreeMap<usize, f64>,
 }
 
 /// A coil that a request switched.
@@ -71,7 +75,8 @@ pub(super) struct Switched {
 
 impl Device {
     /// A device of this profile at `unit`. Numbers start at plausible values that differ between
-    /// its items and between units; all bits are off.
+    /// its items and between units, voltages, currents and powers at such that fit each other; all
+    /// bits are off.
     pub fn new(unit: u8, profile: Arc<Profile>) -> Self {
         let mut tables = BTreeMap::new();
         for table in Table::ALL {
@@ -86,8 +91,8 @@ impl Device {
         // A meter's label, unless another is given: its number with zeros before it.
         let label = || format!("{unit:012}").parse().ok();
         let meter = if profile.protocol().is_dlt645() { label() } else { None };
-        let keyed = BTreeMap::new();
-        let mut device = Self { unit, meter, baud: None, profile, tables, keyed };
+        let (keyed, given) = (BTreeMap::new(), BTreeMap::new());
+        let mut device = Self { unit, meter, baud: None, profile, tables, keyed, given };
         let profile = device.profile.clone();
         for (table, start, words) in &profile.identity {
             device.hold(*table, *start, words);
@@ -103,11 +108,10 @@ impl Device {
         }
         for (position, item) in profile.items.iter().enumerate() {
             if !item.encoding.form.is_flag() {
-                let alike = profile.items[..position].iter();
-                let ordinal = alike.filter(|other| other.item.unit == item.item.unit).count();
-                device.put(item, initial(item, unit, ordinal));
+                device.put(item, initial(&profile, position, unit));
             }
         }
+        device.fit();
         device
     }
 
@@ -143,11 +147,24 @@ impl Device {
     }
 
     /// Sets an item, in its canonical unit; NaN is "no value". Returns whether the profile has it.
+    /// Voltages, currents and powers that nobody has set follow.
     pub(super) fn set(&mut self, item: &str, value: f64) -> bool {
         let profile = self.profile.clone();
-        match profile.position(item) {
-            Some(position) => self.put(&profile.items[position], value),
-            None => false,
+        let Some(position) = profile.position(item) else { return false };
+        let set = self.put(&profile.items[position], value);
+        // Worlds are set over and over to what they were.
+        if self.given.insert(position, value) != Some(value) && supply::concerns(item) {
+            self.fit();
+        }
+        set
+    }
+
+    fn fit(&mut self) {
+        let profile = self.profile.clone();
+        for (item, value) in supply::fitting(self) {
+            if let Some(position) = profile.position(&item) {
+                self.put(&profile.items[position], value);
+            }
         }
     }
 
@@ -286,6 +303,20 @@ impl Device {
     }
 }
 
+impl supply::Known for Device {
+    fn has(&self, item: &str) -> bool {
+        Self::has(self, item)
+    }
+
+    fn given(&self, item: &str) -> Option<f64> {
+        self.given.get(&self.profile.position(item)?).copied()
+    }
+
+    fn initial(&self, item: &str) -> Option<f64> {
+        Some(initial(&self.profile, self.profile.position(item)?, self.unit))
+    }
+}
+
 /// The coils of a request that writes several; `rest` is its byte count and bits.
 fn several(address: u16, count: u16, rest: &[u8]) -> Result<Vec<Switched>, u8> {
     let (&length, bits) = rest.split_first().ok_or(ILLEGAL_VALUE)?;
@@ -340,7 +371,10 @@ pub(super) fn exponent(item: &ProfileItem) -> i16 {
 /// What a number starts as: typical of its unit of measure, higher with the unit id and with the
 /// number of items of that measure before it. Steps survive the resolution of common devices.
 #[expect(clippy::cast_precision_loss, reason = "a profile has at most 512 items")]
-fn initial(item: &ProfileItem, unit: u8, ordinal: usize) -> f64 {
+fn initial(profile: &Profile, position: usize, unit: u8) -> f64 {
+    let item = &profile.items[position];
+    let alike = profile.items[..position].iter();
+    let ordinal = alike.filter(|other| other.item.unit == item.item.unit).count();
     let (base, per_unit, per_item) = steps(item);
     let value: f64 = base + per_unit * f64::from(unit) + per_item * ordinal as f64;
     value.min(item.item.greatest)
@@ -349,6 +383,7 @@ fn initial(item: &ProfileItem, unit: u8, ordinal: usize) -> f64 {
 /// What [`initial`] is made of: the base, and steps per unit and per item.
 pub(super) fn steps(item: &ProfileItem) -> (f64, f64, f64) {
     match item.item.unit {
+        Unit::Ratio if item.item.name.starts_with("power.factor") => (0.82, 0.0005, 0.0125),
         Unit::Ampere if item.item.name.starts_with("loop.") => (0.004, 0.0001, 0.001),
         Unit::Volt if item.item.name.starts_with("analog.") => (0.5, 0.05, 1.0),
         Unit::Watt => (400.0, 7.0, 1.25),

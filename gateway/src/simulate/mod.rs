@@ -21,6 +21,7 @@ mod fault;
 mod frame;
 mod line;
 mod meter;
+mod supply;
 mod terminal;
 mod witness;
 

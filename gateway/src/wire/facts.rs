@@ -111,7 +111,7 @@ pub struct BusHealth {
 pub struct UnitHealth {
     /// The source's id.
     pub source: Arc<str>,
-    /// `online`, `suspect` or `quarantined`.
+    /// `online`, `suspect`, `quarantined`, `not_asked` or `bus_down`.
     pub state: String,
     /// Why it is not online.
     pub why: Option<String>,

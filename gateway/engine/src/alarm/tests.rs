@@ -12,7 +12,7 @@ use crate::rules::{RuleSource, parse};
 
 fn rule(on_unknown: OnUnknown, trips: bool) -> Rule {
     let plan = Plan {
-        machines: vec![MachinePlan { id: "laser".into(), activity: None, energy: None }],
+        machines: vec![MachinePlan { id: "laser".into(), activity: Vec::new(), energy: None }],
         items: vec![ItemPlan {
             machine: MachineIndex(0),
             item: Item::named("input.1").unwrap(),

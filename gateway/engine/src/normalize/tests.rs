@@ -47,6 +47,39 @@ fn a_leap_is_not_believed_until_it_is_slow_enough() {
     assert_eq!(told[7..], ["90", "90"]);
 }
 
+/// What becomes of a first and a second reading after a restart, and the epoch then.
+fn resumed(away: Option<u64>, first: f64, second: f64) -> ([String; 2], u32) {
+    let energy = plan("energy.import", None);
+    let mut state = ItemState::default();
+    let away = away.map(Duration::from_secs);
+    state.resume(5000.0, 3, BootTime::from_millis(10_000), away);
+    let mut take = |second: u64, number: f64| match state.take(
+        &energy,
+        BootTime::from_millis(second * 1000),
+        Ok(Value::Number(number)),
+    ) {
+        Some(Ok(value)) => value.to_string(),
+        Some(Err(why)) => why.word().to_owned(),
+        None => "ignored".to_owned(),
+    };
+    let told = [take(11, first), take(12, second)];
+    (told, state.epoch)
+}
+
+#[test]
+fn a_counter_goes_on_over_a_restart_unless_it_cannot_have_counted_so_far() {
+    let told = |first: &str, second: &str| [first.to_owned(), second.to_owned()];
+    assert_eq!(resumed(Some(60), 5010.0, 5011.0), (told("5010", "5011"), 3));
+    // A megawatt is 16,667 Wh a minute, and a step is always believed.
+    assert_eq!(resumed(Some(60), 22_000.0, 22_001.0), (told("22000", "22001"), 3));
+    assert_eq!(resumed(Some(60), 30_000.0, 30_001.0), (told("unconfirmed", "30001"), 4));
+    assert_eq!(resumed(None, 30_000.0, 30_001.0), (told("30000", "30001"), 3));
+    for away in [Some(60), None] {
+        assert_eq!(resumed(away, 12.0, 13.0), (told("unconfirmed", "13"), 4), "exchanged");
+        assert_eq!(resumed(away, 12.0, 5001.0), (told("unconfirmed", "5001"), 3), "garbled once");
+    }
+}
+
 #[test]
 fn a_counter_that_goes_back_needs_a_second_reading() {
     let energy = plan("energy.import", None);

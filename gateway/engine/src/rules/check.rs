@@ -7,6 +7,7 @@ use crate::plan::{MachineIndex, Plan, TripIndex};
 use crate::unit::parse_duration;
 
 use super::condition::Condition;
+use super::overlap;
 use super::parse::{condition, nearest};
 use super::{OnUnknown, Rule, RuleProblem, RuleSource, UNKNOWN_FOR_DEFAULT};
 
@@ -20,15 +21,26 @@ const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Every fault, with the key and the place in its text.
 pub fn parse(source: &RuleSource, plan: &Plan) -> Result<Rule, Vec<RuleProblem>> {
     let mut faults = Vec::new();
-    let Some(machine) = machine(&source.machine, plan, &mut faults) else { return Err(faults) };
-    let when = note(condition("when", &source.when, machine, plan), &mut faults);
+    // Without its machine a condition says nothing; the other keys do.
+    let machine = machine(&source.machine, plan, &mut faults);
+    let mut conditioned = |key, text: &str| {
+        machine.and_then(|machine| note(condition(key, text, machine, plan), &mut faults))
+    };
+    let when = conditioned("when", &source.when);
     let clear = source.clear.as_deref();
-    let clear = clear.map(|text| note(condition("clear", text, machine, plan), &mut faults));
+    let clear = clear.map(|text| conditioned("clear", text).map(|(clear, _)| clear));
     let hold_for = wait("for", source.hold_for.as_deref(), Duration::ZERO, &mut faults);
     let unknown_for =
         wait("unknown_for", source.unknown_for.as_deref(), UNKNOWN_FOR_DEFAULT, &mut faults);
     let severity = severity(source.severity.as_deref(), &mut faults);
     let trip = source.trip.as_deref().and_then(|id| trip(id, machine, plan, &mut faults));
+    if let (Some((when, _)), Some(Some(clear)), Some(text)) = (&when, &clear, &source.clear)
+        && overlap::contradicts(when, clear, plan)
+    {
+        let message = "this can hold while \"when\" still does: the alarm would never rest";
+        let hint = overlap::other_side(when, clear, plan);
+        faults.push(fault("clear", text, message.to_owned(), Some(hint)));
+    }
     let on_unknown = on_unknown(source, &mut faults);
     if let Some((_, true)) = when
         && clear.is_none()
@@ -41,8 +53,8 @@ pub fn parse(source: &RuleSource, plan: &Plan) -> Result<Rule, Vec<RuleProblem>>
             hint: Some("give the rule a \"clear\" condition or a \"for\"".to_owned()),
         });
     }
-    match (when, clear.map(|clear| clear.map(|(clear, _)| clear))) {
-        (Some((when, _)), clear) if faults.is_empty() => Ok(Rule {
+    match (machine, when, clear) {
+        (Some(machine), Some((when, _)), clear) if faults.is_empty() => Ok(Rule {
             id: source.id.as_str().into(),
             machine,
             severity,
@@ -81,7 +93,7 @@ fn machine(id: &str, plan: &Plan, faults: &mut Vec<RuleProblem>) -> Option<Machi
 
 fn trip(
     id: &str,
-    machine: MachineIndex,
+    machine: Option<MachineIndex>,
     plan: &Plan,
     faults: &mut Vec<RuleProblem>,
 ) -> Option<TripIndex> {
@@ -91,7 +103,7 @@ fn trip(
         faults.push(fault("trip", id, format!("there is no output \"{id}\" of kind trip"), hint));
         return None;
     };
-    if plan.trips[index].machine != machine {
+    if machine.is_some_and(|machine| plan.trips[index].machine != machine) {
         let other = &plan.machines[usize::from(plan.trips[index].machine.0)].id;
         let message = format!("\"{id}\" stops {other}, which this rule is not about");
         faults.push(fault("trip", id, message, None));

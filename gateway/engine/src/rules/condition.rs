@@ -27,7 +27,7 @@ pub(super) enum Relation {
 }
 
 impl Relation {
-    fn holds(self, left: f64, right: f64) -> bool {
+    pub(super) fn holds(self, left: f64, right: f64) -> bool {
         match self {
             Self::Less => left < right,
             Self::LessOrEqual => left <= right,
@@ -70,6 +70,11 @@ impl Condition {
 
     /// True, false, or unknown when that depends on something unknown (Kleene's logic).
     pub fn evaluate(&self, view: View<'_>) -> Option<bool> {
+        self.evaluate_by(|leaf| look(leaf, view))
+    }
+
+    /// The same, whatever the leaves may be.
+    pub(super) fn evaluate_by(&self, look: impl Fn(Operation) -> Option<bool>) -> Option<bool> {
         let mut stack = [None; STACK];
         let mut top = 0;
         for operation in &self.operations {
@@ -84,12 +89,23 @@ impl Condition {
                     stack[top - 1] = or(stack[top - 1], stack[top]);
                 }
                 leaf => {
-                    stack[top] = look(leaf, view);
+                    stack[top] = look(leaf);
                     top += 1;
                 }
             }
         }
         stack[0]
+    }
+
+    /// Its operations, in their order.
+    pub(super) fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// How many operations it is.
+    #[expect(clippy::len_without_is_empty, reason = "a condition is never empty")]
+    pub fn len(&self) -> usize {
+        self.operations.len()
     }
 
     /// The items that it looks at.

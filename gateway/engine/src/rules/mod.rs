@@ -13,6 +13,7 @@
 
 mod check;
 mod condition;
+mod overlap;
 mod parse;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::plan::{ItemPlan, MachineIndex, MachinePlan, Plan};
 use crate::value::{Measured, Unavailable, Value};
 
 fn plan() -> Plan {
-    let machine = |id: &str| MachinePlan { id: id.into(), activity: None, energy: None };
+    let machine = |id: &str| MachinePlan { id: id.into(), activity: Vec::new(), energy: None };
     let item = |machine, name| ItemPlan {
         machine: MachineIndex(machine),
         item: Item::named(name).unwrap(),
@@ -55,6 +55,58 @@ fn evaluate(when: &str) -> Option<bool> {
     ];
     let states = [(Execution::Running, Activity::Run), (Execution::Unknown, Activity::Unknown)];
     rule.when.evaluate(View { values: &values, states: &states })
+}
+
+#[test]
+fn a_clear_that_can_hold_beside_its_when_is_refused() {
+    let told = |when: &str, clear: &str| {
+        let source = RuleSource { clear: Some(clear.into()), ..rule(when) };
+        parse(&source, &plan()).err().map(|faults| {
+            assert_eq!(faults[0].key, "clear");
+            faults[0].hint.clone().unwrap()
+        })
+    };
+    for (when, clear) in [
+        ("temperature.coolant > 60 °C", "temperature.coolant < 50 °C"),
+        ("temperature.coolant > 60 °C", "temperature.coolant <= 60 °C"),
+        ("temperature.coolant > 60 °C", "not temperature.coolant > 55 °C"),
+        ("power.active > 1 kW and execution == running", "power.active < 900 W"),
+        ("temperature.coolant < 5 °C", "temperature.coolant > 8 °C"),
+        // A button, a state, or another quantity: somebody may mean that.
+        ("temperature.coolant > 60 °C", "input.1"),
+        ("temperature.coolant > 60 °C", "temperature.coolant < 50 °C or input.1"),
+        ("temperature.coolant > 60 °C", "power.active < 10 W"),
+        ("execution == running", "activity != run"),
+    ] {
+        assert_eq!(told(when, clear), None, "{when} / {clear}");
+    }
+    let advice = "write a condition that cannot hold before \"when\" has ended";
+    for (when, clear, example) in [
+        (
+            "temperature.coolant > 60 °C",
+            "temperature.coolant > 50 °C",
+            "temperature.coolant < 50 °C",
+        ),
+        (
+            "temperature.coolant > 60 °C",
+            "temperature.coolant < 70 °C",
+            "temperature.coolant < 60 °C",
+        ),
+        (
+            "temperature.coolant >= 60 °C",
+            "temperature.coolant <= 60 °C",
+            "temperature.coolant < 60 °C",
+        ),
+        ("power.active < 20 W", "power.active < 30 W", "power.active > 30 W"),
+    ] {
+        assert_eq!(told(when, clear), Some(format!("{advice}: \"{example}\"")));
+    }
+    for (when, clear) in [
+        ("temperature.coolant > 60 °C and execution == running", "temperature.coolant > 50 °C"),
+        ("temperature.coolant > 60 °C or power.active > 1 kW", "temperature.coolant < 50 °C"),
+    ] {
+        assert_eq!(told(when, clear).as_deref(), Some(advice), "{when} / {clear}");
+    }
 }
 
 fn check(source: &RuleSource, expected: &Expect) {

@@ -1,0 +1,93 @@
+//! One fuzz target for every codec: bytes become a conversation that the codec must survive.
+//!
+//! `ANDON_FUZZ` names the target: a protocol of `andon profile protocols`, or one of those in
+//! [`target`]. Survive means: no panic, no endless loop (libFuzzer's timeout), no growth (its
+//! memory limit), and nothing said that the contract forbids.
+
+#![no_main]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use andon_adapters::device::{Device, Heard, Outbox, Response, Stop, TEXT_BYTES_MAX};
+use andon_adapters::profile;
+use andon_adapters::protocol::{self, Settings};
+use andon_engine::time::BootTime;
+use andon_engine::value::{Unavailable, Value};
+
+/// What is fuzzed, by name.
+static TARGET: LazyLock<String> =
+    LazyLock::new(|| std::env::var("ANDON_FUZZ").expect("ANDON_FUZZ names the target"));
+
+/// More than this said in one step is growth that nobody asked for.
+const SAID_MAX: usize = 4096;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| target(&TARGET, bytes));
+
+fn target(name: &str, bytes: &[u8]) {
+    match name {
+        "profile" => {
+            let text = String::from_utf8_lossy(bytes);
+            // Problems are fine, panics are not.
+            drop(profile::check(&text, "fuzz/fuzz"));
+        }
+        protocol => converse(protocol, bytes),
+    }
+}
+
+/// Cuts the bytes into what a device hears: a kind, a length, and so many bytes.
+fn converse(name: &str, mut bytes: &[u8]) {
+    let protocol = protocol::named(name).unwrap_or_else(|| panic!("no target {name}"));
+    let mapping = vec![("power.active".to_owned(), "ENERGY.Power W".to_owned())];
+    let settings = Settings { topic: "t".to_owned(), mapping, ..Settings::default() };
+    let mut device = (protocol.device)(&settings).expect("the settings are those of a plain device");
+    let mut now = BootTime::from_millis(1000);
+    let mut out = Outbox::default();
+    step(&mut *device, now, Heard::Opened, &mut out);
+    while let [kind, length, rest @ ..] = bytes {
+        // Long portions are rare in the wild and matter: the high bit multiplies.
+        let length = usize::from(length & 0x7F) << (if length & 0x80 == 0 { 0 } else { 5 });
+        let (part, after) = rest.split_at(length.min(rest.len()));
+        bytes = after;
+        now = now + Duration::from_millis(u64::from(kind >> 4) * 250);
+        let text = String::from_utf8_lossy(part);
+        let heard = match kind & 0x0F {
+            0 => Heard::Opened,
+            1 | 2 => Heard::Due,
+            3 => Heard::Closed,
+            4 => Heard::NoResponse(Unavailable::Timeout),
+            5 => Heard::Stop(Stop::ALL[usize::from(kind >> 4) % Stop::ALL.len()]),
+            6 => Heard::Level { line: length, on: true },
+            7 | 8 => Heard::Frame(&text),
+            9 | 10 => {
+                let status = [200, 204, 401, 404, 409, 500, 501, 503][usize::from(kind >> 5)];
+                Heard::Response(Response { status, body: part })
+            }
+            11 | 12 => {
+                let split = part.iter().position(|byte| *byte == b' ').unwrap_or(part.len());
+                let topic = String::from_utf8_lossy(&part[..split]).into_owned();
+                let payload = part.get(split + 1..).unwrap_or_default();
+                let heard = Heard::Message { topic: &topic, payload, retained: kind & 0x10 != 0 };
+                step(&mut *device, now, heard, &mut out);
+                continue;
+            }
+            _ => Heard::Bytes(part),
+        };
+        step(&mut *device, now, heard, &mut out);
+    }
+}
+
+/// One step, and what its outbox may hold.
+fn step(device: &mut dyn Device, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {
+    *out = Outbox::default();
+    device.step(now, heard, out);
+    assert!(out.said.len() <= SAID_MAX && out.sends.len() <= SAID_MAX, "it never stops talking");
+    for (item, measured) in &out.said {
+        assert!(device.items().contains(item), "{item} was never offered");
+        match measured {
+            Ok(Value::Number(number)) => assert!(number.is_finite(), "{item} is {number}"),
+            Ok(Value::Text(text)) => assert!(text.len() <= TEXT_BYTES_MAX, "{item} is too long"),
+            Ok(Value::Flag(_)) | Err(_) => {}
+        }
+    }
+}
