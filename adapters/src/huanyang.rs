@@ -2,7 +2,8 @@
 //! is not Modbus, because the byte after the function is a length.
 //!
 //! A status read is `address 04 03 number 00 00 crc`; the answer repeats it with the value in the
-//! place of the zeros, high byte first (LinuxCNC, `hy_comm`, `hy_vfd`). Functions that write (02),
+//! place of the zeros, high byte first. LinuxCNC's `hy_comm` asks with length 1 and without zeros and
+//! gets the same answer. Functions that write (02),
 //! start (03) or set a speed (05) exist; they are not built here.
 //!
 //! It must not believe an echo: [`value`] holds address, function, length and number against the
@@ -15,6 +16,7 @@ pub const FRAME: usize = 8;
 pub const STATUS_MAX: u16 = 7;
 
 const READ_STATUS: u8 = 4;
+const EXCEPTION: u8 = 0x80 | READ_STATUS;
 const LENGTH: u8 = 3;
 
 /// Asks for a status value; `None` when there is no such number.
@@ -31,6 +33,16 @@ pub fn value(bytes: &[u8], unit: u8, number: u16) -> Option<u16> {
         let ours = of == unit && u16::from(echoed) == number;
         let whole = sealed([of, READ_STATUS, LENGTH, echoed, high, low]) == *frame;
         (ours && whole).then_some(u16::from_be_bytes([high, low]))
+    })
+}
+
+/// The exception code of whoever took the question for Modbus, as Modbus devices do: there it is
+/// a read of no registers.
+pub fn refusal(bytes: &[u8], unit: u8) -> Option<u8> {
+    bytes.windows(5).find_map(|frame| {
+        let &[of, EXCEPTION, code, low, high] = frame else { return None };
+        let whole = crc16(&[of, EXCEPTION, code]).to_le_bytes() == [low, high];
+        (of == unit && whole).then_some(code)
     })
 }
 
@@ -76,6 +88,15 @@ mod tests {
         assert_eq!(value(&current, 1, 2), Some(35));
         let volts = [0x01, 0x04, 0x03, 0x04, 0x01, 0x36, 0x30, 0x09];
         assert_eq!(value(&volts, 1, 4), Some(310));
+    }
+
+    /// Exception 3 of unit 1 to function 4, the checksum by an independent program (Python).
+    #[test]
+    fn a_modbus_device_refuses_a_read_of_no_registers() {
+        let refused = [0x01, 0x84, 0x03, 0x03, 0x01];
+        assert_eq!(refusal(&refused, 1), Some(3));
+        assert_eq!(refusal(&refused, 2), None);
+        assert_eq!(refusal(&FREQUENCY, 1), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One integration binary: scenarios with the release build and real programs.
 
 mod delivery;
+mod devices;
 mod echo;
 mod energy;
 mod faults;

@@ -67,7 +67,9 @@ impl Owner {
                 }
                 let exchange = match ask {
                     Ask::Read(block) => timing.read_time(block, allowance),
-                    Ask::WriteCoil { .. } => timing.wire(ask.wire_bytes()) + allowance,
+                    Ask::WriteCoil { .. } | Ask::WriteRegisters(_) => {
+                        timing.wire(ask.wire_bytes()) + allowance
+                    }
                 };
                 match connection.recover(&outcome, exchange).await {
                     Ok(late) => {
@@ -155,7 +157,7 @@ impl Owner {
                 (write.reply)(Reply::ReadBack(bits[0] == write.value));
                 Ok(())
             }
-            Answer::Bits(_) | Answer::Registers(_) | Answer::Echoed => Err(words(Fault::Garbled)),
+            _ => Err(words(Fault::Garbled)),
         }
     }
 

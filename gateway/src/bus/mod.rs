@@ -25,10 +25,12 @@ mod asking;
 pub mod device;
 mod dialect;
 mod group;
+mod inquiry;
 mod link;
 mod owner;
 mod probe;
 pub mod scheduler;
+mod setting;
 pub mod status;
 pub mod timing;
 mod transaction;
@@ -38,8 +40,11 @@ pub mod unit;
 #[cfg(test)]
 mod tests;
 
+pub use inquiry::Inquiry;
 pub use probe::{RawReading, probe_once};
+pub use setting::Setter;
 pub use status::Status;
+pub use transaction::Fault;
 
 /// Writes that may wait. A trip is one write per attempt; more than this waiting means that the
 /// bus is dead, and the next is better refused than late.

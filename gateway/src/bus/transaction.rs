@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use andon_adapters::dlt645::Address;
 use andon_adapters::modbus::{Block, Table, Words};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -30,6 +31,33 @@ pub(super) enum Ask {
     Read(Block),
     /// Function 5.
     WriteCoil { coil: u16, value: bool },
+    /// Function 6 or 16; only [`super::setting`] asks it.
+    WriteRegisters(Registers),
+}
+
+/// Registers that are to be written at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Registers {
+    address: u16,
+    words: [u16; 4],
+    count: usize,
+    single: bool,
+}
+
+impl Registers {
+    /// `None` unless there are one to four words, and one for function 6.
+    pub(super) fn new(address: u16, words: &[u16], function: u8) -> Option<Self> {
+        let count = words.len();
+        let single = function == 6;
+        let fits = if single { count == 1 } else { function == 16 && (1..=4).contains(&count) };
+        let mut room = [0; 4];
+        room.get_mut(..count).filter(|_| fits)?.copy_from_slice(words);
+        Some(Self { address, words: room, count, single })
+    }
+
+    fn words(&self) -> &[u16] {
+        &self.words[..self.count]
+    }
 }
 
 impl Ask {
@@ -50,6 +78,13 @@ impl Ask {
             }
             Self::Read(_) => return None,
             Self::WriteCoil { coil, value } => Request::WriteSingleCoil(coil, value),
+            Self::WriteRegisters(registers @ Registers { address, single: true, .. }) => {
+                Request::WriteSingleRegister(address, registers.words[0])
+            }
+            Self::WriteRegisters(registers) => {
+                let words = registers.words().to_vec();
+                Request::WriteMultipleRegisters(registers.address, words.into())
+            }
         })
     }
 
@@ -58,6 +93,8 @@ impl Ask {
         match self {
             Self::Read(block) => request_bytes(block) + self.reply_bytes(),
             Self::WriteCoil { .. } => 2 * ECHO_BYTES,
+            // At most four registers with their byte count.
+            Self::WriteRegisters(_) => 2 * ECHO_BYTES + 1 + 2 * 4,
         }
     }
 
@@ -65,7 +102,7 @@ impl Ask {
     fn reply_bytes(self) -> u32 {
         match self {
             Self::Read(block) => reply_bytes(block),
-            Self::WriteCoil { .. } => ECHO_BYTES,
+            Self::WriteCoil { .. } | Self::WriteRegisters(_) => ECHO_BYTES,
         }
     }
 }
@@ -79,6 +116,8 @@ pub(super) enum Answer {
     Bits(Vec<bool>),
     /// The write was echoed to the letter.
     Echoed,
+    /// The label of a DL/T 645 meter.
+    Label(Address),
 }
 
 impl Answer {
@@ -86,14 +125,14 @@ impl Answer {
         match self {
             Self::Registers(registers) => Words::Registers(registers),
             Self::Bits(bits) => Words::Bits(bits),
-            Self::Echoed => Words::Bits(&[]),
+            Self::Echoed | Self::Label(_) => Words::Bits(&[]),
         }
     }
 }
 
 /// Why there is no answer, by what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// Not a byte before the deadline.
     Timeout,
     /// Something came, but not an answer to this.
@@ -126,6 +165,16 @@ pub(super) fn check(ask: Ask, response: Response) -> Result<Answer, Fault> {
         }
         (Ask::WriteCoil { coil, value }, Response::WriteSingleCoil(echoed, state))
             if (echoed, state) == (coil, value) =>
+        {
+            Ok(Answer::Echoed)
+        }
+        (Ask::WriteRegisters(asked), Response::WriteSingleRegister(address, word))
+            if asked.single && (address, word) == (asked.address, asked.words[0]) =>
+        {
+            Ok(Answer::Echoed)
+        }
+        (Ask::WriteRegisters(asked), Response::WriteMultipleRegisters(address, count))
+            if !asked.single && (address, usize::from(count)) == (asked.address, asked.count) =>
         {
             Ok(Answer::Echoed)
         }
@@ -187,24 +236,36 @@ impl Connection {
 
     /// Asks `station` and waits for wire time and `allowance`, no longer.
     pub(super) async fn ask(&mut self, station: Station, ask: Ask, allowance: Duration) -> Outcome {
+        if let Some(dialect) = Dialect::of(station, ask) {
+            return self.ask_in(dialect, allowance).await;
+        }
         self.settle().await;
         let sent = Instant::now();
         self.tap.mark();
         let exchange = self.timing.wire(ask.wire_bytes());
-        let deadline = sent + exchange + allowance;
-        let result = match (Dialect::of(station, ask), station, ask.request()) {
-            (Some(dialect), ..) => self.converse(dialect, deadline).await,
-            (None, Station::Unit(unit), Some(request)) => {
-                self.call(unit, ask, request, deadline).await
+        let result = match (station, ask.request()) {
+            (Station::Unit(unit), Some(request)) => {
+                self.call(unit, ask, request, sent + exchange + allowance).await
             }
             // A question that its station cannot be asked: the plan holds none such.
-            (None, ..) => Err(Fault::Garbled),
+            _ => Err(Fault::Garbled),
         };
         let taken = sent.elapsed().saturating_sub(exchange);
         Outcome { result, sent, taken }
     }
 
-    /// Asks in another protocol than Modbus.
+    /// [`Connection::ask`] in another protocol than Modbus.
+    pub(super) async fn ask_in(&mut self, dialect: Dialect, allowance: Duration) -> Outcome {
+        self.settle().await;
+        let sent = Instant::now();
+        self.tap.mark();
+        let exchange = self.timing.wire(dialect.wire_bytes());
+        let result = self.converse(dialect, sent + exchange + allowance).await;
+        let taken = sent.elapsed().saturating_sub(exchange);
+        Outcome { result, sent, taken }
+    }
+
+    /// Sends and listens until the answer or the deadline comes.
     async fn converse(&mut self, dialect: Dialect, deadline: Instant) -> Result<Answer, Fault> {
         let mut bytes = Vec::new();
         let conversation = async {

@@ -6,11 +6,13 @@ pub mod alarms;
 pub mod check;
 pub mod demo;
 pub mod history;
+pub mod meter;
 pub mod plan;
 pub mod profile;
 pub mod read;
 pub mod record;
 pub mod run;
+pub mod scan;
 pub mod simulate;
 
 pub mod tap;
@@ -46,6 +48,10 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Poll sources once: raw registers beside decoded values
     Read(read::ReadArgs),
+    /// Find devices and propose a configuration; never writes to a device
+    Scan(scan::ScanArgs),
+    /// Change the address or transformer ratio of one connected meter
+    Meter(meter::MeterArgs),
     /// Follow what a site says over MQTT
     Tap(tap::TapArgs),
     /// Serve simulated devices, with faults
@@ -83,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Read(args) => read::run(args),
+        Command::Scan(args) => scan::run(args),
+        Command::Meter(args) => asynchronously(meter::run(args)),
         Command::Tap(args) => asynchronously(tap::run(args)),
         Command::Simulate(args) => asynchronously(simulate::run(args)),
         Command::Profile(args) => profile::run(&args),

@@ -47,7 +47,7 @@ pub struct SimulateArgs {
     /// Speed of the serial line; bytes take their time
     #[arg(long, default_value_t = 9600, value_parser = clap::value_parser!(u32).range(50..=4_000_000))]
     baud: u32,
-    /// A device at this unit id
+    /// A device at this unit id; a DL/T 645 meter by the twelve digits of its label
     #[arg(long, value_name = "UNIT=PROFILE")]
     device: Vec<String>,
     /// Serve the one PROFILE at this unit id; may be repeated
@@ -132,7 +132,7 @@ fn devices(args: &SimulateArgs) -> anyhow::Result<Vec<Device>> {
         tracing::warn!("{problem}");
     }
     let mut devices: Vec<Device> = Vec::new();
-    let mut add = |unit: u8, id: &str| {
+    let add = |devices: &mut Vec<Device>, unit: u8, id: &str| {
         ensure!(devices.iter().all(|device| device.unit != unit), "unit {unit} is given twice");
         devices.push(Device::new(unit, profile(&library, id)?));
         Ok(())
@@ -140,20 +140,29 @@ fn devices(args: &SimulateArgs) -> anyhow::Result<Vec<Device>> {
     match (args.profiles.as_slice(), args.unit.as_slice()) {
         (ids, []) => {
             for (unit, id) in (1..=u8::MAX).zip(ids) {
-                add(unit, id)?;
+                add(&mut devices, unit, id)?;
             }
         }
         ([id], units) => {
             for &unit in units {
-                add(unit, id)?;
+                add(&mut devices, unit, id)?;
             }
         }
         _ => bail!("--unit goes with one PROFILE; use --device UNIT=PROFILE for several"),
     }
     for device in &args.device {
+        if let Some((label, id)) = device.split_once('=')
+            && let Ok(label) = label.parse()
+        {
+            // A meter needs a handle for --set and --fault: the first unit id that is free.
+            let taken = |unit: &u8| devices.iter().any(|device| device.unit == *unit);
+            let unit = (1..=u8::MAX).find(|unit| !taken(unit)).context("too many devices")?;
+            devices.push(Device::new(unit, profile(&library, id)?).labelled(label));
+            continue;
+        }
         let parts = device.split_once('=').and_then(|(unit, id)| Some((unit.parse().ok()?, id)));
         let (unit, id) = parts.with_context(|| format!("--device {device} is no UNIT=PROFILE"))?;
-        add(unit, id)?;
+        add(&mut devices, unit, id)?;
     }
     ensure!(!devices.is_empty(), "nothing to serve: name a PROFILE or --device UNIT=PROFILE");
     Ok(devices)

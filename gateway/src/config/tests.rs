@@ -164,6 +164,51 @@ fn a_plan_has_everything_resolved() {
 }
 
 #[test]
+fn meters_are_called_by_their_label_and_loops_stand_for_quantities() {
+    let shop = r#"
+[site]
+id = "lab"
+time_zone = "UTC"
+[bus.mains]
+type = "dlt645"
+port = "/dev/serial/by-id/usb-A"
+[source.mains]
+bus = "mains"
+address = "181219024435"
+profile = "dlt645/three-phase"
+ct_ratio = 40
+[source.air]
+bus = "mains"
+unit_id = 5
+profile = "waveshare/analog-input-8ch-current"
+ct_ratio = 2
+[machine.air]
+kind = "compressor"
+items = { "pressure" = { from = "air.loop.1", at_4ma = "0 bar", at_20ma = "10 bar" } }
+[machine.mains]
+kind = "other"
+items = { "power.active" = "mains.power.active" }
+"#;
+    let folder = Folder::new(&[("andon.toml", shop)]);
+    let plan = folder.load(&[]).map_err(|p| told(&p)).unwrap().plan;
+    let bus = &plan.buses[0];
+    let Link::Rtu { baud, parity, stop_bits, .. } = bus.link else { panic!("{:?}", bus.link) };
+    assert_eq!((baud, parity, stop_bits), (2400, Parity::Even, 1));
+    let [mains, air] = &*bus.units else { panic!("{:?}", bus.units) };
+    assert_eq!(mains.station.to_string(), "meter 181219024435");
+    let told = [mains.station, air.station].map(|it| serde_json::to_string(&it).unwrap());
+    assert_eq!(told, ["\"181219024435\"", "5"]);
+    assert_eq!(bus.turnaround_of(mains), Duration::from_millis(500));
+    assert!(bus.turnaround_of(air) < Duration::from_millis(500));
+    assert!((mains.polls[0].ratio - 40.0).abs() < f64::EPSILON);
+    let poll = &air.polls[0];
+    assert!(poll.feeds.is_empty());
+    let (item, span) = poll.loops[0];
+    assert_eq!((item, span.at_4ma, span.at_20ma), (ItemIndex(0), 0.0, 1e6));
+    assert!((poll.ratio - 1.0).abs() < f64::EPSILON, "a loop's current has no transformer");
+}
+
+#[test]
 fn the_environment_overrides_files_and_is_named_when_wrong() {
     let late = ("conf.d/10.toml", "[mqtt]\nhost = \"late\"\nport = 1884\n");
     let folder = Folder::new(&[("andon.toml", &format!("{SHOP}\n[mqtt]\nhost = \"a\"\n")), late]);

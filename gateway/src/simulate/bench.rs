@@ -125,6 +125,13 @@ impl Bench {
         self.lock().twins.push(device);
     }
 
+    /// Sets an item of the twins at this unit id. Returns whether there is one that has it.
+    pub fn set_twin(&self, unit: u8, item: &str, value: f64) -> bool {
+        let mut state = self.lock();
+        let twins = state.twins.iter_mut().filter(|twin| twin.unit == unit);
+        twins.map(|twin| twin.set(item, value)).fold(false, |any, set| any | set)
+    }
+
     /// Starts chance anew: the same seed loses the same requests and makes the same noise.
     pub fn seed(&self, seed: u64) {
         self.lock().chance = Chance::new(seed);

@@ -26,6 +26,8 @@ pub(super) struct Written {
     pub(super) value: f64,
     pub(super) words: Vec<u16>,
     pub(super) address: u16,
+    /// It applies only after a restart, which a simulated device never has.
+    pub(super) after_restart: bool,
     /// The reply, without unit and checksum.
     pub(super) reply: Vec<u8>,
 }
@@ -35,7 +37,7 @@ impl Written {
     #[expect(clippy::cast_possible_truncation, reason = "a setting is within its bounds")]
     #[expect(clippy::cast_sign_loss, reason = "a setting is within its bounds")]
     pub(super) fn moves_to(&self) -> Option<u8> {
-        (self.kind == SettingKind::Address).then_some(self.value as u8)
+        (self.kind == SettingKind::Address && !self.after_restart).then_some(self.value as u8)
     }
 }
 
@@ -128,6 +130,7 @@ impl Device {
         })?;
         let value = setting.decode(&words)?;
         setting.encode(value)?;
-        Some(Written { kind: setting.kind, value, words, address, reply: pdu.get(..5)?.to_vec() })
+        let (kind, after_restart) = (setting.kind, setting.after_restart);
+        Some(Written { kind, value, words, address, after_restart, reply: pdu.get(..5)?.to_vec() })
     }
 }

@@ -81,9 +81,14 @@ pub(super) fn fitting(known: &impl Known) -> Vec<(String, f64)> {
     fitting
 }
 
-/// What each phase that nothing was said of has of a total that was set.
+/// What each phase that nothing was said of has of a total that was set, or of the total that the
+/// device starts with where it measures no power by phase.
 fn share(known: &impl Known, phases: &[&str]) -> Option<f64> {
-    let total = known.given("power.active").filter(|watts| watts.is_finite())?;
+    let by_phase = phases.iter().any(|phase| {
+        ["power.active", "power.apparent"].iter().any(|it| known.has(&format!("{it}{phase}")))
+    });
+    let start = || if by_phase { None } else { known.initial("power.active") };
+    let total = known.given("power.active").filter(|watts| watts.is_finite()).or_else(start)?;
     let finite = |watts: &f64| watts.is_finite();
     let set = |phase: &&str| known.given(&format!("power.active{phase}")).filter(finite);
     let given: Vec<f64> = phases.iter().filter_map(set).collect();
@@ -194,6 +199,15 @@ mod tests {
         }
         let kettle = shown(&[""], &[("power.active", 2200.0), ("power.factor", 1.0)]);
         assert_eq!((kettle["current"], kettle["power.reactive"]), (10.0, 0.0));
+    }
+
+    #[test]
+    fn a_total_is_shared_where_no_phase_has_a_power_of_its_own() {
+        let items = ["power.active", "current", "current.l1", "current.l2"];
+        let meter = Meter { items: items.map(str::to_owned).to_vec(), given: BTreeMap::default() };
+        let shown: BTreeMap<String, f64> = fitting(&meter).into_iter().collect();
+        assert!((shown["power.active"] - 400.0).abs() < 1e-9, "{shown:?}");
+        assert!(shown["current.l1"] > 0.5 && shown["current.l1"] == shown["current.l2"]);
     }
 
     #[test]

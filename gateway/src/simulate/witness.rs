@@ -61,9 +61,13 @@ impl Witness {
         });
     }
 
-    /// `unit` and `function` are those of the request, whatever the reply says.
+    /// `unit` and `function` are those of the request, whatever the reply says; a DL/T 645 frame
+    /// has neither, and function 0 does not exist.
     pub(super) fn reply(&mut self, unit: u8, function: u8, bytes: usize) {
         self.line(|at| {
+            if function == 0 {
+                return json!({ "kind": "reply", "at": at, "bytes": bytes });
+            }
             json!({
                 "kind": "reply", "at": at, "unit": unit, "function": function, "bytes": bytes,
             })

@@ -56,7 +56,8 @@ export interface Alarm {
 
 export interface Unit {
   source: string;
-  unit_id: number;
+  /** Modbus unit id, or the twelve digits of a DL/T 645 meter. */
+  unit_id: number | string;
   state: "not_asked" | "bus_down" | "online" | "suspect" | "quarantined";
   why: string | null;
   errors: number;

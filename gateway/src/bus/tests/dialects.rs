@@ -10,7 +10,7 @@ use andon_engine::value::Value;
 
 use super::*;
 use crate::bus::dialect::{BYTES_MAX, Dialect};
-use crate::bus::transaction::{Answer, Ask, Fault};
+use crate::bus::transaction::{Answer, Ask, Connection, Fault, Framing};
 use crate::config::plan::Station;
 use crate::simulate::{self, Device};
 
@@ -78,6 +78,105 @@ proptest! {
         prop_assert_eq!(answer.len(), 19);
         prop_assert_eq!(power().answer(&answer[..cut]), None);
         prop_assert!(power().answer(&answer).is_some());
+    }
+}
+
+/// What a device on a bad line does with one question.
+#[derive(Clone, Debug)]
+enum Doing {
+    Answer,
+    Truncated(usize),
+    Noise(Vec<u8>),
+    /// The answer twice: the second half of the line's life is a late byte.
+    Twice,
+    OtherQuestion,
+    Nothing,
+}
+
+fn doings() -> impl Strategy<Value = Doing> {
+    prop_oneof![
+        Just(Doing::Answer),
+        (0usize..19).prop_map(Doing::Truncated),
+        prop::collection::vec(any::<u8>(), 0..60).prop_map(Doing::Noise),
+        Just(Doing::Twice),
+        Just(Doing::OtherQuestion),
+        Just(Doing::Nothing),
+    ]
+}
+
+impl Doing {
+    fn bytes(&self) -> Vec<u8> {
+        let other = || wrap(label(), 0x91, &[0x00, 0x01, 0x01, 0x02, 0x01, 0x23]);
+        match self {
+            Self::Answer => watts(),
+            Self::Truncated(at) => watts()[..*at].to_vec(),
+            Self::Noise(noise) => noise.clone(),
+            Self::Twice => [watts(), watts()].concat(),
+            Self::OtherQuestion => [other(), watts()].concat(),
+            Self::Nothing => Vec::new(),
+        }
+    }
+
+    fn answers(&self) -> bool {
+        matches!(self, Self::Answer | Self::Twice | Self::OtherQuestion)
+    }
+}
+
+/// Asks a device that does these things, its bytes in pieces of `piece`; returns each result.
+async fn converse(doings: Vec<Doing>, piece: usize) -> Vec<Result<Answer, Fault>> {
+    let (near, mut far) = tokio::io::duplex(4096);
+    let script = doings.clone();
+    tokio::spawn(async move {
+        let mut request = vec![0; power().request().len()];
+        for doing in script {
+            far.read_exact(&mut request).await.unwrap();
+            for bytes in doing.bytes().chunks(piece) {
+                far.write_all(bytes).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        std::future::pending::<()>().await;
+    });
+    let timing = crate::bus::timing::LineTiming::serial(2400, 11);
+    let mut connection = Connection::new(Box::new(near), Framing::Rtu, timing);
+    let mut results = Vec::new();
+    for _ in doings {
+        let patience = Duration::from_millis(500);
+        let station = Station::Meter(label());
+        let outcome = connection.ask(station, Ask::Read(POWER), patience).await;
+        if matches!(outcome.result, Err(Fault::Timeout | Fault::Garbled)) {
+            assert!(connection.recover(&outcome, patience).await.is_ok());
+        }
+        results.push(outcome.result);
+    }
+    results
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_meter_does_a_reading_is_the_truth_or_none(
+        doings in prop::collection::vec(doings(), 1..8),
+        piece in 1usize..30,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let results = runtime.block_on(converse(doings.clone(), piece));
+        for (doing, result) in doings.iter().zip(results) {
+            match result {
+                Ok(answer) => {
+                    prop_assert_eq!(answer, Answer::Registers(vec![0x0001, 0x2345]));
+                    prop_assert!(doing.answers(), "{:?}", doing);
+                }
+                Err(fault) => {
+                    prop_assert!(!doing.answers(), "{:?} after {:?}", fault, doing);
+                    let silent = doing.bytes().is_empty();
+                    prop_assert_eq!(fault == Fault::Timeout, silent, "{:?}", doing);
+                }
+            }
+        }
     }
 }
 

@@ -1,0 +1,184 @@
+//! `andon scan serial PORT`: speeds, parities, unit ids and DL/T 645 meters of one line.
+//!
+//! The proposal is data, on stdout; the progress is talk, on stderr and only on a terminal.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use andon_adapters::profile::Library;
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+
+use crate::scan::{Format, Options, Progress, Scan, proposal};
+
+/// The speeds that makers set, most usual first.
+const BAUDS: [u32; 8] = [9600, 2400, 19_200, 4800, 38_400, 115_200, 57_600, 1200];
+/// Characters of the bar.
+const BAR: usize = 24;
+
+/// Arguments of `andon scan serial`.
+#[derive(Debug, Args)]
+pub(super) struct SerialArgs {
+    /// The serial port, /dev/serial/by-id/…
+    port: PathBuf,
+    /// Speeds to try
+    #[arg(long, value_name = "BAUD", value_delimiter = ',', default_values_t = BAUDS)]
+    baud: Vec<u32>,
+    /// Parities to try: N, E, O
+    #[arg(long, value_name = "PARITY", value_delimiter = ',', default_values_t = ['N', 'E'])]
+    parity: Vec<char>,
+    /// Unit ids to ask, as FIRST-LAST
+    #[arg(long, value_name = "FIRST-LAST", default_value = "1-247")]
+    units: String,
+    /// How long a unit is waited for, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(5..=2000))]
+    wait: u64,
+    /// Look for boards that know only coils, and for Huanyang drives, too
+    #[arg(long)]
+    thorough: bool,
+    /// Where the scan is kept while it runs, to go on from there
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Begin anew, whatever is kept
+    #[arg(long)]
+    restart: bool,
+    /// What was found, as JSON
+    #[arg(long)]
+    json: bool,
+    /// A folder of profiles beside those in the binary
+    #[arg(long = "profiles", value_name = "DIR")]
+    overlay: Option<PathBuf>,
+}
+
+/// Scans the line and proposes a configuration.
+///
+/// # Errors
+/// When an argument makes no sense, the port cannot be opened or is gone, or nothing was found.
+pub(super) async fn run(args: SerialArgs) -> anyhow::Result<()> {
+    let (library, problems) = Library::load(args.overlay.as_deref());
+    for problem in &problems {
+        tracing::warn!("{problem}");
+    }
+    let options = options(&args)?;
+    let file = args.state.clone().unwrap_or_else(|| default_state(&args.port));
+    if args.restart {
+        std::fs::remove_file(&file).ok();
+    }
+    let port = args.port.display();
+    let scan = Scan::new(options, &library, Some(file.clone()));
+    if scan.done() > 0 {
+        tracing::info!("The scan goes on from step {}; --restart begins anew.", scan.done());
+    }
+    let mut bar = Bar::new(scan.done());
+    let found = scan.run(|progress| bar.show(progress)).await;
+    bar.clear();
+    let found = found.with_context(|| match file.exists() {
+        true => format!("{port} (the same command goes on from here)"),
+        false => format!("{port}"),
+    })?;
+    std::fs::remove_file(&file).ok();
+    if args.json {
+        super::super::say(&serde_json::to_string(&found)?);
+    } else {
+        super::super::say(proposal(&stable(&args.port), &found).trim_end());
+    }
+    ensure!(!found.is_empty(), "nothing answers on {port}: cable, A and B, power, other speeds");
+    Ok(())
+}
+
+fn options(args: &SerialArgs) -> anyhow::Result<Options> {
+    let ends = args.units.split_once('-').unwrap_or((&args.units, &args.units));
+    let units = ends.0.parse().ok().zip(ends.1.parse().ok());
+    let Some(units @ (1..=247u8, 1..=247u8)) = units.filter(|(first, last)| first <= last) else {
+        bail!("--units {} is not FIRST-LAST within 1-247", args.units);
+    };
+    ensure!(args.baud.iter().all(|baud| (50..=4_000_000).contains(baud)), "--baud: 50 to 4000000");
+    let formats = args.baud.iter().flat_map(|&baud| {
+        args.parity.iter().map(move |&parity| (baud, parity.to_ascii_uppercase()))
+    });
+    let formats: Vec<Format> = formats.map(|(baud, parity)| Format { baud, parity }).collect();
+    ensure!(formats.iter().all(|format| "NEO".contains(format.parity)), "--parity: N, E or O");
+    ensure!(!formats.is_empty(), "no speed or no parity to try");
+    let (port, thorough) = (args.port.clone(), args.thorough);
+    Ok(Options { port, formats, units, wait_ms: args.wait, thorough })
+}
+
+/// One file per port among the temporary files: a scan that was interrupted goes on without being
+/// told where it was.
+fn default_state(port: &Path) -> PathBuf {
+    let name: String = port
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    std::env::temp_dir().join(format!("andon-scan{name}.json"))
+}
+
+/// The stable name of a port, where it has one: configurations take no other.
+fn stable(port: &Path) -> PathBuf {
+    let links = std::fs::read_dir("/dev/serial/by-id").into_iter().flatten().flatten();
+    let device = std::fs::canonicalize(port).ok();
+    let mut links = links.map(|entry| entry.path());
+    links
+        .find(|link| device.is_some() && std::fs::canonicalize(link).ok() == device)
+        .unwrap_or_else(|| port.to_owned())
+}
+
+/// A bar with the time that is left, on a terminal.
+struct Bar {
+    shown: bool,
+    from: usize,
+    begun: Instant,
+}
+
+impl Bar {
+    fn new(from: usize) -> Self {
+        Self { shown: std::io::stderr().is_terminal(), from, begun: Instant::now() }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        if !self.shown {
+            return;
+        }
+        let line = bar(progress, self.from, self.begun.elapsed());
+        write!(std::io::stderr(), "\r\x1b[K{line}").ok();
+    }
+
+    fn clear(&mut self) {
+        if self.shown {
+            write!(std::io::stderr(), "\r\x1b[K").ok();
+        }
+    }
+}
+
+/// `[####      ] 9600 8N1 unit 17, 4 min left`.
+fn bar(progress: Progress, from: usize, elapsed: Duration) -> String {
+    let Progress { done, steps, format, unit } = progress;
+    let full = BAR * done / steps.max(1);
+    let who = unit.map_or_else(|| "meters".to_owned(), |unit| format!("unit {unit}"));
+    let here = u32::try_from(done.saturating_sub(from)).unwrap_or(u32::MAX);
+    let left = u32::try_from(steps.saturating_sub(done)).unwrap_or(u32::MAX);
+    let left = elapsed.checked_div(here).map(|each| each * left);
+    let left = left.map_or_else(String::new, |left| match left.as_secs() {
+        seconds @ 0..=99 => format!(", {seconds} s left"),
+        seconds => format!(", {} min left", seconds.div_ceil(60)),
+    });
+    format!("[{}{}] {format} {who}{left}", "#".repeat(full), " ".repeat(BAR - full.min(BAR)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_says_how_long_it_takes() {
+        let format = Format { baud: 9600, parity: 'N' };
+        let at = |done, unit| Progress { done, steps: 100, format, unit };
+        let begun = bar(at(50, Some(3)), 50, Duration::ZERO);
+        assert_eq!(begun, format!("[{}{}] 9600 8N1 unit 3", "#".repeat(12), " ".repeat(12)));
+        let later = bar(at(60, None), 50, Duration::from_secs(30));
+        assert!(later.ends_with("9600 8N1 meters, 2 min left"), "{later}");
+        assert!(bar(at(99, None), 0, Duration::from_secs(99)).ends_with(", 1 s left"));
+    }
+}
