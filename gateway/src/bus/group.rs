@@ -113,14 +113,19 @@ pub(super) struct Round {
 impl Round {
     /// One delivery per machine.
     pub(super) fn deliveries(self, at: BootTime, machines: &Machines) -> Vec<Delivery> {
-        let mut readings = self.readings;
-        readings.sort_by_key(|&(item, _)| (machines.of(item), item));
-        let same = |a: &(ItemIndex, _), b: &(ItemIndex, _)| machines.of(a.0) == machines.of(b.0);
-        readings
-            .chunk_by(same)
-            .map(|readings| Delivery { at, readings: readings.to_vec() })
-            .collect()
+        deliveries(at, self.readings, machines)
     }
+}
+
+/// Readings sampled at `at`, one delivery per machine.
+pub(super) fn deliveries(
+    at: BootTime,
+    mut readings: Vec<(ItemIndex, Measured)>,
+    machines: &Machines,
+) -> Vec<Delivery> {
+    readings.sort_by_key(|&(item, _)| (machines.of(item), item));
+    let same = |a: &(ItemIndex, _), b: &(ItemIndex, _)| machines.of(a.0) == machines.of(b.0);
+    readings.chunk_by(same).map(|readings| Delivery { at, readings: readings.to_vec() }).collect()
 }
 
 /// Which machine an item belongs to.

@@ -22,9 +22,11 @@ use tokio::sync::{mpsc, watch};
 use crate::config::plan::{BusPlan, Link};
 
 mod asking;
+pub mod device;
 mod group;
 mod link;
 mod owner;
+mod pause;
 mod probe;
 pub mod scheduler;
 pub mod status;
