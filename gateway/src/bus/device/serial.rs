@@ -11,7 +11,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
@@ -68,10 +68,16 @@ pub(super) fn opener(
     })
 }
 
+/// Where pseudo-terminals are. Whoever makes one keeps it open: that is no second reader.
+const PSEUDO_TERMINALS: &str = "/dev/pts";
+
 /// Refuses a port that somebody else uses, and turns `HUPCL` off. The descriptor that is returned
 /// holds DTR up until the real one is open.
 fn prepare(port: &Path) -> io::Result<File> {
-    if let Some(holder) = holder(port) {
+    let real = std::fs::canonicalize(port).unwrap_or_else(|_| port.to_owned());
+    if !real.starts_with(PSEUDO_TERMINALS)
+        && let Some(holder) = holder(&real)
+    {
         return Err(held(port, &holder));
     }
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
@@ -100,22 +106,39 @@ fn held(port: &Path, holder: &str) -> io::Error {
 /// Another process that has the port open, as far as the system lets us see: many programs open
 /// a port without locking it.
 fn holder(port: &Path) -> Option<String> {
-    let port = std::fs::canonicalize(port).ok()?;
     let own = std::process::id().to_string();
     let processes = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     let mut others = processes.map(|process| process.path()).filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.bytes().all(|byte| byte.is_ascii_digit()) && name != own
     });
-    let found = others.by_ref().take(PROCESSES_MAX).find(|process| has_open(process, &port))?;
+    let found = others.by_ref().take(PROCESSES_MAX).find(|process| has_open(process, port))?;
     let name = std::fs::read_to_string(found.join("comm")).unwrap_or_default();
     let id = found.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Some(format!("{} (process {id})", name.trim()))
 }
 
-fn has_open(process: &Path, port: &PathBuf) -> bool {
+fn has_open(process: &Path, port: &Path) -> bool {
     let Ok(descriptors) = std::fs::read_dir(process.join("fd")) else { return false };
     let mut targets =
         descriptors.filter_map(Result::ok).filter_map(|fd| std::fs::read_link(fd.path()).ok());
-    targets.any(|target| target == *port)
+    targets.any(|target| target == port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_took_no_lock_is_found_all_the_same() {
+        let path = std::env::temp_dir().join(format!("andon-held-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        assert_eq!(holder(&path), None, "our own descriptor is no stranger's");
+        let mut child = std::process::Command::new("sleep").arg("60").stdin(file).spawn().unwrap();
+        let found = holder(&path);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(found, Some(format!("sleep (process {})", child.id())));
+    }
 }
