@@ -2,7 +2,7 @@
 //! what was heard to the [`Device`](andon_adapters::device::Device), sends what that wants sent
 //! and opens again; readings leave through a [`Sink`], stops come in through a [`DeviceHandle`].
 //!
-//! Reading order: `wire` (a connection as two queues), `stream`, `serial`, `http`, `digest`,
+//! Reading order: `wire` (a connection as two queues), `stream`, `serial`, `http`, `login`,
 //! `websocket`, `broker`, `pin`, `gpio` (the kinds of it), `link` (opening and opening again),
 //! `owner` (the loop), `stops` (how far a stop has come). Nothing here knows what a device says.
 //!
@@ -25,12 +25,15 @@ use tokio::sync::{mpsc, watch};
 use super::{Runtime, Sink, group};
 use crate::config::plan::{BrokerPlan, DevicePlan, Place};
 
+mod http;
 mod link;
+mod login;
 mod owner;
 mod serial;
 mod status;
 mod stops;
 mod stream;
+mod websocket;
 mod wire;
 
 #[cfg(test)]
@@ -161,6 +164,12 @@ fn opener(
     match (&plan.place, plan.protocol.reach) {
         (Place::Net { host, port }, Reach::Tcp { .. } | Reach::Stream { .. }) => {
             Ok(stream::tcp(host, *port))
+        }
+        (Place::Net { host, port }, Reach::Http { .. }) => {
+            Ok(http::opener(host, *port, plan.protocol.login, &plan.credentials))
+        }
+        (Place::Net { host, port }, Reach::WebSocket { path, .. }) => {
+            Ok(websocket::opener(host, *port, path, plan.protocol.login, &plan.credentials))
         }
         (Place::Serial { port, baud, parity, data_bits }, Reach::Stream { .. }) => {
             Ok(serial::opener(&plan.source, port, *baud, *parity, *data_bits))
