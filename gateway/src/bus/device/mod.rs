@@ -3,7 +3,7 @@
 //! and opens again; readings leave through a [`Sink`], stops come in through a [`DeviceHandle`].
 //!
 //! Reading order: `wire` (a connection as two queues), `stream`, `serial`, `http`, `login`,
-//! `websocket`, `broker`, `pin`, `gpio` (the kinds of it), `link` (opening and opening again),
+//! `websocket`, `own_broker`, `pin`, `shared_broker`, `mqtt`, `gpio` (the kinds of it), `link` (opening and opening again),
 //! `owner` (the loop), `stops` (how far a stop has come). Nothing here knows what a device says.
 //!
 //! Bounds: stops that wait ([`STOPS_MAX`]), orders and news of a connection (`wire`), bodies,
@@ -25,11 +25,16 @@ use tokio::sync::{mpsc, watch};
 use super::{Runtime, Sink, group};
 use crate::config::plan::{BrokerPlan, DevicePlan, Place};
 
+mod gpio;
 mod http;
 mod link;
 mod login;
+mod mqtt;
+mod own_broker;
 mod owner;
+mod pin;
 mod serial;
+mod shared_broker;
 mod status;
 mod stops;
 mod stream;
@@ -39,6 +44,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub(super) use shared_broker::SharedBroker;
 pub use status::{DeviceState, DeviceStatus};
 pub use stops::STOP_WITHIN;
 
@@ -154,12 +160,25 @@ fn prepare(
     (DeviceHandle { plan, stops, status, running }, owner)
 }
 
+impl Runtime {
+    /// The connection to a broker that devices share; started by the first of them.
+    fn broker(&self, plan: &BrokerPlan, state_dir: &Path) -> io::Result<SharedBroker> {
+        let mut brokers = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = brokers.get(&plan.id) {
+            return Ok(known.clone());
+        }
+        let broker = SharedBroker::start(plan, state_dir)?;
+        brokers.insert(plan.id.clone(), broker.clone());
+        Ok(broker)
+    }
+}
+
 /// How the device of this plan is opened.
 fn opener(
     plan: &DevicePlan,
-    _brokers: &[BrokerPlan],
-    _state_dir: &Path,
-    _shared: &Runtime,
+    brokers: &[BrokerPlan],
+    state_dir: &Path,
+    shared: &Runtime,
 ) -> io::Result<wire::Opener> {
     match (&plan.place, plan.protocol.reach) {
         (Place::Net { host, port }, Reach::Tcp { .. } | Reach::Stream { .. }) => {
@@ -174,6 +193,14 @@ fn opener(
         (Place::Serial { port, baud, parity, data_bits }, Reach::Stream { .. }) => {
             Ok(serial::opener(&plan.source, port, *baud, *parity, *data_bits))
         }
+        (Place::Net { host, port }, Reach::OwnBroker { .. }) => {
+            Ok(own_broker::opener(plan, host, *port, state_dir))
+        }
+        (Place::Broker(at), Reach::SharedBroker) => {
+            let broker = brokers.get(*at).ok_or(io::ErrorKind::NotFound)?;
+            Ok(shared.broker(broker, state_dir)?.opener())
+        }
+        (Place::Gpio { chip, lines }, Reach::Gpio) => Ok(gpio::opener(chip, lines)),
         (place, reach) => {
             let words = format!("{}: {place:?} is no place for {reach:?}", plan.source);
             Err(io::Error::other(words))

@@ -15,6 +15,7 @@ use super::*;
 use crate::bus::Delivery;
 use crate::config::plan::Credentials;
 
+mod brokers;
 mod streams;
 mod web;
 
@@ -48,7 +49,10 @@ impl Talker {
         match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
             ("T", number) => {
                 out.alive = true;
-                out.number("temperature.1", number.trim_end_matches("SLOW").trim().parse().unwrap_or(f64::NAN));
+                out.number(
+                    "temperature.1",
+                    number.trim_end_matches("SLOW").trim().parse().unwrap_or(f64::NAN),
+                );
             }
             ("STATE", word) => {
                 let known = Execution::ALL.into_iter().find(|known| known.word() == word);

@@ -214,10 +214,11 @@ async fn websockets() -> Place {
             let check = |request: &Upgrade, response| {
                 let keyed = request.headers().get("x-api-key").is_some_and(|key| key == "sesame");
                 let refused = || {
-                let mut response = ErrorResponse::new(Some("no key".to_owned()));
-                *response.status_mut() = tokio_tungstenite::tungstenite::http::StatusCode::FORBIDDEN;
-                response
-            };
+                    let mut response = ErrorResponse::new(Some("no key".to_owned()));
+                    *response.status_mut() =
+                        tokio_tungstenite::tungstenite::http::StatusCode::FORBIDDEN;
+                    response
+                };
                 if keyed && request.uri().path() == "/websocket" {
                     Ok(response)
                 } else {
