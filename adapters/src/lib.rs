@@ -6,6 +6,7 @@
 //! gateway's business.
 
 pub mod device;
+pub mod gpio;
 pub mod modbus;
 pub mod profile;
 pub mod protocol;

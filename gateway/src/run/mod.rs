@@ -1,8 +1,9 @@
 //! Starting and stopping the gateway, in the order that keeps its promises.
 //!
-//! Start: journal and its past → engine with what was latched → buses → board, MQTT, recorder.
+//! Start: journal and its past → engine with what was latched → buses, devices → board, MQTT,
+//! recorder.
 //! Nothing here waits for a device, a broker or a store: all of them may be absent. Stop: the
-//! engine steps what it has been given, the buses send the writes that wait, the journal is written;
+//! engine steps what it has been given, buses and devices send what waits, the journal is written;
 //! what is not delivered yet stays in it.
 
 pub mod engine_thread;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinHandle as Task;
 
+use crate::bus::device::{DeviceHandle, start_device};
 use crate::bus::{self, BusHandle};
 use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
@@ -33,9 +35,9 @@ use crate::recorder::embedded::{self, EmbeddedHandle, EmbeddedInputs};
 
 use engine_thread::{Sinks, TELEMETRY_QUEUE, URGENT_QUEUE, Urgent};
 use past::Past;
-use watch::Watch;
+use watch::{Lines, Watch};
 
-/// How long the buses may take to send the writes that wait.
+/// How long buses and devices may take to send the writes and stops that wait.
 const BUSES_STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long the board's connections may take to end.
@@ -50,6 +52,7 @@ pub struct Gateway {
     mqtt: Option<MqttHandle>,
     store: Option<EmbeddedHandle>,
     buses: Arc<[BusHandle]>,
+    devices: Arc<[DeviceHandle]>,
     stop: channel::Sender<bool>,
     tasks: Vec<Task<()>>,
 }
@@ -85,6 +88,12 @@ impl Gateway {
         let shared = bus::Runtime::start()?;
         let start = |bus| bus::start(bus, &plan.engine, sink.clone(), &shared);
         let buses: Arc<[BusHandle]> = plan.buses.iter().map(start).collect::<Result<_, _>>()?;
+        let start = |device| {
+            let (sink, dir) = (sink.clone(), &plan.state_dir);
+            start_device(device, &plan.brokers, &plan.engine, dir, sink, &shared)
+        };
+        let devices: Arc<[DeviceHandle]> =
+            plan.devices.iter().map(start).collect::<Result<_, _>>()?;
         let outputs = Outputs::new(plan.outputs.clone(), buses.clone(), urgent.clone());
 
         let (status, statuses) = channel::channel(http::Status::new(&plan));
@@ -96,7 +105,8 @@ impl Gateway {
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
         let wall = wall_clock(anchors.clone());
-        let mqtt = start_mqtt(&plan, boot, &journal, &wall, &buses)?;
+        let lines = Lines { buses: buses.clone(), devices: devices.clone() };
+        let mqtt = start_mqtt(&plan, boot, &journal, &wall, &lines)?;
         let store = start_store(&plan, boot, &journal, &wall)?;
         let (stop, stopped) = channel::channel(false);
         let app = App {
@@ -115,7 +125,7 @@ impl Gateway {
             written: journal.follow(Stream::Events, journal.newest(Stream::Events)),
             status,
             journal: journal.clone(),
-            buses: buses.clone(),
+            lines,
             mqtt: mqtt.as_ref().map(MqttHandle::watch),
             store: store.as_ref().map(EmbeddedHandle::watch),
         };
@@ -129,7 +139,7 @@ impl Gateway {
                 async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) },
             ),
         ];
-        Ok(Self { board, journal, urgent, engine, mqtt, store, buses, stop, tasks })
+        Ok(Self { board, journal, urgent, engine, mqtt, store, buses, devices, stop, tasks })
     }
 
     /// Where the board is.
@@ -164,9 +174,12 @@ impl Gateway {
             for bus in self.buses.iter() {
                 bus.ended().await;
             }
+            for device in self.devices.iter() {
+                device.ended().await;
+            }
         };
         if tokio::time::timeout(BUSES_STOP_WITHIN, ended).await.is_err() {
-            tracing::warn!("A bus is still busy; it is left behind.");
+            tracing::warn!("A bus or device is still busy; it is left behind.");
         }
         self.journal.append(vec![Payload::Event(Event::Stopped { at: clock::boot_now() })]);
         if let Some(mqtt) = self.mqtt {
@@ -206,7 +219,7 @@ fn start_mqtt(
     boot: BootId,
     journal: &Arc<Journal>,
     wall: &WallClock,
-    buses: &Arc<[BusHandle]>,
+    lines: &Lines,
 ) -> anyhow::Result<Option<MqttHandle>> {
     let Some(broker) = &plan.mqtt else { return Ok(None) };
     let inputs = mqtt::Inputs {
@@ -216,7 +229,7 @@ fn start_mqtt(
         journal: journal.clone(),
         wall: wall.clone(),
         now: Arc::new(clock::boot_now),
-        health: watch::health(plan.clone(), journal.clone(), buses.clone()),
+        health: watch::health(plan.clone(), journal.clone(), lines.clone()),
         pace: mqtt::Pace::default(),
     };
     mqtt::start(inputs).map(Some)

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::SharedAnchors;
 use super::engine_thread::Urgent;
 use crate::bus::BusHandle;
+use crate::bus::device::{DeviceHandle, DeviceState, DeviceStatus};
 use crate::bus::status::UnitStatus;
 use crate::bus::unit::UnitState;
 use crate::clock::{self, ClockWatch};
@@ -26,6 +27,13 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Events read in one go.
 const RECORDS: usize = 256;
 
+/// The running buses and devices, in the order of the plan.
+#[derive(Clone)]
+pub(super) struct Lines {
+    pub(super) buses: Arc<[BusHandle]>,
+    pub(super) devices: Arc<[DeviceHandle]>,
+}
+
 /// What the watch looks at, and whom it tells.
 pub(super) struct Watch {
     pub(super) clock: ClockWatch,
@@ -37,7 +45,7 @@ pub(super) struct Watch {
     pub(super) written: Follower,
     pub(super) status: watch::Sender<status::Status>,
     pub(super) journal: Arc<Journal>,
-    pub(super) buses: Arc<[BusHandle]>,
+    pub(super) lines: Lines,
     pub(super) mqtt: Option<watch::Receiver<MqttStatus>>,
     pub(super) store: Option<watch::Receiver<StoreStatus>>,
 }
@@ -93,7 +101,10 @@ impl Watch {
         };
         let mqtt = self.mqtt.as_ref().map(|status| status.borrow().clone());
         let store = self.store.as_ref().map(|status| status.borrow().clone());
+        let devices: Vec<status::Device> =
+            self.lines.devices.iter().map(|device| device_status(device.status())).collect();
         let buses: Vec<status::Bus> = self
+            .lines
             .buses
             .iter()
             .zip(self.status.borrow().buses.iter())
@@ -103,6 +114,7 @@ impl Watch {
             let before = status.clone();
             status.journal = journal;
             status.buses = buses;
+            status.devices = devices;
             if let Some(mqtt) = mqtt {
                 status.mqtt.link = link(mqtt.state == mqtt::LinkState::Up, mqtt.why, mqtt.behind);
             }
@@ -146,17 +158,45 @@ fn bus_status(bus: &BusHandle, before: &status::Bus) -> status::Bus {
     }
 }
 
+fn device_status(now: DeviceStatus) -> status::Device {
+    let why = now.why().map(Into::into);
+    status::Device {
+        source: now.source,
+        protocol: now.protocol,
+        state: match now.state {
+            DeviceState::Down => status::DeviceState::Down,
+            DeviceState::Silent => status::DeviceState::Silent,
+            DeviceState::Answering => status::DeviceState::Answering,
+        },
+        why,
+        errors: now.errors,
+    }
+}
+
+/// A device as a bus of its own with one unit: whoever reads the status knows both.
+fn device_health(now: DeviceStatus) -> BusHealth {
+    let state = match now.state {
+        DeviceState::Answering => "online",
+        DeviceState::Silent | DeviceState::Down => "suspect",
+    };
+    let why = now.why().map(str::to_owned);
+    let unit = UnitHealth { source: now.source.clone(), state: state.to_owned(), why: why.clone() };
+    let up = now.state != DeviceState::Down;
+    BusHealth {
+        id: now.source,
+        state: if up { "up" } else { "down" }.to_owned(),
+        why: why.filter(|_| !up),
+        units: vec![unit],
+    }
+}
+
 /// What became of a unit's last request that failed.
 fn reason(unit: &UnitStatus) -> &'static str {
     unit.counters.last_failure.unwrap_or(Unavailable::NotYet).word()
 }
 
-/// Counters and buses for the status that goes over MQTT.
-pub(super) fn health(
-    plan: Arc<Plan>,
-    journal: Arc<Journal>,
-    buses: Arc<[BusHandle]>,
-) -> mqtt::Health {
+/// Counters, buses and devices for the status that goes over MQTT.
+pub(super) fn health(plan: Arc<Plan>, journal: Arc<Journal>, lines: Lines) -> mqtt::Health {
     Arc::new(move || {
         let counters = journal.counters();
         let counters = BTreeMap::from([
@@ -167,7 +207,7 @@ pub(super) fn health(
             ("journal_quarantined".to_owned(), counters.quarantined),
             ("journal_failures".to_owned(), counters.failures),
         ]);
-        let buses = plan.buses.iter().zip(buses.iter()).map(|(plan, bus)| {
+        let buses = plan.buses.iter().zip(lines.buses.iter()).map(|(plan, bus)| {
             let now = bus.status();
             let units = now.units.iter().map(|unit| UnitHealth {
                 source: unit.source.clone(),
@@ -181,6 +221,7 @@ pub(super) fn health(
                 units: units.collect(),
             }
         });
-        (counters, buses.collect())
+        let devices = lines.devices.iter().map(|device| device_health(device.status()));
+        (counters, buses.chain(devices).collect())
     })
 }

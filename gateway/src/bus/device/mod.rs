@@ -4,7 +4,7 @@
 //!
 //! Reading order: `wire` (a connection as two queues), `stream`, `serial`, `http`, `login`,
 //! `websocket`, `own_broker`, `pin`, `shared_broker`, `mqtt`, `gpio` (the kinds of it), `link` (opening and opening again),
-//! `owner` (the loop), `stops` (how far a stop has come). Nothing here knows what a device says.
+//! `owner` (the loop), `stops` (how far a stop has come), `probe` (one look). Nothing here knows what a device says.
 //!
 //! Bounds: stops that wait ([`STOPS_MAX`]), orders and news of a connection (`wire`), bodies,
 //! frames and messages ([`BODY_BYTES_MAX`](andon_adapters::device::BODY_BYTES_MAX)), the time a
@@ -33,6 +33,7 @@ mod mqtt;
 mod own_broker;
 mod owner;
 mod pin;
+mod probe;
 mod serial;
 mod shared_broker;
 mod status;
@@ -44,6 +45,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use probe::{ProbedDevice, probe_device};
 pub(super) use shared_broker::SharedBroker;
 pub use status::{DeviceState, DeviceStatus};
 pub use stops::STOP_WITHIN;

@@ -48,6 +48,16 @@ pub struct DeviceStatus {
 }
 
 impl DeviceStatus {
+    /// What is wrong, in the words that say most: without a connection why there is none, with one
+    /// what the device itself complains of.
+    pub fn why(&self) -> Option<&str> {
+        let (first, second) = match self.state {
+            DeviceState::Down => (&self.down, &self.trouble),
+            DeviceState::Silent | DeviceState::Answering => (&self.trouble, &self.down),
+        };
+        first.as_deref().or(second.as_deref())
+    }
+
     /// Before the owner has done anything.
     pub(super) fn before(plan: &DevicePlan) -> Self {
         Self {

@@ -69,6 +69,7 @@ async fn values_of_an_absent_device_are_disconnected_every_period() {
         bench.until(2, &Err(Unavailable::Disconnected)).await;
     }
     let status = bench.status(|status| status.state == DeviceState::Down).await;
+    assert!(status.why().unwrap().contains("refused"));
     assert!(status.down.unwrap().contains("refused"));
     bench.stop(Stop::Emergency);
     assert!(failed_with(&bench.reply().await, "not connected"));
@@ -225,8 +226,14 @@ async fn a_port_stays_open_during_a_job_and_is_opened_again_without_one() {
     let mut bench = Bench::start(&plan(stream(), terminal.place()), &[], Path::new("/nonexistent"));
     assert_eq!(terminal.asked().await, "?");
     terminal.say("T 1\nSTATE running\nagain\nT 2\n");
-    bench.until(0, &number(2.0)).await;
-    assert_eq!(bench.handle.status().errors, 0);
+    let mut last = None;
+    while last != Some(number(2.0)) {
+        let delivery = timeout(SOON, bench.deliveries.recv()).await.unwrap().unwrap();
+        for (item, measured) in delivery.readings {
+            assert_ne!(measured, Err(Unavailable::Disconnected), "the port was closed");
+            last = last.filter(|_| item != ItemIndex(0)).or(Some(measured));
+        }
+    }
     bench.stop(Stop::Emergency);
     while terminal.asked().await != "emergency" {}
     terminal.say("STATE ready\nagain\n");
@@ -257,4 +264,26 @@ async fn a_port_that_another_program_holds_is_refused_with_words() {
     assert_eq!(terminal.asked().await, "?");
     terminal.say("T 4\n");
     bench.until(0, &number(4.0)).await;
+}
+
+#[tokio::test]
+async fn a_look_shows_what_was_said_beside_what_was_heard() {
+    let (listener, place) = listen().await;
+    let answering = tokio::spawn(async move {
+        let mut device = accept(&listener).await;
+        assert_eq!(line(&mut device).await, "?");
+        let long = "y".repeat(1000);
+        say(&mut device, &format!("T 20\nSTATE running\nodd\u{7}words\n{long}")).await;
+        device
+    });
+    let plan = plan(stream(), place);
+    let probed = probe_device(&plan, &[], Path::new("/nonexistent"), SOON).await.unwrap();
+    assert!(probed.said.contains(&("temperature.1".into(), number(20.0))));
+    assert_eq!(probed.raw[..3], ["T 20", "STATE running", "oddwords"]);
+    assert!(probed.raw.iter().all(|line| line.len() <= 401));
+    assert!(probed.trouble.unwrap().contains("not understood"));
+    drop(answering);
+
+    let refused = probe_device(&plan, &[], Path::new("/nonexistent"), SOON).await;
+    assert!(refused.is_err());
 }
