@@ -83,7 +83,8 @@ pub enum Heard<'a> {
     },
     /// The connection is gone.
     Closed,
-    /// A person or rule wants the machine stopped. Answered through [`Outbox::stop`].
+    /// A person or rule wants the machine stopped. Answered through [`Outbox::stop`]. One that
+    /// comes before the last is answered takes its place: only the newest is answered from then on.
     Stop(Stop),
 }
 

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod current_loop;
 pub mod device;
 pub mod dlt645;
+pub mod gpio;
 pub mod huanyang;
 pub mod modbus;
 pub mod profile;

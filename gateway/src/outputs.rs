@@ -5,31 +5,26 @@
 //! bounded, and a command that finds no room fails at once, which the engine's own deadline then
 //! tries again.
 
-use std::sync::Arc;
-
 use andon_engine::Input;
 use andon_engine::engine::{Act, Command, Reply};
 use tokio::sync::mpsc;
 
-use crate::bus::{BusHandle, WriteCoil};
+use crate::bus::WriteCoil;
 use crate::config::plan::{OutputPlan, OutputTarget};
+use crate::run::Lines;
 use crate::run::engine_thread::Urgent;
 
-/// All trip outputs with the buses that they hang on.
+/// All trip outputs with the buses and devices that they hang on.
 pub struct Outputs {
     outputs: Vec<OutputPlan>,
-    buses: Arc<[BusHandle]>,
+    lines: Lines,
     replies: mpsc::Sender<Urgent>,
 }
 
 impl Outputs {
     /// Outputs in the order of the engine's trips; replies go into the engine's urgent queue.
-    pub fn new(
-        outputs: Vec<OutputPlan>,
-        buses: Arc<[BusHandle]>,
-        replies: mpsc::Sender<Urgent>,
-    ) -> Self {
-        Self { outputs, buses, replies }
+    pub fn new(outputs: Vec<OutputPlan>, lines: Lines, replies: mpsc::Sender<Urgent>) -> Self {
+        Self { outputs, lines, replies }
     }
 
     /// Sends a command on its way.
@@ -48,9 +43,16 @@ impl Outputs {
             OutputTarget::Coil { bus, unit, coil, tripped } => {
                 let value = (act == Act::Trip) == tripped;
                 let reply = Box::new(reply);
-                self.buses[bus].write(WriteCoil { unit, coil, value, reply });
+                self.lines.buses[bus].write(WriteCoil { unit, coil, value, reply });
             }
-            OutputTarget::Stop { .. } => reply(Reply::Failed("its device is not running".into())),
+            OutputTarget::Stop { device, stop } if act == Act::Trip => {
+                self.lines.devices[device].stop(stop, Box::new(reply));
+            }
+            // A controller's stop is undone at the controller; the configuration's check lets no
+            // reset ask for it.
+            OutputTarget::Stop { .. } => {
+                reply(Reply::Failed("this stop is undone at the controller".into()));
+            }
         }
     }
 }

@@ -140,6 +140,10 @@ function gateway(situation) {
       id: "panel", ...link(young, "not_yet"), occupancy: young ? null : 0.31,
       units: [unit("panel-3", 3, false), unit("panel-5", 5, lost || situation === "stop")],
     }],
+    devices: [{
+      source: "printer", protocol: "moonraker", state: young || lost ? "down" : "answering",
+      why: young ? "not_yet" : lost ? "connection refused" : null, errors: lost ? 3 : 0,
+    }],
     viewers: { connected: 1, dropped: lost ? 1 : 0, missed: 0 },
   };
 }

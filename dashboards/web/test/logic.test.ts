@@ -17,7 +17,7 @@ const machine = (id: string, execution: Execution, over: Partial<Machine> = {}):
 const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, ...over });
 const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({
   v: 1, seq: 1, site: { id: "s", name: {}, time_zone: "UTC" }, machines, alarms: [],
-  gateway: { version: "0", build, clock: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [], viewers: { connected: 1, dropped: 0, missed: 0 } },
+  gateway: { version: "0", build, clock: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [], devices: [], viewers: { connected: 1, dropped: 0, missed: 0 } },
 });
 const tick = (build = "b1") => ({ event: "tick", told: { seq: 2, now_ms: 2, build, clock: "synced" } }) as const;
 

@@ -116,14 +116,19 @@ pub(super) struct Round {
 impl Round {
     /// One delivery per machine.
     pub(super) fn deliveries(self, at: BootTime, machines: &Machines) -> Vec<Delivery> {
-        let mut readings = self.readings;
-        readings.sort_by_key(|&(item, _)| (machines.of(item), item));
-        let same = |a: &(ItemIndex, _), b: &(ItemIndex, _)| machines.of(a.0) == machines.of(b.0);
-        readings
-            .chunk_by(same)
-            .map(|readings| Delivery { at, readings: readings.to_vec() })
-            .collect()
+        deliveries(at, self.readings, machines)
     }
+}
+
+/// Readings sampled at `at`, one delivery per machine.
+pub(super) fn deliveries(
+    at: BootTime,
+    mut readings: Vec<(ItemIndex, Measured)>,
+    machines: &Machines,
+) -> Vec<Delivery> {
+    readings.sort_by_key(|&(item, _)| (machines.of(item), item));
+    let same = |a: &(ItemIndex, _), b: &(ItemIndex, _)| machines.of(a.0) == machines.of(b.0);
+    readings.chunk_by(same).map(|readings| Delivery { at, readings: readings.to_vec() }).collect()
 }
 
 /// Which machine an item belongs to.
@@ -133,22 +138,6 @@ pub(super) struct Machines(Vec<MachineIndex>);
 impl Machines {
     pub(super) fn of_plan(plan: &Plan) -> Self {
         Self(plan.items.iter().map(|item| item.machine).collect())
-    }
-
-    /// Readings by machine, in the order of the items.
-    pub(super) fn split(
-        &self,
-        readings: Vec<(ItemIndex, Measured)>,
-    ) -> Vec<(MachineIndex, Vec<(ItemIndex, Measured)>)> {
-        let mut split: Vec<(MachineIndex, Vec<(ItemIndex, Measured)>)> = Vec::new();
-        for (item, measured) in readings {
-            let Some(machine) = self.of(item) else { continue };
-            match split.last_mut().filter(|(last, _)| *last == machine) {
-                Some((_, items)) => items.push((item, measured)),
-                None => split.push((machine, vec![(item, measured)])),
-            }
-        }
-        split
     }
 
     fn of(&self, item: ItemIndex) -> Option<MachineIndex> {

@@ -9,16 +9,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::pause::{PAUSE_MAX_LOCAL, PAUSE_MAX_NET, Pauses};
 use super::timing::LineTiming;
 use super::transaction::{Connection, Framing};
 use super::transport::{Opener, Opening};
 
-/// First pause after a failed attempt.
-const PAUSE_MIN: Duration = Duration::from_millis(250);
-/// Greatest pause between attempts on a network.
-const PAUSE_MAX_TCP: Duration = Duration::from_secs(10);
-/// Greatest pause between looks for a serial port's path: looking is cheap.
-const PAUSE_MAX_SERIAL: Duration = Duration::from_secs(2);
 /// While a dropped connection is opened again, polls wait this long before their items are
 /// delivered as disconnected, and writes before they are reported failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,7 +31,7 @@ pub(super) struct Link {
     framing: Framing,
     timing: LineTiming,
     state: State,
-    pause: Duration,
+    pauses: Pauses,
     /// The stream has brought an answer since it was opened.
     proved: bool,
     /// Since when it is not up.
@@ -47,7 +42,6 @@ pub(super) struct Link {
     on_purpose: bool,
     /// Why it is down, for status.
     why: Option<String>,
-    jitter: u64,
 }
 
 impl Link {
@@ -58,22 +52,23 @@ impl Link {
         timing: LineTiming,
     ) -> Self {
         let state = State::Opening(opener());
-        let jitter = bus.bytes().fold(0x9E37_79B9_7F4A_7C15, |seed: u64, byte| {
-            (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
+        let longest = match framing {
+            Framing::Rtu => PAUSE_MAX_LOCAL,
+            Framing::RtuOverTcp | Framing::Mbap => PAUSE_MAX_NET,
+        };
+        let pauses = Pauses::new(&bus, longest);
         Self {
             bus,
             opener,
             framing,
             timing,
             state,
-            pause: Duration::ZERO,
+            pauses,
             proved: false,
             down_since: Instant::now(),
             told: false,
             on_purpose: false,
             why: None,
-            jitter: jitter | 1,
         }
     }
 
@@ -110,7 +105,7 @@ impl Link {
     /// An answer came.
     pub(super) fn answered(&mut self) {
         self.proved = true;
-        self.pause = Duration::ZERO;
+        self.pauses.reset();
     }
 
     /// Closes the stream, at once. On purpose, and proved: opened again without a pause and
@@ -171,17 +166,6 @@ impl Link {
     }
 
     fn wait(&mut self) {
-        let most = match self.framing {
-            Framing::Rtu => PAUSE_MAX_SERIAL,
-            Framing::RtuOverTcp | Framing::Mbap => PAUSE_MAX_TCP,
-        };
-        self.pause = (self.pause * 2).clamp(PAUSE_MIN, most);
-        // xorshift: half of the pause is certain, half is chance.
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        let half = self.pause / 2;
-        let chance = half.mul_f64(f64::from((self.jitter >> 48) as u16) / f64::from(u16::MAX));
-        self.state = State::Waiting { until: Instant::now() + half + chance };
+        self.state = State::Waiting { until: Instant::now() + self.pauses.next() };
     }
 }

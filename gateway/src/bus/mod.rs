@@ -9,6 +9,7 @@
 //! Bounds: a dead unit costs at most 5 % of the bus (`unit`); a write waits for at most the frame
 //! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,7 @@ mod group;
 mod inquiry;
 mod link;
 mod owner;
+mod pause;
 mod probe;
 pub mod scheduler;
 mod setting;
@@ -115,9 +117,10 @@ impl BusHandle {
     }
 }
 
-/// The thread that the TCP buses without trip outputs share.
+/// The thread that the TCP buses and devices without outputs share, and the connections to brokers
+/// that several devices share.
 #[derive(Clone, Debug)]
-pub struct Runtime(tokio::runtime::Handle);
+pub struct Runtime(tokio::runtime::Handle, Arc<Mutex<HashMap<Arc<str>, device::SharedBroker>>>);
 
 impl Runtime {
     /// Starts the thread. It lives as long as the process.
@@ -130,7 +133,7 @@ impl Runtime {
         std::thread::Builder::new()
             .name("buses".to_owned())
             .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(Self(handle))
+        Ok(Self(handle, Arc::default()))
     }
 }
 

@@ -220,6 +220,7 @@ impl Picture {
             store: &self.status.store,
             journal: &self.status.journal,
             buses: &self.status.buses,
+            devices: &self.status.devices,
             viewers,
         }
     }

@@ -19,6 +19,8 @@ pub struct Status {
     pub journal: JournalStatus,
     /// The buses, in the order of the configuration.
     pub buses: Vec<Bus>,
+    /// The devices that are more than a register map, in the order of the configuration.
+    pub devices: Vec<Device>,
 }
 
 /// A connection to something outside.
@@ -115,6 +117,34 @@ pub struct Unit {
     pub errors: u64,
 }
 
+/// How a device with a connection of its own is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceState {
+    /// There is no connection, or nobody knows yet.
+    Down,
+    /// Connected, but it does not answer.
+    Silent,
+    /// It answers.
+    Answering,
+}
+
+/// A device with a connection or topic of its own. The time of its last answer is left out: a
+/// figure that moves all the time would keep every board busy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Device {
+    /// The source's id.
+    pub source: Arc<str>,
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// How it is.
+    pub state: DeviceState,
+    /// What is wrong; may be there although it answers.
+    pub why: Option<Arc<str>>,
+    /// Failures since the start.
+    pub errors: u64,
+}
+
 impl Status {
     /// Nothing heard from anybody yet: what is configured is down, the rest off.
     pub fn new(plan: &Plan) -> Self {
@@ -138,6 +168,13 @@ impl Status {
             occupancy: None,
             units: bus.units.iter().map(unit).collect(),
         };
+        let device = |device: &crate::config::plan::DevicePlan| Device {
+            source: device.source.clone(),
+            protocol: device.protocol.name,
+            state: DeviceState::Down,
+            why: Some(not_yet.clone()),
+            errors: 0,
+        };
         let confirmed_by = plan.mqtt.as_ref().map(|mqtt| match mqtt.recorder {
             Some(_) => ConfirmedBy::Recorder,
             None => ConfirmedBy::Puback,
@@ -147,6 +184,7 @@ impl Status {
             store: link(plan.store.is_some()),
             journal: JournalStatus { state: JournalState::Failing, dropped: 0, quarantined: 0 },
             buses: plan.buses.iter().map(bus).collect(),
+            devices: plan.devices.iter().map(device).collect(),
         }
     }
 }

@@ -8,7 +8,7 @@ use andon_engine::event::{Activity, Confirmation, Execution, Severity};
 use andon_engine::value::{Unavailable, Value};
 use serde::Serialize;
 
-use super::status::{Bus, JournalStatus, LinkStatus, MqttStatus};
+use super::status::{Bus, Device, JournalStatus, LinkStatus, MqttStatus};
 use crate::config::plan::Name;
 
 /// Version of these shapes.
@@ -71,6 +71,8 @@ pub struct GatewayView<'a> {
     pub journal: &'a JournalStatus,
     /// The buses, in the order of the configuration.
     pub buses: &'a [Bus],
+    /// The devices that are more than a register map, in the order of the configuration.
+    pub devices: &'a [Device],
     /// Who is looking, and what they missed.
     pub viewers: Viewers,
 }

@@ -9,7 +9,7 @@
 
 mod backoff;
 #[cfg(test)]
-mod broker_fixture;
+pub(crate) mod broker_fixture;
 mod lane;
 mod link;
 mod lost;

@@ -1,8 +1,9 @@
 //! Starting and stopping the gateway, in the order that keeps its promises.
 //!
-//! Start: journal and its past → engine with what was latched → buses → board, MQTT, recorder.
+//! Start: journal and its past → engine with what was latched → buses, devices → board, MQTT,
+//! recorder.
 //! Nothing here waits for a device, a broker or a store: all of them may be absent. Stop: the
-//! engine steps what it has been given, the buses send the writes that wait, the journal is written;
+//! engine steps what it has been given, buses and devices send what waits, the journal is written;
 //! what is not delivered yet stays in it.
 
 pub mod engine_thread;
@@ -21,7 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinHandle as Task;
 
-use crate::bus::{self, BusHandle};
+use crate::bus;
+use crate::bus::device::start_device;
 use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
 use crate::history::History;
@@ -36,7 +38,9 @@ use engine_thread::{Sinks, TELEMETRY_QUEUE, URGENT_QUEUE, Urgent};
 use past::Past;
 use watch::Watch;
 
-/// How long the buses may take to send the writes that wait.
+pub use watch::Lines;
+
+/// How long buses and devices may take to send the writes and stops that wait.
 const BUSES_STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long the board's connections may take to end.
@@ -50,7 +54,7 @@ pub struct Gateway {
     engine: engine_thread::Thread,
     mqtt: Option<MqttHandle>,
     store: Option<EmbeddedHandle>,
-    buses: Arc<[BusHandle]>,
+    lines: Lines,
     stop: channel::Sender<bool>,
     tasks: Vec<Task<()>>,
     /// Held until everything else has ended.
@@ -65,8 +69,9 @@ impl Gateway {
     /// one for a gateway whose journal does not outlive it.
     ///
     /// # Errors
-    /// When another process uses the state folder, the journal cannot be opened, the board's address is taken, or the system has no
-    /// thread left. Devices, broker and store may all be absent.
+    /// When another process uses the state folder, the journal cannot be opened, the board's
+    /// address is taken, or the system has no thread left. Devices, broker and store may all be
+    /// absent.
     pub async fn start(plan: Plan, boot: BootId) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
         let lock = FolderLock::take(&plan.state_dir, "lock")?;
@@ -88,10 +93,8 @@ impl Gateway {
 
         let (urgent, urgent_words) = mpsc::channel(URGENT_QUEUE);
         let (sink, telemetry) = mpsc::channel(TELEMETRY_QUEUE);
-        let shared = bus::Runtime::start()?;
-        let start = |bus| bus::start(bus, &plan.engine, sink.clone(), &shared);
-        let buses: Arc<[BusHandle]> = plan.buses.iter().map(start).collect::<Result<_, _>>()?;
-        let outputs = Outputs::new(plan.outputs.clone(), buses.clone(), urgent.clone());
+        let lines = start_lines(&plan, &sink)?;
+        let outputs = Outputs::new(plan.outputs.clone(), lines.clone(), urgent.clone());
 
         let (status, statuses) = channel::channel(http::Status::new(&plan));
         let now = board_clock(anchors.clone(), boot);
@@ -104,7 +107,7 @@ impl Gateway {
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
         let wall = wall_clock(anchors.clone());
-        let mqtt = start_mqtt(&plan, boot, &journal, &wall, &buses)?;
+        let mqtt = start_mqtt(&plan, boot, &journal, &wall, &lines)?;
         let store = start_store(&plan, boot, &journal, &wall)?;
         let (stop, stopped) = channel::channel(false);
         let app = App {
@@ -123,7 +126,7 @@ impl Gateway {
             written: journal.follow(Stream::Events, journal.newest(Stream::Events)),
             status,
             journal: journal.clone(),
-            buses: buses.clone(),
+            lines: lines.clone(),
             mqtt: mqtt.as_ref().map(MqttHandle::watch),
             store: store.as_ref().map(EmbeddedHandle::watch),
         };
@@ -137,7 +140,7 @@ impl Gateway {
                 async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) },
             ),
         ];
-        Ok(Self { board, journal, urgent, engine, mqtt, store, buses, stop, tasks, _lock: lock })
+        Ok(Self { board, journal, urgent, engine, mqtt, store, lines, stop, tasks, _lock: lock })
     }
 
     /// Where the board is.
@@ -169,12 +172,15 @@ impl Gateway {
         }
         // With the engine's queue gone the buses send what waits, and end.
         let ended = async {
-            for bus in self.buses.iter() {
+            for bus in self.lines.buses.iter() {
                 bus.ended().await;
+            }
+            for device in self.lines.devices.iter() {
+                device.ended().await;
             }
         };
         if tokio::time::timeout(BUSES_STOP_WITHIN, ended).await.is_err() {
-            tracing::warn!("A bus is still busy; it is left behind.");
+            tracing::warn!("A bus or device is still busy; it is left behind.");
         }
         self.journal.append(vec![Payload::Event(Event::Stopped { at: clock::boot_now() })]);
         if let Some(mqtt) = self.mqtt {
@@ -206,6 +212,19 @@ fn believable_wall_ms(
     anchors.wall_ms(&boot, started).or_else(|| believed().then(clock::wall_now_ms))
 }
 
+/// Starts whatever readings come from: buses, and devices with a protocol of their own.
+fn start_lines(plan: &Plan, sink: &bus::Sink) -> std::io::Result<Lines> {
+    let shared = bus::Runtime::start()?;
+    let start = |bus| bus::start(bus, &plan.engine, sink.clone(), &shared);
+    let buses = plan.buses.iter().map(start).collect::<Result<_, _>>()?;
+    let start = |device| {
+        let (sink, dir) = (sink.clone(), &plan.state_dir);
+        start_device(device, &plan.brokers, &plan.engine, dir, sink, &shared)
+    };
+    let devices = plan.devices.iter().map(start).collect::<Result<_, _>>()?;
+    Ok(Lines { buses, devices })
+}
+
 fn board_clock(anchors: SharedAnchors, boot: BootId) -> http::Now {
     Arc::new(move || {
         let now = clock::boot_now();
@@ -225,7 +244,7 @@ fn start_mqtt(
     boot: BootId,
     journal: &Arc<Journal>,
     wall: &WallClock,
-    buses: &Arc<[BusHandle]>,
+    lines: &Lines,
 ) -> anyhow::Result<Option<MqttHandle>> {
     let Some(broker) = &plan.mqtt else { return Ok(None) };
     let inputs = mqtt::Inputs {
@@ -235,7 +254,7 @@ fn start_mqtt(
         journal: journal.clone(),
         wall: wall.clone(),
         now: Arc::new(clock::boot_now),
-        health: watch::health(plan.clone(), journal.clone(), buses.clone()),
+        health: watch::health(plan.clone(), journal.clone(), lines.clone()),
         pace: mqtt::Pace::default(),
     };
     mqtt::start(inputs).map(Some)

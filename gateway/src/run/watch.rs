@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::SharedAnchors;
 use super::engine_thread::Urgent;
 use crate::bus::BusHandle;
+use crate::bus::device::{DeviceHandle, DeviceState, DeviceStatus};
 use crate::clock::{self, ClockWatch};
 use crate::config::plan::Plan;
 use crate::http::status::{self, JournalState, JournalStatus, LinkState, LinkStatus};
@@ -23,6 +24,15 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Events read in one go.
 const RECORDS: usize = 256;
 
+/// The running buses and devices, in the order of the plan.
+#[derive(Clone)]
+pub struct Lines {
+    /// The buses.
+    pub buses: Arc<[BusHandle]>,
+    /// The devices with a protocol of their own.
+    pub devices: Arc<[DeviceHandle]>,
+}
+
 /// What the watch looks at, and whom it tells.
 pub(super) struct Watch {
     pub(super) clock: ClockWatch,
@@ -34,7 +44,7 @@ pub(super) struct Watch {
     pub(super) written: Follower,
     pub(super) status: watch::Sender<status::Status>,
     pub(super) journal: Arc<Journal>,
-    pub(super) buses: Arc<[BusHandle]>,
+    pub(super) lines: Lines,
     pub(super) mqtt: Option<watch::Receiver<MqttStatus>>,
     pub(super) store: Option<watch::Receiver<StoreStatus>>,
 }
@@ -90,7 +100,10 @@ impl Watch {
         };
         let mqtt = self.mqtt.as_ref().map(|status| status.borrow().clone());
         let store = self.store.as_ref().map(|status| status.borrow().clone());
+        let devices: Vec<status::Device> =
+            self.lines.devices.iter().map(|device| device_status(device.status())).collect();
         let buses: Vec<status::Bus> = self
+            .lines
             .buses
             .iter()
             .zip(self.status.borrow().buses.iter())
@@ -100,6 +113,7 @@ impl Watch {
             let before = status.clone();
             status.journal = journal;
             status.buses = buses;
+            status.devices = devices;
             if let Some(mqtt) = mqtt {
                 status.mqtt.link = link(mqtt.state == mqtt::LinkState::Up, mqtt.why, mqtt.behind);
             }
@@ -139,12 +153,41 @@ fn bus_status(bus: &BusHandle, before: &status::Bus) -> status::Bus {
     }
 }
 
-/// Counters and buses for the status that goes over MQTT.
-pub(super) fn health(
-    plan: Arc<Plan>,
-    journal: Arc<Journal>,
-    buses: Arc<[BusHandle]>,
-) -> mqtt::Health {
+fn device_status(now: DeviceStatus) -> status::Device {
+    let why = now.why().map(Into::into);
+    status::Device {
+        source: now.source,
+        protocol: now.protocol,
+        state: match now.state {
+            DeviceState::Down => status::DeviceState::Down,
+            DeviceState::Silent => status::DeviceState::Silent,
+            DeviceState::Answering => status::DeviceState::Answering,
+        },
+        why,
+        errors: now.errors,
+    }
+}
+
+/// A device as a bus of its own with one unit: whoever reads the status knows both.
+fn device_health(now: DeviceStatus) -> BusHealth {
+    let state = match now.state {
+        DeviceState::Answering => "online",
+        DeviceState::Silent => "suspect",
+        DeviceState::Down => "bus_down",
+    };
+    let why = now.why().map(str::to_owned);
+    let unit = UnitHealth { source: now.source.clone(), state: state.to_owned(), why: why.clone() };
+    let up = now.state != DeviceState::Down;
+    BusHealth {
+        id: now.source,
+        state: if up { "up" } else { "down" }.to_owned(),
+        why: why.filter(|_| !up),
+        units: vec![unit],
+    }
+}
+
+/// Counters, buses and devices for the status that goes over MQTT.
+pub(super) fn health(plan: Arc<Plan>, journal: Arc<Journal>, lines: Lines) -> mqtt::Health {
     Arc::new(move || {
         let counters = journal.counters();
         let counters = BTreeMap::from([
@@ -155,7 +198,7 @@ pub(super) fn health(
             ("journal_quarantined".to_owned(), counters.quarantined),
             ("journal_failures".to_owned(), counters.failures),
         ]);
-        let buses = plan.buses.iter().zip(buses.iter()).map(|(plan, bus)| {
+        let buses = plan.buses.iter().zip(lines.buses.iter()).map(|(plan, bus)| {
             let now = bus.status();
             let down = now.down.is_some();
             let units = now.units.iter().map(|unit| {
@@ -173,6 +216,7 @@ pub(super) fn health(
                 units: units.collect(),
             }
         });
-        (counters, buses.collect())
+        let devices = lines.devices.iter().map(|device| device_health(device.status()));
+        (counters, buses.chain(devices).collect())
     })
 }

@@ -71,6 +71,15 @@ export interface Bus {
   units: Unit[];
 }
 
+export interface Device {
+  source: string;
+  protocol: string;
+  state: "down" | "silent" | "answering";
+  /** May be there although it answers. */
+  why: string | null;
+  errors: number;
+}
+
 export interface Gateway {
   version: string;
   build: string;
@@ -80,6 +89,7 @@ export interface Gateway {
   store: { state: Link; why: string | null; behind: number };
   journal: { state: "ok" | "failing"; dropped: number; quarantined: number };
   buses: Bus[];
+  devices: Device[];
   viewers: { connected: number; dropped: number; missed: number };
 }
 

@@ -1,117 +1,93 @@
-//! Input lines of a GPIO chip, through the kernel's character device (uAPI version 2).
+//! Lines of a GPIO chip of this computer, as inputs, through the kernel's character device.
 //!
-//! Edges are read on a thread of their own, which ends when the link is dropped; every period the
-//! levels are read as well, so that a lost edge is made good.
+//! Every line's level is told at every period and at every edge. Contacts bounce: the kernel
+//! debounces where the chip lets it, and where it does not, every bounce is an edge that is told.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gpiocdev::line::{EdgeDetection, Value};
-use gpiocdev::{Request, request};
-use tokio::sync::mpsc;
+use gpiocdev::Request;
+use gpiocdev::line::{Bias as Pull, EdgeDetection, EdgeKind, Value};
+use gpiocdev::tokio::AsyncRequest;
 
-use super::connection::Event;
+use super::wire::{Ends, News, Opener, Order, Wire};
 use crate::config::plan::{Bias, GpioLine};
 
-/// Levels that may wait.
-const LEVELS_MAX: usize = 256;
-/// How long an edge must hold: contacts bounce.
-const DEBOUNCE: Duration = Duration::from_millis(10);
-/// How often the thread looks whether anybody still listens.
-const LOOK: Duration = Duration::from_millis(500);
+/// Changes shorter than this are bouncing.
+const DEBOUNCE: Duration = Duration::from_millis(5);
 
-/// Lines that are held.
-pub(super) struct GpioLink {
-    levels: mpsc::Receiver<Event>,
-    /// Asks the thread for all levels.
-    ask: std::sync::mpsc::SyncSender<()>,
-}
-
-impl GpioLink {
-    /// Requests the lines of a chip as inputs.
-    pub(super) async fn open(chip: &Path, lines: &[GpioLine]) -> Result<Self, String> {
-        let (chip, lines) = (chip.to_owned(), lines.to_vec());
-        let opening = tokio::task::spawn_blocking(move || {
+/// The opener of these lines.
+pub(super) fn opener(chip: &Path, lines: &[GpioLine]) -> Opener {
+    let (chip, lines) = (chip.to_owned(), lines.to_vec());
+    Box::new(move || {
+        let (chip, lines) = (chip.clone(), lines.clone());
+        Box::pin(async move {
+            let opening = {
+                let (chip, lines) = (chip.clone(), lines.clone());
+                move || request(&chip, &lines)
+            };
             let request =
-                hold(&chip, &lines).map_err(|error| format!("{}: {error}", chip.display()))?;
-            Ok::<_, String>((request, lines))
-        });
-        let (request, lines) = opening.await.map_err(|error| error.to_string())??;
-        let (tell, levels) = mpsc::channel(LEVELS_MAX);
-        let (ask, asked) = std::sync::mpsc::sync_channel(1);
-        std::thread::Builder::new()
-            .name("gpio".to_owned())
-            .spawn(move || watch(&request, &lines, &tell, &asked))
-            .map_err(|error| error.to_string())?;
-        Ok(Self { levels, ask })
-    }
-
-    pub(super) async fn next(&mut self) -> Event {
-        let gone = || Event::Closed("the chip is gone".to_owned());
-        self.levels.recv().await.unwrap_or_else(gone)
-    }
-
-    pub(super) fn due(&mut self) {
-        // Full means that it has been asked already.
-        self.ask.try_send(()).ok();
-    }
+                tokio::task::spawn_blocking(opening).await.map_err(io::Error::other)??;
+            let request = AsyncRequest::new(request);
+            Ok(Wire::start(|ends| carry(request, lines, ends)))
+        })
+    })
 }
 
-fn hold(chip: &Path, lines: &[GpioLine]) -> gpiocdev::Result<Request> {
-    let mut builder = Request::builder();
-    builder.on_chip(chip).with_consumer("andon");
-    for line in lines {
-        builder.with_line(line.offset).as_input();
-        if line.active_low {
-            builder.as_active_low();
-        }
-        match line.bias {
-            Bias::AsIs => {}
-            Bias::PullUp => {
-                builder.with_bias(gpiocdev::line::Bias::PullUp);
+fn request(chip: &PathBuf, lines: &[GpioLine]) -> io::Result<Request> {
+    let with = |debounce: Option<Duration>| {
+        let mut builder = Request::builder();
+        builder.on_chip(chip).with_consumer("andon");
+        for line in lines {
+            builder.with_line(line.offset).as_input().with_edge_detection(EdgeDetection::BothEdges);
+            match line.bias {
+                Bias::AsIs => {}
+                Bias::PullUp => drop(builder.with_bias(Pull::PullUp)),
+                Bias::PullDown => drop(builder.with_bias(Pull::PullDown)),
             }
-            Bias::PullDown => {
-                builder.with_bias(gpiocdev::line::Bias::PullDown);
+            if line.active_low {
+                builder.as_active_low();
+            }
+            if let Some(debounce) = debounce {
+                builder.with_debounce_period(debounce);
             }
         }
-        builder.with_edge_detection(EdgeDetection::BothEdges).with_debounce_period(DEBOUNCE);
-    }
-    let _: &request::Builder = &builder;
-    builder.request()
+        builder.request()
+    };
+    let words = |error: gpiocdev::Error| io::Error::other(format!("{}: {error}", chip.display()));
+    with(Some(DEBOUNCE)).or_else(|_| with(None)).map_err(words)
 }
 
-/// Tells levels until nobody listens or the chip is gone.
-fn watch(
-    request: &Request,
-    lines: &[GpioLine],
-    tell: &mpsc::Sender<Event>,
-    asked: &std::sync::mpsc::Receiver<()>,
-) {
+async fn carry(request: AsyncRequest, lines: Vec<GpioLine>, mut ends: Ends) -> String {
     loop {
-        match request.wait_edge_event(LOOK.min(Duration::from_millis(50))) {
-            Ok(true) if request.read_edge_event().is_err() => break,
-            Ok(edge) => {
-                let due = asked.try_recv();
-                if due == Err(std::sync::mpsc::TryRecvError::Disconnected) {
-                    break;
-                }
-                if (edge || due.is_ok()) && !tell_levels(request, lines, tell) {
-                    break;
-                }
+        let levels = tokio::select! {
+            order = ends.orders.recv() => match order {
+                None => return String::new(),
+                Some(Order::Due) => levels(&request, &lines),
+                Some(_) => continue,
+            },
+            edge = request.read_edge_event() => edge.map(|edge| {
+                let at = lines.iter().position(|line| line.offset == edge.offset);
+                at.map(|line| (line, edge.kind == EdgeKind::Rising)).into_iter().collect()
+            }),
+        };
+        let levels = match levels {
+            Ok(levels) => levels,
+            Err(error) => return error.to_string(),
+        };
+        for (line, on) in levels {
+            if ends.news.send(News::Level { line, on }).await.is_err() {
+                return String::new();
             }
-            Err(_) => break,
         }
     }
 }
 
-/// Reads and tells all levels; whether that goes on.
-fn tell_levels(request: &Request, lines: &[GpioLine], tell: &mpsc::Sender<Event>) -> bool {
-    for (line, wanted) in lines.iter().enumerate() {
-        let Ok(value) = request.value(wanted.offset) else { return false };
-        let level = Event::Level { line, on: value == Value::Active };
-        if let Err(mpsc::error::TrySendError::Closed(_)) = tell.try_send(level) {
-            return false;
-        }
-    }
-    true
+/// What every line stands at now.
+fn levels(request: &AsyncRequest, lines: &[GpioLine]) -> gpiocdev::Result<Vec<(usize, bool)>> {
+    let level = |(at, line): (usize, &GpioLine)| {
+        Ok((at, request.as_ref().value(line.offset)? == Value::Active))
+    };
+    lines.iter().enumerate().map(level).collect()
 }

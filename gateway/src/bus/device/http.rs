@@ -1,218 +1,235 @@
-//! HTTP requests, one after the other, with the credentials that the device wants to see.
+//! A device that is asked over HTTP: one request under way at a time, the others wait in order.
 //!
-//! There is no connection to lose: a request that fails says so, and the next is tried at the
-//! next period. Redirects are not followed; a body longer than [`BODY_BYTES_MAX`] is refused while
-//! it comes in.
+//! A connection is reused while the device keeps it. Redirects are answers like any other: a
+//! device that sends its clients elsewhere must not get the key carried there. Before a stop, what
+//! waits is given up and what is under way has [`YIELD_WITHIN`] left.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use andon_adapters::device::{ANSWER_WITHIN, BODY_BYTES_MAX, Method, REQUESTS_MAX, Request};
+use andon_adapters::device::{
+    ANSWER_WITHIN, BODY_BYTES_MAX, Method, Outgoing, REQUESTS_MAX, Request,
+};
 use andon_adapters::protocol::Login;
 use andon_engine::value::Unavailable;
-use digest_auth::{AuthContext, HttpMethod, WwwAuthenticateHeader};
-use reqwest::{Client, header};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::Event;
-use super::stream::CONNECT_WITHIN;
-use crate::config::plan::{Credentials, DevicePlan, Place};
+use super::CONNECT_WITHIN;
+use super::login::Shown;
+use super::wire::{Ends, News, ORDERS_MAX, Opener, Order, Wire};
+use crate::config::plan::Credentials;
 
-type Answering = Pin<Box<dyn Future<Output = Event> + Send>>;
+/// What a request that is under way has left when a stop comes.
+const YIELD_WITHIN: Duration = Duration::from_millis(250);
+/// An idle connection is closed after this time: devices close theirs after 5 s and more, and a
+/// request that meets the closing is lost.
+const IDLE: Duration = Duration::from_secs(4);
 
-/// The way to one device's web server.
-pub(super) struct HttpLink {
-    server: Arc<Server>,
-    waiting: VecDeque<Request>,
-    answering: Option<Answering>,
+/// A host name or address as it stands in a URL.
+pub(super) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-struct Server {
+/// The opener of a device that is asked over HTTP. Nothing is connected before the first request.
+pub(super) fn opener(host: &str, port: u16, login: Login, credentials: &Credentials) -> Opener {
+    let base = format!("http://{}", authority(host, port));
+    let credentials = credentials.clone();
+    Box::new(move || {
+        let session = session(base.clone(), login, &credentials);
+        Box::pin(async move {
+            let session = Arc::new(session?);
+            Ok(Wire::start(|ends| carry(session, ends)))
+        })
+    })
+}
+
+struct Session {
     client: Client,
-    /// `http://host:port`
     base: String,
-    login: Login,
-    credentials: Credentials,
-    /// The server's last challenge: its nonce is used until it goes stale.
-    challenge: Mutex<Option<WwwAuthenticateHeader>>,
+    shown: Shown,
 }
 
-impl HttpLink {
-    pub(super) fn new(plan: &DevicePlan) -> Result<Self, String> {
-        let Place::Net { host, port } = &plan.place else {
-            return Err("this device is not at a host".to_owned());
-        };
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let client = Client::builder()
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(1)
-            .no_proxy()
-            .build()
-            .map_err(|error| error.to_string())?;
-        let server = Server {
-            client,
-            base: format!("http://{host}:{port}"),
-            login: plan.protocol.login,
-            credentials: plan.credentials.clone(),
-            challenge: Mutex::new(None),
-        };
-        Ok(Self { server: Arc::new(server), waiting: VecDeque::new(), answering: None })
-    }
+fn session(base: String, login: Login, credentials: &Credentials) -> io::Result<Session> {
+    let client = Client::builder()
+        .connect_timeout(CONNECT_WITHIN)
+        .timeout(ANSWER_WITHIN)
+        .redirect(Policy::none())
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(IDLE)
+        .no_proxy()
+        .build()
+        .map_err(io::Error::other)?;
+    Ok(Session { client, base, shown: Shown::of(login, credentials)? })
+}
 
-    /// Queues a request.
-    pub(super) fn send(&mut self, request: Request) -> Result<(), String> {
-        if self.waiting.len() >= REQUESTS_MAX {
-            return Err(format!("more than {REQUESTS_MAX} requests wait"));
+/// A request that waits, or one that is not sent any more.
+enum Waiting {
+    Ask(Request),
+    Never(&'static str),
+}
+
+/// Why there is no response.
+struct Failure(Unavailable, String);
+
+type Asking = Pin<Box<dyn Future<Output = News> + Send>>;
+
+async fn carry(session: Arc<Session>, mut ends: Ends) -> String {
+    let mut waiting: VecDeque<Waiting> = VecDeque::new();
+    let mut asking: Option<Asking> = None;
+    let mut yields_at: Option<Instant> = None;
+    loop {
+        if asking.is_none() {
+            yields_at = None;
+            match waiting.pop_front() {
+                Some(Waiting::Ask(request)) => asking = Some(ask(session.clone(), request)),
+                Some(Waiting::Never(why)) => {
+                    let news = News::NoResponse(Unavailable::Timeout, why.to_owned());
+                    if ends.news.send(news).await.is_err() {
+                        return String::new();
+                    }
+                    continue;
+                }
+                None => {}
+            }
         }
-        self.waiting.push_back(request);
-        Ok(())
-    }
-
-    /// The next response; never resolves while nothing was asked.
-    pub(super) async fn next(&mut self) -> Event {
-        if self.answering.is_none() {
-            let Some(request) = self.waiting.pop_front() else {
-                return std::future::pending().await;
-            };
-            self.answering = Some(Box::pin(answer(self.server.clone(), request)));
+        let until = yields_at.unwrap_or_else(Instant::now);
+        tokio::select! {
+            biased;
+            order = ends.orders.recv() => match order {
+                None => return String::new(),
+                Some(Order::Hurry) => {
+                    let given_up = || Waiting::Never("given up for a stop");
+                    waiting.iter_mut().for_each(|waiting| *waiting = given_up());
+                    yields_at = Some(Instant::now() + YIELD_WITHIN);
+                }
+                Some(Order::Send(Outgoing::Request(request))) => {
+                    if waiting.len() >= ORDERS_MAX {
+                        return "more is asked than is ever answered".to_owned();
+                    }
+                    waiting.push_back(if waiting.len() < REQUESTS_MAX {
+                        Waiting::Ask(request)
+                    } else {
+                        Waiting::Never("too many requests are waiting")
+                    });
+                }
+                Some(Order::Send(_) | Order::Due) => {}
+            },
+            news = next(&mut asking) => {
+                asking = None;
+                if ends.news.send(news).await.is_err() {
+                    return String::new();
+                }
+            }
+            () = sleep_until(until), if yields_at.is_some() && asking.is_some() => {
+                asking = None;
+                waiting.push_front(Waiting::Never("given up for a stop"));
+            }
         }
-        let Some(answering) = &mut self.answering else { return std::future::pending().await };
-        let event = answering.await;
-        self.answering = None;
-        event
     }
 }
 
-async fn answer(server: Arc<Server>, request: Request) -> Event {
-    match server.ask(&request).await {
-        Ok((status, body)) => Event::Response { status, body },
-        Err((why, words)) => Event::NoResponse { why, words },
+async fn next(asking: &mut Option<Asking>) -> News {
+    match asking {
+        Some(asking) => asking.await,
+        None => std::future::pending().await,
     }
 }
 
-type Failure = (Unavailable, String);
+fn ask(session: Arc<Session>, request: Request) -> Asking {
+    Box::pin(async move {
+        let answer = timeout(ANSWER_WITHIN, session.ask(&request)).await;
+        let late = |_| Failure(Unavailable::Timeout, "no answer in time".to_owned());
+        match answer.map_err(late).and_then(|answer| answer) {
+            Ok((status, body)) => News::Response { status, body },
+            Err(Failure(why, words)) => News::NoResponse(why, words),
+        }
+    })
+}
 
-impl Server {
+impl Session {
     async fn ask(&self, request: &Request) -> Result<(u16, Vec<u8>), Failure> {
-        let response = self.send(request).await?;
-        let challenged = response.status() == reqwest::StatusCode::UNAUTHORIZED;
-        if !challenged || !self.answers_challenges() || !self.take_challenge(&response) {
-            return read(response).await;
+        let (response, answered) = self.send(request).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Shown::Digest(digest) = &self.shown
+            && digest.challenged(response.headers(), answered)
+        {
+            return body_of(self.send(request).await?.0).await;
         }
-        // Once: a server that asks again does not accept what it was shown.
-        read(self.send(request).await?).await
+        body_of(response).await
     }
 
-    async fn send(&self, request: &Request) -> Result<reqwest::Response, Failure> {
-        let method = match request.method {
-            Method::Get => reqwest::Method::GET,
-            Method::Post => reqwest::Method::POST,
-            Method::Put => reqwest::Method::PUT,
-            Method::Delete => reqwest::Method::DELETE,
+    /// Sends once; says as well whether a challenge was answered with it.
+    async fn send(&self, request: &Request) -> Result<(Response, bool), Failure> {
+        if !request.path.starts_with('/') {
+            // It would become part of the host's name.
+            let words = "a path must begin with a slash".to_owned();
+            return Err(Failure(Unavailable::Refused, words));
+        }
+        let url = format!("{}{}", self.base, request.path);
+        let mut asking = match request.method {
+            Method::Get => self.client.get(url),
+            Method::Post => self.client.post(url),
+            Method::Put => self.client.put(url),
+            Method::Delete => self.client.delete(url),
         };
-        let mut builder = self.client.request(method, format!("{}{}", self.base, request.path));
         for (name, value) in &request.headers {
-            builder = builder.header(*name, value);
+            asking = asking.header(*name, value);
         }
         if let Some(body) = &request.body {
-            builder = builder.header(header::CONTENT_TYPE, "application/json").body(body.clone());
+            asking = asking.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        self.show_credentials(builder, request).send().await.map_err(failure)
-    }
-
-    fn show_credentials(
-        &self,
-        builder: reqwest::RequestBuilder,
-        request: &Request,
-    ) -> reqwest::RequestBuilder {
-        let Credentials { user, password, key } = &self.credentials;
-        match (self.login, key) {
-            (Login::Header(name) | Login::DigestOrHeader(_, name), Some(key)) => {
-                builder.header(name, &key.0)
+        let mut answered = false;
+        match &self.shown {
+            Shown::Nothing => {}
+            Shown::Header(name, value) => asking = asking.header(name, value),
+            Shown::Basic(user, password) => asking = asking.basic_auth(user, Some(&password.0)),
+            Shown::Digest(digest) => {
+                if let Some(answer) = digest.answer(request) {
+                    asking = asking.header(AUTHORIZATION, answer);
+                    answered = true;
+                }
             }
-            (Login::Basic, _) => {
-                let password = password.as_ref().map(|password| &password.0);
-                builder.basic_auth(user.as_deref().unwrap_or_default(), password)
-            }
-            (Login::Digest(_) | Login::DigestOrHeader(..), _) => match self.digest(request) {
-                Some(answer) => builder.header(header::AUTHORIZATION, answer),
-                None => builder,
-            },
-            _ => builder,
         }
-    }
-
-    fn answers_challenges(&self) -> bool {
-        let digest = matches!(self.login, Login::Digest(_) | Login::DigestOrHeader(..));
-        digest && self.credentials.password.is_some() && self.credentials.key.is_none()
-    }
-
-    /// Keeps the challenge of a 401; whether there was one.
-    fn take_challenge(&self, response: &reqwest::Response) -> bool {
-        let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
-        let mut headers = headers.iter().filter_map(|header| header.to_str().ok());
-        let challenge = headers.find_map(|text| digest_auth::parse(text).ok());
-        let found = challenge.is_some();
-        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = challenge;
-        found
-    }
-
-    fn digest(&self, request: &Request) -> Option<String> {
-        let usual = match self.login {
-            Login::Digest(user) | Login::DigestOrHeader(user, _) => user,
-            _ => return None,
-        };
-        let mut challenge = self.challenge.lock().unwrap_or_else(PoisonError::into_inner);
-        let user = self.credentials.user.as_deref().unwrap_or(usual);
-        let password = &self.credentials.password.as_ref()?.0;
-        let method = match request.method {
-            Method::Get => HttpMethod::GET,
-            Method::Post => HttpMethod::POST,
-            Method::Put => HttpMethod::PUT,
-            Method::Delete => HttpMethod::DELETE,
-        };
-        let body = request.body.as_ref().map(String::as_bytes);
-        let context =
-            AuthContext::new_with_method(user, password.as_str(), &request.path, body, method);
-        // Each answer counts the nonce on: a server may refuse a count that it has seen.
-        challenge.as_mut()?.respond(&context).ok().map(|answer| answer.to_header_string())
+        let response = asking.send().await.map_err(|error| failure(&error))?;
+        Ok((response, answered))
     }
 }
 
-/// Reads a body, up to its bound.
-async fn read(mut response: reqwest::Response) -> Result<(u16, Vec<u8>), Failure> {
+/// The body, as far as it is not too long. What is too long is no answer.
+async fn body_of(mut response: Response) -> Result<(u16, Vec<u8>), Failure> {
     let status = response.status().as_u16();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failure)? {
-        if body.len() + chunk.len() > BODY_BYTES_MAX {
-            let words = format!("its answer is longer than {BODY_BYTES_MAX} bytes");
-            return Err((Unavailable::Garbled, words));
+    while let Some(part) = response.chunk().await.map_err(|error| failure(&error))? {
+        if body.len() + part.len() > BODY_BYTES_MAX {
+            let words = format!("the answer is longer than {BODY_BYTES_MAX} bytes");
+            return Err(Failure(Unavailable::Garbled, words));
         }
-        body.extend_from_slice(&chunk);
+        body.extend_from_slice(&part);
     }
     Ok((status, body))
 }
 
-/// Why a request failed; the address is left out, which the reader knows.
-#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn failure(error: reqwest::Error) -> Failure {
+/// The reason in the words of whoever knows it best: the innermost cause. Without the URL.
+fn failure(error: &reqwest::Error) -> Failure {
     let why = if error.is_timeout() {
         Unavailable::Timeout
-    } else if error.is_connect() {
-        Unavailable::Disconnected
+    } else if error.is_builder() {
+        Unavailable::Refused
     } else {
-        Unavailable::Garbled
+        Unavailable::Disconnected
     };
-    // The causes say what happened; the outermost only says that a request failed.
-    let mut words = String::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        words = error.to_string();
-        cause = error.source();
+    let mut cause = error.source();
+    while let Some(inner) = cause.and_then(std::error::Error::source) {
+        cause = Some(inner);
     }
-    let timeout = "no answer within 5 s".to_owned();
-    (why, if why == Unavailable::Timeout || words.is_empty() { timeout } else { words })
+    let words = cause.map_or_else(|| "the request failed".to_owned(), ToString::to_string);
+    Failure(why, words)
 }

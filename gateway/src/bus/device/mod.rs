@@ -1,100 +1,76 @@
-//! Devices that are more than a register map, each with the connection that its protocol wants.
+//! Devices that are more than a Modbus register map: one owner per device. It alone opens, brings
+//! what was heard to the [`Device`](andon_adapters::device::Device), sends what that wants sent
+//! and opens again; readings leave through a [`Sink`], stops come in through a [`DeviceHandle`].
 //!
-//! The owner of a device ([`owner`]) opens the connection, brings the sans-IO
-//! [`andon_adapters::device::Device`] what was heard, sends what it wants sent, and delivers what
-//! it says. The connections ([`connection`]): a stream of bytes ([`stream`]), HTTP ([`http`]), a
-//! WebSocket ([`websocket`]), a broker ([`broker`], with certificates pinned by [`pin`]), GPIO lines
-//! ([`gpio`]). None of them knows what a word means, and the owner does not either.
+//! Reading order: `wire` (a connection as two queues), `stream`, `serial`, `http`, `login`,
+//! `websocket`, `own_broker`, `pin`, `shared_broker`, `mqtt`, `gpio` (the kinds of it), `link` (opening and opening again),
+//! `owner` (the loop), `stops` (how far a stop has come), `probe` (one look). Nothing here knows what a device says.
 //!
-//! Bounds: bodies, frames and messages of [`BODY_BYTES_MAX`]; [`REQUESTS_MAX`] requests and
-//! [`STOPS_MAX`] stops may wait; a send that takes longer than [`ANSWER_WITHIN`] ends the connection.
-//!
-//! [`BODY_BYTES_MAX`]: andon_adapters::device::BODY_BYTES_MAX
-//! [`REQUESTS_MAX`]: andon_adapters::device::REQUESTS_MAX
-//! [`ANSWER_WITHIN`]: andon_adapters::device::ANSWER_WITHIN
+//! Bounds: stops that wait ([`STOPS_MAX`]), orders and news of a connection (`wire`), bodies,
+//! frames and messages ([`BODY_BYTES_MAX`](andon_adapters::device::BODY_BYTES_MAX)), the time a
+//! stop may take ([`STOP_WITHIN`]).
 
+use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use andon_adapters::device::Stop;
+use andon_adapters::device::{Device, Stop};
+use andon_adapters::protocol::Reach;
 use andon_engine::engine::Reply;
 use andon_engine::plan::Plan;
-use andon_engine::time::BootTime;
 use tokio::sync::{mpsc, watch};
 
-use super::group::Machines;
-use super::{Runtime, Sink};
+use super::{Runtime, Sink, group};
 use crate::config::plan::{BrokerPlan, DevicePlan, Place};
 
-mod broker;
-mod connection;
 mod gpio;
 mod http;
+mod link;
+mod login;
+mod mqtt;
+mod own_broker;
 mod owner;
 mod pin;
 mod probe;
+mod serial;
+mod shared_broker;
+mod status;
+mod stops;
 mod stream;
 mod websocket;
+mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use broker::Brokers;
-pub use probe::{Probed, probe_device};
+pub use probe::{ProbedDevice, probe_device};
+pub(super) use shared_broker::SharedBroker;
+pub use status::{DeviceState, DeviceStatus};
+pub use stops::STOP_WITHIN;
 
-/// Stops that may wait: a stop is one command per attempt, and more than this waiting means that
-/// the device is dead.
+/// Stops that may wait. A stop is one command per attempt; more than this waiting means that the
+/// device is dead, and the next is better refused than late.
 pub const STOPS_MAX: usize = 16;
 
-/// How the commands of one device find it, and what it tells about itself. Its owner ends when
-/// every handle is dropped.
-#[derive(Clone)]
-pub struct DeviceHandle {
-    allowed: Arc<[Stop]>,
-    stops: mpsc::Sender<Order>,
-    status: Arc<Mutex<DeviceStatus>>,
-    running: watch::Receiver<()>,
-}
+/// A host that has not accepted a connection within this time is away.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
-/// A stop on its way, with the way back for what becomes of it.
-struct Order {
+/// A stop on its way to the device.
+struct StopOrder {
     stop: Stop,
     reply: Box<dyn FnMut(Reply) + Send>,
 }
 
-/// A device at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeviceStatus {
-    /// The source's id.
-    pub source: Arc<str>,
-    /// Its protocol's name.
-    pub protocol: &'static str,
-    /// Why there is no connection; `None` when there is one.
-    pub down: Option<String>,
-    /// What is wrong although there is a connection, in the words of its protocol.
-    pub trouble: Option<String>,
-    /// Whether it answers: `None` before it was first asked.
-    pub answers: Option<bool>,
-    /// When it last answered sensibly.
-    pub last_answer: Option<BootTime>,
-    /// Connections that were lost.
-    pub losses: u64,
-}
-
-impl DeviceStatus {
-    fn before(plan: &DevicePlan) -> Self {
-        Self {
-            source: plan.source.clone(),
-            protocol: plan.protocol.name,
-            down: Some("opening".to_owned()),
-            trouble: None,
-            answers: None,
-            last_answer: None,
-            losses: 0,
-        }
-    }
+/// A running device. Its owner ends when the handle is dropped, after the stops that wait.
+#[derive(Clone)]
+pub struct DeviceHandle {
+    plan: Arc<DevicePlan>,
+    stops: mpsc::Sender<StopOrder>,
+    status: Arc<Mutex<DeviceStatus>>,
+    /// Closed when the owner has ended.
+    running: watch::Receiver<()>,
 }
 
 impl DeviceHandle {
@@ -105,19 +81,19 @@ impl DeviceHandle {
         while running.changed().await.is_ok() {}
     }
 
-    /// Queues a stop and returns at once. It goes out before anything that has not begun.
-    /// `reply` gets [`Reply::Echoed`] and [`Reply::ReadBack`], or [`Reply::Failed`] in the place of
-    /// either; it must not block. A stop that is not on the allow-list, or finds the queue full,
-    /// fails now.
+    /// Queues a stop and returns at once. `reply` is called with [`Reply::Echoed`] and then
+    /// [`Reply::ReadBack`], or with [`Reply::Failed`] in the place of either, on the device's own
+    /// thread: it must not block. What is not on the allow-list, or finds the queue full, is
+    /// answered [`Reply::Failed`] now.
     pub fn stop(&self, stop: Stop, mut reply: Box<dyn FnMut(Reply) + Send>) {
-        if !self.allowed.contains(&stop) {
+        if !self.plan.stops.contains(&stop) {
             reply(Reply::Failed("this stop is not on the allow-list".into()));
             return;
         }
-        if let Err(refused) = self.stops.try_send(Order { stop, reply }) {
+        if let Err(refused) = self.stops.try_send(StopOrder { stop, reply }) {
             let (words, mut order) = match refused {
                 mpsc::error::TrySendError::Full(order) => ("too many stops are waiting", order),
-                mpsc::error::TrySendError::Closed(order) => ("the device has ended", order),
+                mpsc::error::TrySendError::Closed(order) => ("the device's owner has ended", order),
             };
             (order.reply)(Reply::Failed(words.into()));
         }
@@ -129,55 +105,107 @@ impl DeviceHandle {
     }
 }
 
-/// Starts the owner of a device: on a thread of its own when it sits on a serial port or offers a
-/// stop that an output names, else on `shared`. Whether anything is connected does not matter.
+/// Starts the owner of a device: on a thread of its own when outputs stop it, or when it is at a
+/// port of this computer, else on `shared`. Whether it is there does not matter.
 ///
 /// # Errors
-/// When the system has no thread or descriptor left.
+/// When the system has no thread or descriptor left, or the plan contradicts itself.
 pub fn start_device(
     plan: &DevicePlan,
-    brokers: &Brokers,
+    brokers: &[BrokerPlan],
     engine: &Plan,
     state_dir: &Path,
     sink: Sink,
     shared: &Runtime,
 ) -> io::Result<DeviceHandle> {
-    let (stops, orders) = mpsc::channel(STOPS_MAX);
-    let status = Arc::new(Mutex::new(DeviceStatus::before(plan)));
-    let (alive, running) = watch::channel(());
-    let handle =
-        DeviceHandle { allowed: plan.stops.clone().into(), stops, status: status.clone(), running };
-    let opener = connection::Opener::new(plan, brokers, state_dir);
-    let (plan, machines) = (plan.clone(), Machines::of_plan(engine));
-    let own_thread = !plan.stops.is_empty() || matches!(plan.place, Place::Serial { .. });
-    let name = format!("device {}", plan.source);
-    // The owner is built where it runs: it takes the runtime's time.
-    let owner = async move {
-        let _alive = alive;
-        match owner::Owner::new(plan, machines, sink, orders, status, opener) {
-            Ok(owner) => owner.run().await,
-            Err(why) => tracing::error!(why, "a device cannot be made; its settings were checked"),
-        }
-    };
-    if own_thread {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name(name).spawn(move || runtime.block_on(owner))?;
-    } else {
-        shared.0.spawn(owner);
+    let device = (plan.protocol.device)(&plan.settings).map_err(io::Error::other)?;
+    let opener = opener(plan, brokers, state_dir, shared)?;
+    let (handle, running) = prepare(plan, device, engine, sink, opener);
+    let local = matches!(plan.place, Place::Serial { .. } | Place::Gpio { .. });
+    if plan.stops.is_empty() && !local {
+        shared.0.spawn(running);
+        return Ok(handle);
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new()
+        .name(format!("device {}", plan.source))
+        .spawn(move || runtime.block_on(running))?;
     Ok(handle)
 }
 
-/// The connections to the brokers that devices share, on `shared`. Dropped, they end.
-pub fn start_brokers(plans: &[BrokerPlan], site: &str, shared: &Runtime) -> Brokers {
-    Brokers::start(plans, site, &shared.0)
+fn prepare(
+    plan: &DevicePlan,
+    device: Box<dyn Device>,
+    engine: &Plan,
+    sink: Sink,
+    opener: wire::Opener,
+) -> (DeviceHandle, impl Future<Output = ()> + Send + use<>) {
+    let plan = Arc::new(plan.clone());
+    let (stops, waiting) = mpsc::channel(STOPS_MAX);
+    let status = Arc::new(Mutex::new(DeviceStatus::before(&plan)));
+    let machines = group::Machines::of_plan(engine);
+    let (alive, running) = watch::channel(());
+    let inputs = owner::Inputs {
+        plan: plan.clone(),
+        device,
+        machines,
+        sink,
+        stops: waiting,
+        status: status.clone(),
+        opener,
+    };
+    // The owner is built where it runs: it takes the runtime's time.
+    let owner = async move {
+        let _alive = alive;
+        owner::Owner::new(inputs).run().await;
+    };
+    (DeviceHandle { plan, stops, status, running }, owner)
 }
 
-/// A device that has not answered for this long does not answer.
-fn patience(period: Duration) -> Duration {
-    /// As values go stale: 3 periods …
-    const PERIODS: u32 = 3;
-    /// … but not sooner than this.
-    const LEAST: Duration = Duration::from_secs(5);
-    (period * PERIODS).max(LEAST)
+impl Runtime {
+    /// The connection to a broker that devices share; started by the first of them.
+    fn broker(&self, plan: &BrokerPlan, state_dir: &Path) -> io::Result<SharedBroker> {
+        let mut brokers = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = brokers.get(&plan.id) {
+            return Ok(known.clone());
+        }
+        let broker = SharedBroker::start(plan, state_dir)?;
+        brokers.insert(plan.id.clone(), broker.clone());
+        Ok(broker)
+    }
+}
+
+/// How the device of this plan is opened.
+fn opener(
+    plan: &DevicePlan,
+    brokers: &[BrokerPlan],
+    state_dir: &Path,
+    shared: &Runtime,
+) -> io::Result<wire::Opener> {
+    match (&plan.place, plan.protocol.reach) {
+        (Place::Net { host, port }, Reach::Tcp { .. } | Reach::Stream { .. }) => {
+            Ok(stream::tcp(host, *port))
+        }
+        (Place::Net { host, port }, Reach::Http { .. }) => {
+            Ok(http::opener(host, *port, plan.protocol.login, &plan.credentials))
+        }
+        (Place::Net { host, port }, Reach::WebSocket { path, .. }) => {
+            Ok(websocket::opener(host, *port, path, plan.protocol.login, &plan.credentials))
+        }
+        (Place::Serial { port, baud, parity, data_bits }, Reach::Stream { .. }) => {
+            Ok(serial::opener(&plan.source, port, *baud, *parity, *data_bits))
+        }
+        (Place::Net { host, port }, Reach::OwnBroker { .. }) => {
+            Ok(own_broker::opener(plan, host, *port, state_dir))
+        }
+        (Place::Broker(at), Reach::SharedBroker) => {
+            let broker = brokers.get(*at).ok_or(io::ErrorKind::NotFound)?;
+            Ok(shared.broker(broker, state_dir)?.opener())
+        }
+        (Place::Gpio { chip, lines }, Reach::Gpio) => Ok(gpio::opener(chip, lines)),
+        (place, reach) => {
+            let words = format!("{}: {place:?} is no place for {reach:?}", plan.source);
+            Err(io::Error::other(words))
+        }
+    }
 }

@@ -1,397 +1,412 @@
-//! The loop that owns one device: stops first, then what the device has to say, then the period.
+//! The loop that owns a device: stops first, then the period, then what the connection brings.
 //!
-//! While there is no connection, every item is delivered as disconnected once a period, so that
-//! whoever reads a value also reads why there is none. It must not decide what anything means.
+//! While the connection is down every wanted item is delivered as disconnected once per period, so
+//! that values say why they are absent. Whether the device's answers make sense is the device's
+//! word ([`Outbox::alive`]); the loop only watches how long it has been.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use andon_adapters::device::{ANSWER_WITHIN, Device, Heard, Outbox, Outgoing, StopReply};
-use andon_engine::engine::Reply;
-use andon_engine::event::{Activity, Execution};
+use andon_adapters::device::{Device, Heard, Outbox, Outgoing};
+use andon_engine::event::Execution;
 use andon_engine::plan::ItemIndex;
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::{Connection, Event, Opener};
-use super::{DeviceStatus, Order, Sink, patience};
-use crate::bus::Delivery;
-use crate::bus::group::Machines;
+use super::StopOrder;
+use super::link::{Change, Link};
+use super::status::{DeviceState, DeviceStatus};
+use super::stops::Stops;
+use super::wire::{News, Opener, Order, SENDS_MAX};
+use crate::bus::group::{Machines, deliveries};
+use crate::bus::link::PATIENCE;
+use crate::bus::pause::{PAUSE_MAX_LOCAL, PAUSE_MAX_NET, Pauses};
+use crate::bus::{Delivery, Sink};
 use crate::config::plan::{DevicePlan, Place};
 
-/// First pause after a connection was lost or refused.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// Greatest pause between attempts.
-const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// A connection that lasted as long makes the pauses short again.
-const LASTED: Duration = Duration::from_secs(30);
-/// A stop that the device has not confirmed by then has failed; the engine's own deadline is
-/// usually shorter, and then asks again.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// Deliveries that may wait for the engine. With so many waiting the connection is not read any
+/// further; a stop's answers still are, and then the oldest is dropped.
+const PENDING_MAX: usize = 64;
+/// See [`PENDING_MAX`].
+const PENDING_WITH_STOP_MAX: usize = 4 * PENDING_MAX;
+/// A device that has not answered for three periods, or this long, is shown as not answering.
+const SILENCE_MIN: Duration = Duration::from_secs(5);
+/// Different words about trouble that are logged until there is none.
+const TROUBLES_MAX: usize = 8;
+
+/// What an owner is made of.
+pub(super) struct Inputs {
+    pub(super) plan: Arc<DevicePlan>,
+    pub(super) device: Box<dyn Device>,
+    pub(super) machines: Machines,
+    pub(super) sink: Sink,
+    pub(super) stops: mpsc::Receiver<StopOrder>,
+    pub(super) status: Arc<Mutex<DeviceStatus>>,
+    pub(super) opener: Opener,
+}
 
 /// Owner of one device.
 pub(super) struct Owner {
-    plan: DevicePlan,
+    plan: Arc<DevicePlan>,
     device: Box<dyn Device>,
-    feeds: BTreeMap<Arc<str>, Vec<ItemIndex>>,
+    out: Outbox,
+    link: Link,
+    feeds: HashMap<Arc<str>, Vec<ItemIndex>>,
     machines: Machines,
     sink: Sink,
-    orders: mpsc::Receiver<Order>,
-    status: Arc<Mutex<DeviceStatus>>,
-    opener: Opener,
-    /// The stop under way, and when it has failed.
-    stopping: Option<(Order, Instant)>,
-    /// A job is known to be on: a serial port is not opened again then.
-    job_on: bool,
-    next_due: Instant,
-    pause: Duration,
-    jitter: u64,
-    told_lost: bool,
+    pending: VecDeque<Delivery>,
+    orders: mpsc::Receiver<StopOrder>,
+    stops: Stops,
+    shared: Arc<Mutex<DeviceStatus>>,
+    status: DeviceStatus,
+    next_due: BootTime,
+    /// Since when the connection has been up, or down.
+    changed_at: BootTime,
+    /// It has answered since it was opened.
+    proved: bool,
+    /// The device wants the connection closed and opened again.
+    reopen: bool,
+    /// What it last said that it was doing.
+    execution: Option<Execution>,
+    /// That it is lost has been told.
+    lost_told: bool,
+    /// That the port stays open during a job has been told.
+    kept_told: bool,
+    troubles_told: Vec<String>,
+    trouble_at: BootTime,
     epoch: (BootTime, Instant),
 }
 
-/// The gateway stops: nobody takes readings or sends stops any more.
-struct Ended;
-
 impl Owner {
-    pub(super) fn new(
-        plan: DevicePlan,
-        machines: Machines,
-        sink: Sink,
-        orders: mpsc::Receiver<Order>,
-        status: Arc<Mutex<DeviceStatus>>,
-        opener: Opener,
-    ) -> Result<Self, String> {
-        let device = (plan.protocol.device)(&plan.settings)?;
-        let now = Instant::now();
-        let jitter = plan.source.bytes().fold(0x9E37_79B9_7F4A_7C15, |seed: u64, byte| {
-            (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
-        Ok(Self {
-            device,
+    pub(super) fn new(inputs: Inputs) -> Self {
+        let Inputs { plan, device, machines, sink, stops, status, opener } = inputs;
+        let now = crate::clock::boot_now();
+        let longest = if is_local(&plan.place) { PAUSE_MAX_LOCAL } else { PAUSE_MAX_NET };
+        Self {
+            link: Link::new(opener, Pauses::new(&plan.source, longest)),
+            out: Outbox::default(),
             feeds: plan.feeds.iter().cloned().collect(),
             machines,
             sink,
-            orders,
-            status,
-            opener,
-            stopping: None,
-            job_on: false,
+            pending: VecDeque::new(),
+            orders: stops,
+            stops: Stops::new(device.stops()),
+            status: DeviceStatus::before(&plan),
+            shared: status,
             next_due: now,
-            pause: Duration::ZERO,
-            jitter: jitter | 1,
-            told_lost: false,
-            epoch: (crate::clock::boot_now(), now),
+            changed_at: now,
+            proved: false,
+            reopen: false,
+            execution: None,
+            lost_told: false,
+            kept_told: false,
+            troubles_told: Vec::new(),
+            trouble_at: now,
+            epoch: (now, Instant::now()),
+            device,
             plan,
-        })
+        }
     }
 
-    /// Runs until every handle is dropped or nobody takes the readings any more.
+    /// Runs until every handle is dropped or nobody takes the readings any more. A stop that was
+    /// commanded in the last moment still goes out, and its answer is waited for.
     pub(super) async fn run(mut self) {
-        loop {
-            let connection = match self.connect().await {
-                Ok(connection) => connection,
-                Err(Ended) => return,
-            };
-            let opened = Instant::now();
-            let ended = self.converse(connection).await;
-            if opened.elapsed() >= LASTED {
-                self.pause = Duration::ZERO;
+        let mut ending = false;
+        while !(ending && self.stops.is_idle()) {
+            self.begin_stops();
+            let sink = self.sink.clone();
+            let (due, deadline) = (self.instant(self.next_due), self.stops.deadline());
+            let deadline = deadline.map_or(due, |until| self.instant(until));
+            let most = if self.stops.is_idle() { PENDING_MAX } else { PENDING_WITH_STOP_MAX };
+            tokio::select! {
+                biased;
+                order = self.orders.recv(), if !ending && self.stops.has_room() => match order {
+                    Some(order) => self.stops.take(order),
+                    None => ending = true,
+                },
+                () = sleep_until(deadline), if !self.stops.is_idle() => self.look(),
+                permit = sink.reserve(), if !self.pending.is_empty() => match permit {
+                    Ok(permit) => {
+                        if let Some(delivery) = self.pending.pop_front() {
+                            permit.send(delivery);
+                        }
+                    }
+                    Err(_) => ending = true,
+                },
+                () = sink.closed(), if !ending => ending = true,
+                () = sleep_until(due), if self.pending.len() < PENDING_MAX => self.due(),
+                change = self.link.next(), if self.pending.len() < most => self.take(change).await,
             }
-            let Ok(why) = ended else { return };
-            self.lost(&why);
-            if self.hear(None, Heard::Closed).await.is_err() {
-                return;
+            if std::mem::take(&mut self.reopen) {
+                self.open_again().await;
             }
+            self.publish();
         }
+        self.link.close(true).await;
     }
 
     fn now(&self) -> BootTime {
         self.epoch.0 + self.epoch.1.elapsed()
     }
 
-    fn tell(&self, change: impl FnOnce(&mut DeviceStatus)) {
-        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    fn instant(&self, at: BootTime) -> Instant {
+        self.epoch.1 + at.since(self.epoch.0)
     }
 
-    /// Opens the connection, however long that takes. Stops fail meanwhile, values say why they
-    /// are absent.
-    async fn connect(&mut self) -> Result<Connection, Ended> {
-        let mut wake = Instant::now() + self.pause_before();
-        loop {
-            tokio::select! {
-                biased;
-                order = self.orders.recv() => fail(order.ok_or(Ended)?, "there is no connection"),
-                () = self.sink.closed() => return Err(Ended),
-                () = sleep_until(wake) => {}
-                () = sleep_until(self.next_due) => {
-                    self.advance();
-                    self.say_disconnected().await?;
-                    continue;
-                }
-            }
-            if Instant::now() < wake {
+    fn look(&mut self) {
+        let now = self.now();
+        self.stops.look(now);
+        if now >= self.next_due && self.pending.len() < PENDING_MAX {
+            self.due();
+        }
+    }
+
+    fn begin_stops(&mut self) {
+        while let Some(stop) = self.stops.begin(self.now()) {
+            let Some(wire) = self.link.wire() else {
+                let why = self.status.down.as_deref().unwrap_or("opening");
+                let words = format!("the device is not connected: {why}");
+                self.stops.fail(&words);
                 continue;
-            }
-            let opened = tokio::select! {
-                biased;
-                () = self.sink.closed() => return Err(Ended),
-                opened = self.opener.open() => opened,
             };
-            match opened {
-                Ok(connection) => {
-                    self.found();
-                    return Ok(connection);
-                }
-                Err(why) => {
-                    self.lost(&why);
-                    wake = Instant::now() + self.pause_before();
-                }
-            }
+            wire.order(Order::Hurry);
+            self.step(Heard::Stop(stop));
         }
     }
 
-    /// The pause before the next attempt; doubles, half of it certain, half by chance.
-    fn pause_before(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        let chance = f64::from((self.jitter >> 48) as u16) / f64::from(u16::MAX);
-        pause / 2 + (pause / 2).mul_f64(chance)
+    fn due(&mut self) {
+        let now = self.now();
+        let period = self.plan.period.max(Duration::from_millis(1));
+        let late = now.since(self.next_due).as_nanos() / period.as_nanos();
+        let periods = u32::try_from(late).unwrap_or(u32::MAX).saturating_add(1);
+        self.next_due = self.next_due + period.saturating_mul(periods);
+        if let Some(wire) = self.link.wire() {
+            wire.order(Order::Due);
+            self.step(Heard::Due);
+        } else if !self.link.is_opening() || now.since(self.changed_at) >= PATIENCE {
+            self.fail_all(Unavailable::Disconnected);
+        }
+        self.review();
     }
 
-    fn found(&mut self) {
-        self.tell(|status| status.down = None);
-        if std::mem::take(&mut self.told_lost) {
-            tracing::info!(source = %self.plan.source, "The device is back.");
-        }
-    }
-
-    fn lost(&mut self, why: &str) {
-        self.job_on = false;
-        self.tell(|status| {
-            status.losses += u64::from(status.down.is_none());
-            status.down = Some(why.to_owned());
-            status.answers = Some(false);
-        });
-        if !std::mem::replace(&mut self.told_lost, true) {
-            tracing::warn!(source = %self.plan.source, error = why, "The device is lost; trying again.");
-        }
-        if let Some((order, _)) = self.stopping.take() {
-            fail(order, "the connection was lost");
-        }
-    }
-
-    /// Talks until the connection is gone. Returns why.
-    async fn converse(&mut self, mut connection: Connection) -> Result<String, Ended> {
-        if let Err(why) = self.hear(Some(&mut connection), Heard::Opened).await? {
-            return Ok(why);
-        }
-        self.next_due = Instant::now();
-        let asked = Instant::now();
-        loop {
-            let deadline = self.stopping.as_ref().map(|(_, deadline)| *deadline);
-            let deadline = deadline.unwrap_or_else(|| Instant::now() + STOP_WITHIN);
-            let heard = tokio::select! {
-                biased;
-                order = self.orders.recv() => self.stop(&mut connection, order.ok_or(Ended)?).await?,
-                () = self.sink.closed() => return Err(Ended),
-                event = connection.next() => self.take(&mut connection, event).await?,
-                () = sleep_until(deadline) => {
-                    if let Some((order, _)) = self.stopping.take() {
-                        fail(order, "the device does not confirm the stop");
+    async fn take(&mut self, change: Change) {
+        match change {
+            Change::Opened => {
+                self.changed_at = self.now();
+                self.proved = false;
+                self.status.down = Some("not heard yet".to_owned());
+                self.step(Heard::Opened);
+                if self.link.wire().is_some() && !self.reopen {
+                    // The first question does not wait for the grid.
+                    if let Some(wire) = self.link.wire() {
+                        wire.order(Order::Due);
                     }
-                    Ok(())
+                    self.step(Heard::Due);
                 }
-                () = sleep_until(self.next_due) => self.due(&mut connection, asked).await?,
-            };
-            if let Err(why) = heard {
-                return Ok(why);
             }
-        }
-    }
-
-    async fn take(
-        &mut self,
-        connection: &mut Connection,
-        event: Event,
-    ) -> Result<Result<(), String>, Ended> {
-        if let Event::NoResponse { words, .. } = &event {
-            self.trouble(Some(words.clone()));
-        }
-        match event {
-            Event::Closed(why) => Ok(Err(why)),
-            event => match event.heard() {
-                Some(heard) => self.hear(Some(connection), heard).await,
-                None => Ok(Ok(())),
-            },
-        }
-    }
-
-    async fn due(
-        &mut self,
-        connection: &mut Connection,
-        asked: Instant,
-    ) -> Result<Result<(), String>, Ended> {
-        self.advance();
-        let now = self.now();
-        let patience = patience(self.plan.period);
-        self.tell(|status| {
-            let silent = match status.last_answer {
-                Some(at) => now.since(at) > patience,
-                None => asked.elapsed() > patience,
-            };
-            if silent {
-                status.answers = Some(false);
+            Change::Failed(why) => {
+                self.status.errors += 1;
+                self.lost(why);
             }
-        });
-        connection.due();
-        self.hear(Some(connection), Heard::Due).await
-    }
-
-    /// The next period; those that were missed are skipped.
-    fn advance(&mut self) {
-        let late = Instant::now().saturating_duration_since(self.next_due).as_nanos();
-        let missed = late / self.plan.period.as_nanos().max(1);
-        let periods = u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1);
-        self.next_due += self.plan.period.saturating_mul(periods);
-    }
-
-    async fn stop(
-        &mut self,
-        connection: &mut Connection,
-        order: Order,
-    ) -> Result<Result<(), String>, Ended> {
-        let stop = order.stop;
-        if let Some((earlier, _)) = self.stopping.replace((order, Instant::now() + STOP_WITHIN)) {
-            fail(earlier, "another stop has taken its place");
+            Change::News(News::Lost(why)) => {
+                self.status.errors += 1;
+                self.closed(&why, false).await;
+                self.lost(why);
+            }
+            Change::News(news) => self.heard(&news),
         }
-        self.hear(Some(connection), Heard::Stop(stop)).await
+        self.review();
     }
 
-    /// Lets the device hear, and does what it wants. The inner error says that the connection
-    /// cannot go on.
-    async fn hear(
-        &mut self,
-        connection: Option<&mut Connection>,
-        heard: Heard<'_>,
-    ) -> Result<Result<(), String>, Ended> {
-        let mut out = Outbox::default();
+    fn heard(&mut self, news: &News) {
+        match news {
+            News::Trouble(words) => {
+                self.status.errors += 1;
+                self.trouble(words.clone());
+            }
+            News::NoResponse(_, words) => {
+                self.status.errors += 1;
+                if self.status.state != DeviceState::Answering {
+                    self.status.down = Some(words.clone());
+                }
+            }
+            _ => {}
+        }
+        if let Some(heard) = news.heard() {
+            self.step(heard);
+        }
+    }
+
+    fn step(&mut self, heard: Heard<'_>) {
         let now = self.now();
+        let mut out = std::mem::take(&mut self.out);
         self.device.step(now, heard, &mut out);
-        let mut sent = Ok(());
-        // A stop leaves before anything is delivered or told.
-        if let Some(connection) = connection {
-            for outgoing in out.sends {
-                if outgoing == Outgoing::Reopen {
-                    if self.keeps_the_port() {
-                        continue;
-                    }
-                    sent = Err("the conversation begins anew".to_owned());
-                } else {
-                    sent = connection.send(outgoing).await;
-                }
-                if sent.is_err() {
-                    break;
-                }
-            }
-        }
-        for reply in out.stop {
-            self.answer_stop(reply);
-        }
         if out.alive {
-            self.tell(|status| {
-                status.answers = Some(true);
-                status.last_answer = Some(now);
-                if out.trouble.is_none() {
-                    status.trouble = None;
-                }
-            });
+            self.status.last_answer = Some(now);
+            self.proved = true;
+            self.link.proved();
         }
-        if out.trouble.is_some() {
-            self.trouble(out.trouble);
+        if let Some(words) = out.trouble.take() {
+            self.trouble(words);
         }
-        self.deliver(now, &out.said).await?;
-        Ok(sent)
+        self.note_execution(&out.said);
+        self.deliver(now, &out.said);
+        for reply in out.stop.drain(..) {
+            self.stops.answered(reply);
+        }
+        self.send(out.sends.drain(..));
+        out.said.clear();
+        out.alive = false;
+        self.out = out;
     }
 
-    /// Whether a serial port is kept although the device wants it opened again: opening may reset
-    /// the controller, and with it the job.
-    fn keeps_the_port(&self) -> bool {
-        let serial = matches!(self.plan.place, Place::Serial { .. });
-        serial && self.job_on && self.opener.port_exists()
-    }
-
-    fn trouble(&self, words: Option<String>) {
-        let news = {
-            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-            let news = status.trouble != words;
-            status.trouble.clone_from(&words);
-            news
-        };
-        if let (true, Some(words)) = (news, words) {
-            tracing::warn!(source = %self.plan.source, trouble = words, "The device has trouble.");
+    fn send(&mut self, sends: impl ExactSizeIterator<Item = Outgoing>) {
+        if sends.len() > SENDS_MAX {
+            self.trouble(format!("more than {SENDS_MAX} things to send at once; the rest is left"));
         }
-    }
-
-    fn answer_stop(&mut self, reply: StopReply) {
-        let Some((order, _)) = &mut self.stopping else { return };
-        match reply {
-            StopReply::Accepted => (order.reply)(Reply::Echoed),
-            StopReply::ReadBack(stands) => {
-                (order.reply)(Reply::ReadBack(stands));
-                self.stopping = None;
+        for outgoing in sends.take(SENDS_MAX) {
+            if outgoing == Outgoing::Reopen {
+                self.reopen = true;
+                return;
             }
-            StopReply::Failed(words) => {
-                (order.reply)(Reply::Failed(words.into()));
-                self.stopping = None;
+            if self.link.wire().is_some_and(|wire| !wire.order(Order::Send(outgoing))) {
+                self.trouble("the connection takes nothing more".to_owned());
+                self.reopen = true;
+                return;
             }
         }
     }
 
-    async fn say_disconnected(&mut self) -> Result<(), Ended> {
-        let all: Vec<(Arc<str>, Measured)> =
-            self.feeds.keys().map(|item| (item.clone(), Err(Unavailable::Disconnected))).collect();
-        self.deliver(self.now(), &all).await
-    }
-
-    /// Hands what was said over, one delivery per machine. A stop does not wait for the engine to
-    /// catch up.
-    async fn deliver(&mut self, at: BootTime, said: &[(Arc<str>, Measured)]) -> Result<(), Ended> {
-        let mut readings: BTreeMap<ItemIndex, Measured> = BTreeMap::new();
+    fn note_execution(&mut self, said: &[(Arc<str>, Measured)]) {
         for (item, measured) in said {
-            if &**item == "execution" {
-                self.job_on = is_job(measured);
-            }
-            // What was said last in one step counts.
-            for feed in self.feeds.get(item).into_iter().flatten() {
-                readings.insert(*feed, measured.clone());
+            if &**item == "execution"
+                && let Ok(Value::Text(word)) = measured
+            {
+                let busy = [Execution::Preparing, Execution::Running, Execution::Paused];
+                self.execution = busy.into_iter().find(|known| known.word() == &**word);
+                self.kept_told &= self.execution.is_some();
             }
         }
-        for (_, readings) in self.machines.split(readings.into_iter().collect()) {
-            let permit = tokio::select! {
-                biased;
-                permit = self.sink.reserve() => permit.map_err(|_| Ended)?,
-                () = tokio::time::sleep(ANSWER_WITHIN) => continue,
-            };
-            permit.send(Delivery { at, readings });
+    }
+
+    fn deliver(&mut self, now: BootTime, said: &[(Arc<str>, Measured)]) {
+        let mut readings: Vec<(ItemIndex, Measured)> = Vec::new();
+        for (item, measured) in said {
+            for &feed in self.feeds.get(item).into_iter().flatten() {
+                // What is said last counts.
+                readings.retain(|(known, _)| *known != feed);
+                readings.push((feed, measured.clone()));
+            }
         }
-        Ok(())
+        for delivery in deliveries(now, readings, &self.machines) {
+            if self.pending.len() >= PENDING_WITH_STOP_MAX {
+                self.pending.pop_front();
+                self.status.errors += 1;
+            }
+            self.pending.push_back(delivery);
+        }
+    }
+
+    fn fail_all(&mut self, why: Unavailable) {
+        let said: Vec<_> = self.feeds.keys().map(|item| (item.clone(), Err(why))).collect();
+        self.deliver(self.now(), &said);
+    }
+
+    async fn open_again(&mut self) {
+        if self.link.wire().is_none() {
+            return;
+        }
+        if let Place::Serial { port, .. } = &self.plan.place
+            && let Some(execution) = self.execution
+            && port.exists()
+        {
+            if !std::mem::replace(&mut self.kept_told, true) {
+                tracing::warn!(
+                    source = %self.plan.source,
+                    execution = execution.word(),
+                    "the device is silent; its port stays open, because opening it again might \
+                     reset the board and end the job"
+                );
+            }
+            return;
+        }
+        let proved = self.proved;
+        self.closed("opened again", proved).await;
+        if !proved {
+            self.lost("nobody answers".to_owned());
+        }
+    }
+
+    /// The connection is gone: whatever hung on it is void.
+    async fn closed(&mut self, why: &str, at_once: bool) {
+        self.link.close(at_once).await;
+        self.changed_at = self.now();
+        (self.proved, self.execution, self.kept_told) = (false, None, false);
+        self.step(Heard::Closed);
+        self.reopen = false;
+        self.stops.fail(&format!("the connection was lost: {why}"));
+        self.status.state = DeviceState::Down;
+        self.status.down = Some(why.to_owned());
+        self.fail_all(Unavailable::Disconnected);
+    }
+
+    fn lost(&mut self, why: String) {
+        if !std::mem::replace(&mut self.lost_told, true) {
+            tracing::warn!(source = %self.plan.source, error = why, "the device is lost; trying again");
+        }
+        self.status.down = Some(why);
+    }
+
+    /// Logs `words` once per change.
+    fn trouble(&mut self, words: String) {
+        self.trouble_at = self.now();
+        if !self.troubles_told.contains(&words) && self.troubles_told.len() < TROUBLES_MAX {
+            tracing::warn!(source = %self.plan.source, trouble = words, "the device is in trouble");
+            self.troubles_told.push(words.clone());
+        }
+        self.status.trouble = Some(words);
+    }
+
+    /// Looks at how the device is, by what has been heard.
+    fn review(&mut self) {
+        let now = self.now();
+        let patience = (self.plan.period * 3).max(SILENCE_MIN);
+        if self.status.trouble.is_some() && now.since(self.trouble_at) > patience {
+            self.status.trouble = None;
+            self.troubles_told.clear();
+        }
+        if self.link.wire().is_none() {
+            self.status.state = DeviceState::Down;
+            return;
+        }
+        let answered = self.status.last_answer.filter(|_| self.proved);
+        let silent = now.since(answered.unwrap_or(self.changed_at)) > patience;
+        if answered.is_some() && !silent {
+            self.status.state = DeviceState::Answering;
+            self.status.down = None;
+            if std::mem::take(&mut self.lost_told) {
+                tracing::info!(source = %self.plan.source, "the device is back");
+            }
+            return;
+        }
+        self.status.state = DeviceState::Silent;
+        if silent {
+            let known = self.status.down.take().filter(|words| words != "not heard yet");
+            let why = known.unwrap_or_else(|| "it does not answer".to_owned());
+            self.lost(why);
+        }
+    }
+
+    fn publish(&self) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.clone_from(&self.status);
     }
 }
 
-fn fail(mut order: Order, why: &str) {
-    (order.reply)(Reply::Failed(why.into()));
-}
-
-fn is_job(measured: &Measured) -> bool {
-    let Ok(Value::Text(word)) = measured else { return false };
-    Execution::of_word(word).is_some_and(|execution| {
-        execution.activity() == Activity::Run || execution == Execution::Paused
-    })
+/// Whether looking for it costs nobody anything.
+const fn is_local(place: &Place) -> bool {
+    matches!(place, Place::Serial { .. } | Place::Gpio { .. })
 }

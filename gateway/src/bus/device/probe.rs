@@ -1,123 +1,197 @@
-//! Asks a device once, for `andon read`: what it said beside what was made of it.
+//! One device, listened to for a while: what `andon read` shows. It opens a connection of its own,
+//! so a gateway that runs on the same serial port must be ended first (it holds it exclusively,
+//! and opening fails and says so).
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_adapters::device::{Heard, Outbox, Outgoing};
+use andon_adapters::device::{Device, Heard, Outbox, Outgoing, clean};
+use andon_engine::time::BootTime;
 use andon_engine::value::Measured;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::broker::Brokers;
-use super::connection::{Connection, Event, Opener};
-use crate::config::plan::DevicePlan;
+use super::opener;
+use super::wire::{News, Order, SENDS_MAX, Wire};
+use crate::bus::Runtime;
+use crate::config::plan::{BrokerPlan, DevicePlan};
 
-/// What is kept of what the device said, for a person to look at.
-const HEARD_MAX: usize = 20;
-/// Bytes of each that are kept.
-const HEARD_BYTES_MAX: usize = 400;
+/// Things heard that are shown; the last ones.
+const RAW_MAX: usize = 32;
+/// Bytes of one thing heard that are shown.
+const RAW_BYTES_MAX: usize = 400;
+/// Once every item has been said, this much longer is waited: what is said first is often a
+/// part only.
+const SETTLE: Duration = Duration::from_millis(300);
 
-/// What one conversation with a device brought.
-#[derive(Debug, Default)]
-pub struct Probed {
-    /// What it said of its items, the last word of each.
-    pub said: BTreeMap<Arc<str>, Measured>,
+/// What came of listening to a device.
+#[derive(Clone, Debug, Default)]
+pub struct ProbedDevice {
+    /// What the device said of its items, the last of each, in the order of their names.
+    pub said: Vec<(Arc<str>, Measured)>,
     /// What is wrong, in words.
     pub trouble: Option<String>,
-    /// What was heard, as it came, shortened.
-    pub heard: Vec<String>,
+    /// The last lines, bodies, frames, messages and levels, as they came.
+    pub raw: Vec<String>,
+    /// Some of what was heard is not in `raw`, or not whole.
+    pub truncated: bool,
 }
 
-/// Opens the device's connection, asks it every period, and returns as soon as it has said
-/// something of its items and then nothing new for a period; or what there is after `within`.
+/// Opens the device and asks it at every period, until every item was said or `timeout` is over.
 ///
 /// # Errors
-/// In words, when there is no connection or the device cannot be made.
+/// When it cannot be opened within `timeout`; the words say why.
 pub async fn probe_device(
     plan: &DevicePlan,
-    brokers: &Brokers,
+    brokers: &[BrokerPlan],
     state_dir: &Path,
-    within: Duration,
-) -> Result<Probed, String> {
-    let mut device = (plan.protocol.device)(&plan.settings)?;
-    let end = Instant::now() + within;
-    let mut opener = Opener::new(plan, brokers, state_dir);
-    let opening = timeout_at(end, opener.open()).await;
-    let mut connection = opening.map_err(|_| "it does not answer".to_owned())??;
-    let mut probed = Probed::default();
-    let started = (crate::clock::boot_now(), Instant::now());
-    let mut due = Instant::now();
-    let mut known = 0;
-    let mut heard = Some(Heard::Opened);
-    let mut event: Event;
-    loop {
-        if let Some(heard) = heard.take() {
-            let mut out = Outbox::default();
-            device.step(started.0 + started.1.elapsed(), heard, &mut out);
-            send(&mut connection, out.sends).await?;
-            probed.trouble = out.trouble.or(probed.trouble.take()).filter(|_| !out.alive);
-            probed.said.extend(out.said);
-        }
-        tokio::select! {
-            biased;
-            next = connection.next() => event = next,
-            () = sleep_until(due) => {
-                let good = probed.said.values().filter(|measured| measured.is_ok()).count();
-                if good > 0 && good == known {
-                    return Ok(probed);
-                }
-                known = good;
-                due += plan.period;
-                connection.due();
-                heard = Some(Heard::Due);
-                continue;
-            }
-            () = sleep_until(end) => return Ok(probed),
-        }
-        if let Event::Closed(why) = &event {
-            return if probed.said.is_empty() { Err(why.clone()) } else { Ok(probed) };
-        }
-        note(&mut probed, &event);
-        heard = event.heard();
-    }
-}
-
-async fn send(connection: &mut Connection, sends: Vec<Outgoing>) -> Result<(), String> {
-    for outgoing in sends {
-        // A probe is one conversation: it does not begin anew.
-        if outgoing != Outgoing::Reopen {
-            connection.send(outgoing).await?;
-        }
-    }
-    Ok(())
-}
-
-fn note(probed: &mut Probed, event: &Event) {
-    let text = match event {
-        Event::Bytes(bytes) => String::from_utf8_lossy(bytes).trim_end().to_owned(),
-        Event::Frame(text) => text.clone(),
-        Event::Response { status, body } => {
-            format!("{status} {}", String::from_utf8_lossy(body))
-        }
-        Event::NoResponse { words, .. } => {
-            probed.trouble = Some(words.clone());
-            words.clone()
-        }
-        Event::Message { topic, payload, .. } => {
-            format!("{topic} {}", String::from_utf8_lossy(payload))
-        }
-        Event::Level { line, on } => format!("line {line}: {}", if *on { "on" } else { "off" }),
-        Event::Closed(why) => why.clone(),
+    timeout: Duration,
+) -> io::Result<ProbedDevice> {
+    let until = Instant::now() + timeout;
+    let device = (plan.protocol.device)(&plan.settings).map_err(io::Error::other)?;
+    let mut open = opener(plan, brokers, state_dir, &Runtime::start()?)?;
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "it could not be opened in time");
+    let wire = timeout_at(until, open()).await.map_err(late)??;
+    let epoch = (crate::clock::boot_now(), Instant::now());
+    let mut probe = Probe {
+        device,
+        out: Outbox::default(),
+        wire,
+        epoch,
+        probed: ProbedDevice::default(),
+        raw: VecDeque::new(),
+        rest: Vec::new(),
+        reopen: false,
     };
-    let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
-    if text.len() > HEARD_BYTES_MAX {
-        let cut = (0..=HEARD_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
+    probe.listen(plan.period.max(SETTLE), until).await;
+    probe.note_rest();
+    probe.wire.close().await;
+    probe.probed.raw = probe.raw.into();
+    probe.probed.said.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(probe.probed)
+}
+
+struct Probe {
+    device: Box<dyn Device>,
+    out: Outbox,
+    wire: Wire,
+    epoch: (BootTime, Instant),
+    probed: ProbedDevice,
+    raw: VecDeque<String>,
+    /// Bytes of a line that is not complete.
+    rest: Vec<u8>,
+    reopen: bool,
+}
+
+impl Probe {
+    async fn listen(&mut self, period: Duration, until: Instant) {
+        self.step(Heard::Opened);
+        let mut due = Instant::now();
+        let mut complete_at = None;
+        loop {
+            let end = complete_at.map_or(until, |at: Instant| until.min(at + SETTLE));
+            tokio::select! {
+                biased;
+                () = sleep_until(end) => return,
+                () = sleep_until(due) => {
+                    due += period;
+                    self.wire.order(Order::Due);
+                    self.step(Heard::Due);
+                }
+                news = self.wire.next() => {
+                    self.note(&news);
+                    if let News::Lost(why) | News::NoResponse(_, why) | News::Trouble(why) = &news {
+                        self.probed.trouble = Some(why.clone());
+                    }
+                    if let Some(heard) = news.heard() {
+                        self.step(heard);
+                    }
+                    if matches!(news, News::Lost(_)) {
+                        return;
+                    }
+                }
+            }
+            if std::mem::take(&mut self.reopen) {
+                // A gateway would open again; whoever reads once wants to know why.
+                let words = "the device did not answer in a way that makes sense".to_owned();
+                self.probed.trouble.get_or_insert(words);
+                return;
+            }
+            if complete_at.is_none() && self.is_complete() {
+                complete_at = Some(Instant::now());
+            }
+        }
     }
-    if probed.heard.len() == HEARD_MAX {
-        probed.heard.remove(0);
+
+    fn is_complete(&self) -> bool {
+        let items = self.device.items();
+        items.iter().all(|item| {
+            self.probed.said.iter().any(|(said, measured)| said == item && measured.is_ok())
+        })
     }
-    probed.heard.push(text);
+
+    fn step(&mut self, heard: Heard<'_>) {
+        let now = self.epoch.0 + self.epoch.1.elapsed();
+        let mut out = std::mem::take(&mut self.out);
+        self.device.step(now, heard, &mut out);
+        for (item, measured) in out.said.drain(..) {
+            self.probed.said.retain(|(known, _)| *known != item);
+            self.probed.said.push((item, measured));
+        }
+        if let Some(words) = out.trouble.take() {
+            self.probed.trouble = Some(words);
+        }
+        for outgoing in out.sends.drain(..).take(SENDS_MAX) {
+            self.reopen |= outgoing == Outgoing::Reopen || !self.wire.order(Order::Send(outgoing));
+        }
+        out.stop.clear();
+        self.out = out;
+    }
+
+    fn note(&mut self, news: &News) {
+        match news {
+            News::Bytes(bytes) => {
+                for &byte in bytes {
+                    if byte == b'\n' || byte == b'\r' || self.rest.len() > RAW_BYTES_MAX {
+                        self.note_rest();
+                    }
+                    if byte != b'\n' && byte != b'\r' {
+                        self.rest.push(byte);
+                    }
+                }
+            }
+            News::Frame(text) => self.note_text("", text.as_bytes()),
+            News::Response { status, body } => self.note_text(&format!("{status} "), body),
+            News::Message { topic, payload, retained } => {
+                let kept = if *retained { "(retained) " } else { "" };
+                self.note_text(&format!("{topic} {kept}"), payload);
+            }
+            News::Level { line, on } => {
+                let level = if *on { "on" } else { "off" };
+                self.note_text(&format!("line {} ", line + 1), level.as_bytes());
+            }
+            News::NoResponse(..) | News::Trouble(_) | News::Lost(_) => {}
+        }
+    }
+
+    fn note_rest(&mut self) {
+        let line = std::mem::take(&mut self.rest);
+        if !line.is_empty() {
+            self.note_text("", &line);
+        }
+    }
+
+    fn note_text(&mut self, before: &str, bytes: &[u8]) {
+        let shown = bytes.get(..RAW_BYTES_MAX).unwrap_or(bytes);
+        self.probed.truncated |= shown.len() < bytes.len() || self.raw.len() == RAW_MAX;
+        if self.raw.len() == RAW_MAX {
+            self.raw.pop_front();
+        }
+        let shown = String::from_utf8_lossy(shown);
+        // Control characters would garble a terminal; `clean` also cuts, so it goes by pieces.
+        let text: String = shown.chars().filter(|c| !c.is_control()).collect();
+        self.raw.push_back(format!("{}{text}", clean(before)));
+    }
 }

@@ -1,0 +1,289 @@
+//! Streams: a TCP line server, and pseudo-terminals.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::config::plan::Parity;
+
+const TCP: Reach = Reach::Stream { baud: 115_200, port: 23 };
+
+fn stream() -> &'static Protocol {
+    protocol!(TCP, Login::None)
+}
+
+async fn listen() -> (TcpListener, Place) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, net(port))
+}
+
+async fn accept(listener: &TcpListener) -> BufReader<TcpStream> {
+    BufReader::new(timeout(SOON, listener.accept()).await.unwrap().unwrap().0)
+}
+
+async fn line(stream: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    timeout(SOON, stream.read_line(&mut line)).await.unwrap().unwrap();
+    line.trim().to_owned()
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, words: &str) {
+    stream.get_mut().write_all(words.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_connection_says_why_and_comes_back() {
+    let (listener, place) = listen().await;
+    let mut bench = Bench::start(&plan(stream(), place), &[], Path::new("/nonexistent"));
+    let mut first = accept(&listener).await;
+    assert_eq!(line(&mut first).await, "?");
+    say(&mut first, "T 2").await;
+    say(&mut first, "1.5\nSTATE running\n").await;
+    bench.until(0, &number(21.5)).await;
+    bench.until(1, &Ok(Value::Text("running".into()))).await;
+    bench.status(|status| status.state == DeviceState::Answering).await;
+
+    say(&mut first, "T 9").await;
+    drop(first);
+    bench.until(0, &Err(Unavailable::Disconnected)).await;
+    let mut second = accept(&listener).await;
+    assert_eq!(line(&mut second).await, "?");
+    say(&mut second, "9\nT 30\n").await;
+    bench.until(0, &number(30.0)).await;
+    let status = bench.handle.status();
+    assert_eq!(status.trouble.as_deref(), Some("not understood: 9"), "the old half is void");
+}
+
+#[tokio::test]
+async fn values_of_an_absent_device_are_disconnected_every_period() {
+    let (listener, place) = listen().await;
+    drop(listener);
+    let mut bench = Bench::start(&plan(stream(), place), &[], Path::new("/nonexistent"));
+    for _ in 0..3 {
+        bench.until(0, &Err(Unavailable::Disconnected)).await;
+        bench.until(2, &Err(Unavailable::Disconnected)).await;
+    }
+    let status = bench.status(|status| status.state == DeviceState::Down).await;
+    assert!(status.why().unwrap().contains("refused"));
+    assert!(status.down.unwrap().contains("refused"));
+    bench.stop(Stop::Emergency);
+    assert!(failed_with(&bench.reply().await, "not connected"));
+}
+
+#[tokio::test]
+async fn a_device_that_only_listens_is_shown_as_silent() {
+    let (listener, place) = listen().await;
+    let bench = Bench::start(&plan(stream(), place), &[], Path::new("/nonexistent"));
+    let _mute = accept(&listener).await;
+    let silent = |status: &DeviceStatus| {
+        status.state == DeviceState::Silent && status.down.as_deref() == Some("it does not answer")
+    };
+    bench.status(silent).await;
+}
+
+#[tokio::test]
+async fn a_stop_goes_out_between_polls_and_is_confirmed_in_two_steps() {
+    let (listener, place) = listen().await;
+    let mut slow = plan(stream(), place);
+    slow.period = Duration::from_secs(3600);
+    let mut bench = Bench::start(&slow, &[], Path::new("/nonexistent"));
+    let mut device = accept(&listener).await;
+    assert_eq!(line(&mut device).await, "?");
+    bench.stop(Stop::Emergency);
+    assert_eq!(line(&mut device).await, "emergency");
+    say(&mut device, "accepted\n").await;
+    assert_eq!(bench.reply().await, Reply::Echoed);
+    say(&mut device, "stands\n").await;
+    assert_eq!(bench.reply().await, Reply::ReadBack(true));
+
+    bench.stop(Stop::Pause);
+    assert!(failed_with(&bench.reply().await, "allow-list"));
+    bench.stop(Stop::Emergency);
+    assert_eq!(line(&mut device).await, "emergency");
+    drop(device);
+    assert!(failed_with(&bench.reply().await, "connection was lost"));
+}
+
+#[tokio::test]
+async fn a_stop_goes_out_although_the_engine_takes_nothing() {
+    let (listener, place) = listen().await;
+    let (sink, _full) = mpsc::channel(1);
+    let shared = Runtime::start().unwrap();
+    let plan = plan(stream(), place);
+    let handle =
+        start_device(&plan, &[], &engine(), Path::new("/nonexistent"), sink, &shared).unwrap();
+    let mut device = accept(&listener).await;
+    say(&mut device, &"T 1\n".repeat(100)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    handle.stop(Stop::Emergency, Box::new(|_| {}));
+    let found = async { while line(&mut device).await != "emergency" {} };
+    timeout(SOON, found).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_that_nobody_answers_fails_in_time() {
+    let (listener, place) = listen().await;
+    let mut bench = Bench::start(&plan(stream(), place), &[], Path::new("/nonexistent"));
+    let _mute = accept(&listener).await;
+    bench.status(|status| status.state != DeviceState::Down).await;
+    bench.stop(Stop::Emergency);
+    assert!(failed_with(&bench.reply().await, "not confirmed"));
+}
+
+#[tokio::test]
+async fn the_last_stop_goes_out_before_the_owner_ends() {
+    let (listener, place) = listen().await;
+    let bench = Bench::start(&plan(stream(), place), &[], Path::new("/nonexistent"));
+    let mut device = accept(&listener).await;
+    bench.status(|status| status.state != DeviceState::Down).await;
+    bench.stop(Stop::Emergency);
+    let Bench { handle, deliveries, .. } = bench;
+    drop((handle, deliveries));
+    let found = async { while line(&mut device).await != "emergency" {} };
+    timeout(SOON, found).await.unwrap();
+}
+
+/// A pseudo-terminal with somebody at its far end. Dropping it pulls the plug.
+struct Terminal {
+    name: PathBuf,
+    near: File,
+    lines: mpsc::UnboundedReceiver<String>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Terminal {
+    fn plug() -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&near).unwrap();
+        unlockpt(&near).unwrap();
+        let name = ptsname(&near, Vec::new()).unwrap().into_string().unwrap().into();
+        rustix::io::ioctl_fionbio(&near, true).unwrap();
+        let near = File::from(near);
+        let (heard, lines) = mpsc::unbounded_channel();
+        let gone = Arc::new(AtomicBool::new(false));
+        let (ended, mut reading) = (gone.clone(), near.try_clone().unwrap());
+        std::thread::spawn(move || {
+            let (mut whole, mut bytes) = (Lines::default(), [0; 64]);
+            while !ended.load(Ordering::Relaxed) {
+                match reading.read(&mut bytes) {
+                    Ok(count) => whole.take(&bytes[..count], |line| {
+                        heard.send(line.to_owned()).ok();
+                    }),
+                    // Nobody has the other end open, or nothing is there.
+                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                }
+            }
+        });
+        Self { name, near, lines, gone }
+    }
+
+    fn place(&self) -> Place {
+        let (port, baud) = (self.name.clone(), 115_200);
+        Place::Serial { port, baud, parity: Parity::None, data_bits: 8 }
+    }
+
+    async fn asked(&mut self) -> String {
+        timeout(SOON, self.lines.recv()).await.unwrap().unwrap()
+    }
+
+    fn say(&mut self, words: &str) {
+        for byte in words.bytes() {
+            self.near.write_all(&[byte]).unwrap();
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_serial_device_is_heard_byte_by_byte() {
+    let mut terminal = Terminal::plug();
+    let mut bench = Bench::start(&plan(stream(), terminal.place()), &[], Path::new("/nonexistent"));
+    assert_eq!(terminal.asked().await, "?");
+    terminal.say("T 48.25\r\nSTATE ready\r\n");
+    bench.until(0, &number(48.25)).await;
+    let held = rustix::termios::tcgetattr(&terminal.near).unwrap();
+    let hang_up = rustix::termios::ControlModes::HUPCL;
+    assert!(!held.control_modes.contains(hang_up), "closing the port does not drop DTR");
+    drop(terminal);
+    bench.until(0, &Err(Unavailable::Disconnected)).await;
+}
+
+#[tokio::test]
+async fn a_port_stays_open_during_a_job_and_is_opened_again_without_one() {
+    let mut terminal = Terminal::plug();
+    let mut bench = Bench::start(&plan(stream(), terminal.place()), &[], Path::new("/nonexistent"));
+    assert_eq!(terminal.asked().await, "?");
+    terminal.say("T 1\nSTATE running\nagain\nT 2\n");
+    let mut last = None;
+    while last != Some(number(2.0)) {
+        let delivery = timeout(SOON, bench.deliveries.recv()).await.unwrap().unwrap();
+        for (item, measured) in delivery.readings {
+            assert_ne!(measured, Err(Unavailable::Disconnected), "the port was closed");
+            last = last.filter(|_| item != ItemIndex(0)).or(Some(measured));
+        }
+    }
+    bench.stop(Stop::Emergency);
+    while terminal.asked().await != "emergency" {}
+    terminal.say("STATE ready\nagain\n");
+    bench.until(0, &Err(Unavailable::Disconnected)).await;
+    assert!(failed_with(&bench.reply().await, "opened again"));
+    while terminal.asked().await != "?" {}
+    terminal.say("T 3\n");
+    bench.until(0, &number(3.0)).await;
+}
+
+#[tokio::test]
+async fn a_port_that_another_program_holds_is_refused_with_words() {
+    let mut terminal = Terminal::plug();
+    let mut holder = std::process::Command::new("flock")
+        .args(["--exclusive", terminal.name.to_str().unwrap(), "cat"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What cat gives back proves that the lock is held.
+    holder.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let mut bench = Bench::start(&plan(stream(), terminal.place()), &[], Path::new("/nonexistent"));
+    let refused = bench.status(|status| status.errors > 0).await;
+    assert!(refused.down.unwrap().contains("another program holds"));
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert_eq!(terminal.asked().await, "?");
+    terminal.say("T 4\n");
+    bench.until(0, &number(4.0)).await;
+}
+
+#[tokio::test]
+async fn a_look_shows_what_was_said_beside_what_was_heard() {
+    let (listener, place) = listen().await;
+    let answering = tokio::spawn(async move {
+        let mut device = accept(&listener).await;
+        assert_eq!(line(&mut device).await, "?");
+        let long = "y".repeat(1000);
+        say(&mut device, &format!("T 20\nSTATE running\nodd\u{7}words\n{long}")).await;
+        device
+    });
+    let plan = plan(stream(), place);
+    let probed = probe_device(&plan, &[], Path::new("/nonexistent"), SOON).await.unwrap();
+    assert!(probed.said.contains(&("temperature.1".into(), number(20.0))));
+    assert_eq!(probed.raw[..3], ["T 20", "STATE running", "oddwords"]);
+    assert!(probed.raw.iter().all(|line| line.len() <= 401));
+    assert!(probed.trouble.unwrap().contains("not understood"));
+    drop(answering);
+
+    let refused = probe_device(&plan, &[], Path::new("/nonexistent"), SOON).await;
+    assert!(refused.is_err());
+}
