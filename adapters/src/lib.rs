@@ -6,6 +6,11 @@
 //! gateway's business.
 
 pub mod device;
+mod http;
 pub mod modbus;
+pub mod moonraker;
+mod printer;
 pub mod profile;
 pub mod protocol;
+#[cfg(test)]
+mod trial;
