@@ -5,6 +5,7 @@
 //! ([`Unavailable::Sentinel`]); one of the wrong type is garbled; neither is ever a zero.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use andon_engine::value::Unavailable;
 use serde_json::Value as Json;
@@ -79,6 +80,17 @@ pub(crate) fn succeeded(status: u16) -> bool {
 /// The document in a body; `None` when it is not JSON, or nested deeper than the parser goes (128).
 pub(crate) fn document(body: &[u8]) -> Option<Json> {
     serde_json::from_slice(body).ok()
+}
+
+/// Says of `items`, but for those `told` otherwise, that they are not to be had.
+pub(crate) fn unavailable_but(
+    told: &[&str],
+    items: &[Arc<str>],
+    why: Unavailable,
+    out: &mut Outbox,
+) {
+    let missing = items.iter().filter(|item| !told.contains(&&***item));
+    out.said.extend(missing.map(|item| (item.clone(), Err(why))));
 }
 
 /// Says a number of a document, times `scale`.

@@ -9,6 +9,7 @@ pub mod device;
 mod http;
 pub mod modbus;
 pub mod moonraker;
+pub mod octoprint;
 mod printer;
 pub mod profile;
 pub mod protocol;

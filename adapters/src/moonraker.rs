@@ -40,7 +40,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::device::{
     ANSWER_WITHIN, BODY_BYTES_MAX, Device, Heard, Outbox, Outgoing, Stop, StopReply, clean,
 };
-use crate::http::{say_number, say_text, silence};
+use crate::http::{say_number, say_text, silence, unavailable_but};
 use crate::printer::{self, Parts, Stopping};
 use crate::protocol::{Login, Protocol, Reach};
 
@@ -293,7 +293,7 @@ impl Moonraker {
         match result.get("klippy_state")?.as_str()? {
             "ready" | "shutdown" | "error" => self.ask(Question::Objects, now, out),
             "startup" => {
-                out.unavailable(&self.items, Unavailable::NotYet);
+                unavailable_but(&["controller.state"], &self.items, Unavailable::NotYet, out);
                 out.text("controller.state", "startup");
                 out.trouble = Some("Klipper is starting".to_owned());
             }

@@ -104,7 +104,7 @@ impl std::fmt::Debug for Protocol {
 }
 
 /// All of them, in the order of their names.
-pub const ALL: &[Protocol] = &[crate::moonraker::PROTOCOL];
+pub const ALL: &[Protocol] = &[crate::moonraker::PROTOCOL, crate::octoprint::PROTOCOL];
 
 /// The protocol of this name.
 pub fn named(name: &str) -> Option<&'static Protocol> {

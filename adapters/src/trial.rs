@@ -103,8 +103,8 @@ fn event(genuine: &'static [&'static str]) -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Holds a device to its contract whatever it hears: it does not panic, says only its own items,
-/// no number that is not finite, and never wants to send without bound.
+/// Holds a device to its contract whatever it hears: it does not panic, says only its own items
+/// and each once, no number that is not finite, and never wants to send without bound.
 pub(crate) fn survives(device: fn() -> Box<dyn Device>, genuine: &'static [&'static str]) {
     let events = prop::collection::vec((event(genuine), 0..7u64), 1..60);
     let mut runner = TestRunner::new(Config { cases: 300, ..Config::default() });
@@ -125,6 +125,9 @@ pub(crate) fn survives(device: fn() -> Box<dyn Device>, genuine: &'static [&'sta
             };
             let out = step(&mut *device, seconds, heard);
             prop_assert!(out.sends.len() <= SENDS_MAX, "{} sends", out.sends.len());
+            let items: std::collections::BTreeSet<_> =
+                out.said.iter().map(|said| &said.0).collect();
+            prop_assert_eq!(items.len(), out.said.len(), "an item was said twice");
             for (item, measured) in &out.said {
                 prop_assert!(device.items().contains(item), "{item} is not its own");
                 if let Ok(Value::Number(number)) = measured {
