@@ -13,5 +13,6 @@ pub mod octoprint;
 mod printer;
 pub mod profile;
 pub mod protocol;
+pub mod prusalink;
 #[cfg(test)]
 mod trial;
