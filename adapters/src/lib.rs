@@ -6,6 +6,7 @@
 //! gateway's business.
 
 pub mod device;
+pub mod duet;
 mod http;
 pub mod modbus;
 pub mod moonraker;

@@ -104,8 +104,12 @@ impl std::fmt::Debug for Protocol {
 }
 
 /// All of them, in the order of their names.
-pub const ALL: &[Protocol] =
-    &[crate::moonraker::PROTOCOL, crate::octoprint::PROTOCOL, crate::prusalink::PROTOCOL];
+pub const ALL: &[Protocol] = &[
+    crate::duet::PROTOCOL,
+    crate::moonraker::PROTOCOL,
+    crate::octoprint::PROTOCOL,
+    crate::prusalink::PROTOCOL,
+];
 
 /// The protocol of this name.
 pub fn named(name: &str) -> Option<&'static Protocol> {
