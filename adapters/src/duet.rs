@@ -37,7 +37,7 @@ use andon_engine::value::Unavailable;
 use serde_json::Value as Json;
 
 use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply, clean};
-use crate::http::{Asked, document, refusal, say_number, say_text, silence, succeeded};
+use crate::http::{Asked, document, encoded, refusal, say_number, say_text, silence, succeeded};
 use crate::printer::{self, Parts, Stopping};
 use crate::protocol::{Login, Protocol, Reach, Settings};
 
@@ -470,14 +470,4 @@ fn target(heater: &Json) -> Option<Json> {
 /// A job's file without the folder that they are all in.
 fn file(path: &str) -> String {
     path.strip_prefix("0:/gcodes/").unwrap_or(path).to_owned()
-}
-
-/// A text as it may stand in a query.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encode = |byte: u8| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }

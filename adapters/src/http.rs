@@ -113,3 +113,13 @@ pub(crate) fn say_text(out: &mut Outbox, item: &str, found: Option<&Json>) {
         Some(_) => out.say(item, Err(Unavailable::Garbled)),
     }
 }
+
+/// A text as it may stand in a path or a query.
+pub(crate) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}

@@ -10,6 +10,7 @@ pub mod duet;
 mod http;
 pub mod modbus;
 pub mod moonraker;
+pub mod mtconnect;
 pub mod octoprint;
 mod printer;
 pub mod profile;

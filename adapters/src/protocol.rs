@@ -107,6 +107,7 @@ impl std::fmt::Debug for Protocol {
 pub const ALL: &[Protocol] = &[
     crate::duet::PROTOCOL,
     crate::moonraker::PROTOCOL,
+    crate::mtconnect::PROTOCOL,
     crate::octoprint::PROTOCOL,
     crate::prusalink::PROTOCOL,
 ];
