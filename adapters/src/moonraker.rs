@@ -266,12 +266,14 @@ impl Moonraker {
 
     fn refused(&mut self, error: &Json, out: &mut Outbox) {
         self.phase = Phase::Starting;
-        match error.get("code").and_then(Json::as_i64) {
-            Some(503) => self.host_gone(out),
-            Some(401 | 403) => {
+        let code = error.get("code").and_then(Json::as_i64);
+        match (code, &*words(error)) {
+            (Some(503), _) => self.host_gone(out),
+            // What is said to a client that has shown no key, though the connection stands.
+            (Some(401 | 403), _) | (_, "Unauthorized") => {
                 self.trouble(Unavailable::Refused, "401: the key is not accepted", out);
             }
-            _ => self.trouble(Unavailable::Refused, words(error), out),
+            (_, words) => self.trouble(Unavailable::Refused, words, out),
         }
     }
 
@@ -492,7 +494,8 @@ fn execution(host: &str, message: &str, job: &str, used: Option<f64>) -> Option<
 /// A value as it is kept: numbers and short texts; of anything larger only that it was there.
 fn kept(value: &Json) -> Json {
     match value {
-        Json::String(text) => clean(text).into(),
+        // Klipper's messages have several lines.
+        Json::String(text) => clean(text.replace('\n', " ").trim()).into(),
         Json::Array(_) => json!([]),
         Json::Object(fields) => ["current_layer", "total_layer"]
             .iter()

@@ -120,7 +120,7 @@ fn each_recorded_state_is_what_the_table_says() {
     // The recording itself holds the trap: a printer that is shut down "prints" on.
     assert!(recorded("stopped", 1).contains(r#""state":"printing""#));
     let message = &said(&live("thermal").1)["message"];
-    assert!(message.starts_with("Heater extruder not heating at expected rate"), "{message}");
+    assert!(message.starts_with("Heater extruder not heating at expected rate Once"), "{message}");
 }
 
 /// The table in the file's head, row by row.
@@ -290,9 +290,7 @@ fn rubbish_and_refusals_are_said() {
     assert!(all_missing(&*device, &out, Unavailable::Garbled) && !out.alive);
     let out = step(&mut *device, 2, Heard::Due);
     let id = calls(&out)[0].1;
-    let refused =
-        format!(r#"{{"jsonrpc":"2.0","error":{{"code":401,"message":"Unauthorized"}},"id":{id}}}"#);
-    let out = step(&mut *device, 2, Heard::Frame(&refused));
+    let out = step(&mut *device, 2, Heard::Frame(&recorded("unauthorized", id)));
     assert!(all_missing(&*device, &out, Unavailable::Refused));
     assert_eq!(out.trouble.as_deref(), Some("401: the key is not accepted"));
     let out = step(&mut *device, 3, Heard::Closed);
