@@ -18,3 +18,4 @@ pub mod protocol;
 pub mod prusalink;
 #[cfg(test)]
 mod trial;
+pub mod ultimaker;

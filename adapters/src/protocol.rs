@@ -110,9 +110,29 @@ pub const ALL: &[Protocol] = &[
     crate::mtconnect::PROTOCOL,
     crate::octoprint::PROTOCOL,
     crate::prusalink::PROTOCOL,
+    crate::ultimaker::PROTOCOL,
 ];
 
 /// The protocol of this name.
 pub fn named(name: &str) -> Option<&'static Protocol> {
     ALL.iter().find(|protocol| protocol.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_protocol_is_sorted_whole_and_makes_a_device_of_known_items() {
+        assert!(ALL.is_sorted_by(|a, b| a.name < b.name));
+        for protocol in ALL {
+            assert!(!protocol.title.is_empty() && !protocol.source.is_empty());
+            assert!(!protocol.evidence.is_empty(), "{protocol:?}");
+            let Ok(device) = (protocol.device)(&Settings::default()) else { continue };
+            for item in device.items() {
+                assert!(andon_engine::item::Item::named(item).is_ok(), "{protocol:?} {item}");
+            }
+            assert_eq!(named(protocol.name).map(|found| found.title), Some(protocol.title));
+        }
+    }
 }
