@@ -3,14 +3,14 @@
 //! [`survives`] feeds sequences of everything that an owner may bring, made of genuine replies and
 //! of what noise, truncation and malice make of them, and holds a device to its contract.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use andon_engine::time::BootTime;
 use andon_engine::value::{Unavailable, Value};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::device::{Device, Heard, Outbox, Response, Stop};
+use crate::device::{Device, Heard, Outbox, Outgoing, Response, Stop};
 
 /// Most that a device may want to send in one step.
 const SENDS_MAX: usize = 16;
@@ -62,7 +62,7 @@ enum Event {
     Stop(Stop),
 }
 
-/// A genuine reply, or what becomes of it on a bad day. `@` stands for a small number.
+/// A genuine reply, or what becomes of it on a bad day. `@` stands for the id of the last call.
 fn reply(genuine: &'static [&'static str]) -> impl Strategy<Value = String> {
     let one = prop::sample::select(genuine);
     let spoiled = (one.clone(), one.clone(), 0..7usize, any::<prop::sample::Index>());
@@ -81,7 +81,10 @@ fn reply(genuine: &'static [&'static str]) -> impl Strategy<Value = String> {
         1 => ".{0,64}",
         1 => Just(String::new()),
     ];
-    (text, 0..40u32).prop_map(|(text, number)| text.replace('@', &number.to_string()))
+    (text, prop::option::weighted(0.2, 0..40u32)).prop_map(|(text, number)| match number {
+        Some(number) => text.replace('@', &number.to_string()),
+        None => text,
+    })
 }
 
 fn event(genuine: &'static [&'static str]) -> impl Strategy<Value = Event> {
@@ -103,39 +106,56 @@ fn event(genuine: &'static [&'static str]) -> impl Strategy<Value = Event> {
     ]
 }
 
+/// The id of a JSON-RPC call.
+fn id(outgoing: &Outgoing) -> Option<u64> {
+    let Outgoing::Frame(frame) = outgoing else { return None };
+    serde_json::from_str::<serde_json::Value>(frame).ok()?.get("id")?.as_u64()
+}
+
 /// Holds a device to its contract whatever it hears: it does not panic, says only its own items
-/// and each once, no number that is not finite, and never wants to send without bound.
+/// and each once, no number that is not finite, and never wants to send without bound. `device`
+/// makes one that is in the midst of a good conversation.
 pub(crate) fn survives(device: fn() -> Box<dyn Device>, genuine: &'static [&'static str]) {
     let events = prop::collection::vec((event(genuine), 0..7u64), 1..60);
     let mut runner = TestRunner::new(Config { cases: 300, ..Config::default() });
     let outcome = runner.run(&events, |events| {
-        let (mut device, mut seconds) = (device(), 0);
-        step(&mut *device, seconds, Heard::Opened);
+        let (mut device, mut seconds, mut last_id) = (device(), 10, 1);
         for (event, pause) in events {
             seconds += pause;
+            let known = |text: &str| text.replace('@', &last_id.to_string());
+            let (text, status) = match &event {
+                Event::Frame(frame) => (known(frame), 0),
+                Event::Response(status, body) => (known(body), *status),
+                _ => (String::new(), 0),
+            };
             let heard = match &event {
                 Event::Opened => Heard::Opened,
                 Event::Due => Heard::Due,
                 Event::Bytes(bytes) => Heard::Bytes(bytes),
-                Event::Frame(frame) => Heard::Frame(frame),
-                Event::Response(status, body) => response(*status, body),
+                Event::Frame(_) => Heard::Frame(&text),
+                Event::Response(..) => response(status, &text),
                 Event::NoResponse(why) => Heard::NoResponse(*why),
                 Event::Closed => Heard::Closed,
                 Event::Stop(stop) => Heard::Stop(*stop),
             };
             let out = step(&mut *device, seconds, heard);
-            prop_assert!(out.sends.len() <= SENDS_MAX, "{} sends", out.sends.len());
-            let items: std::collections::BTreeSet<_> =
-                out.said.iter().map(|said| &said.0).collect();
-            prop_assert_eq!(items.len(), out.said.len(), "an item was said twice");
-            for (item, measured) in &out.said {
-                prop_assert!(device.items().contains(item), "{item} is not its own");
-                if let Ok(Value::Number(number)) = measured {
-                    prop_assert!(number.is_finite(), "{item} {number}");
-                }
-            }
+            last_id = out.sends.iter().rev().find_map(id).unwrap_or(last_id);
+            keeps_contract(&*device, &out)?;
         }
         Ok(())
     });
     outcome.expect("the device keeps its contract");
+}
+
+fn keeps_contract(device: &dyn Device, out: &Outbox) -> Result<(), TestCaseError> {
+    prop_assert!(out.sends.len() <= SENDS_MAX, "{} sends", out.sends.len());
+    let items: BTreeSet<_> = out.said.iter().map(|(item, _)| item).collect();
+    prop_assert_eq!(items.len(), out.said.len(), "an item was said twice");
+    for (item, measured) in &out.said {
+        prop_assert!(device.items().contains(item), "{item} is not its own");
+        if let Ok(Value::Number(number)) = measured {
+            prop_assert!(number.is_finite(), "{item} {number}");
+        }
+    }
+    Ok(())
 }

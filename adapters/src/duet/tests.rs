@@ -269,7 +269,7 @@ fn rubbish_is_said() {
 #[test]
 fn whatever_is_heard_it_keeps_its_contract() {
     survives(
-        device,
+        || picture("processing", "active").0,
         &[
             CONNECTED,
             HEAT,

@@ -300,7 +300,7 @@ fn rubbish_and_refusals_are_said() {
 #[test]
 fn whatever_is_heard_it_keeps_its_contract() {
     survives(
-        device,
+        || live("running").0,
         &[
             r#"{"jsonrpc":"2.0","result":{"klippy_connected":true,"klippy_state":"ready"},"id":@}"#,
             r#"{"jsonrpc":"2.0","result":{"objects":["webhooks","print_stats","extruder"]},"id":@}"#,

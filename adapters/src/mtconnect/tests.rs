@@ -300,7 +300,7 @@ fn silence_refusals_and_rubbish_are_said() {
 #[test]
 fn whatever_is_heard_it_keeps_its_contract() {
     survives(
-        device,
+        || following(WHOLE).0,
         &[
             PROBE,
             r#"<MTConnectStreams><Header instanceId="77" lastSequence="10" nextSequence="11"/>

@@ -218,7 +218,7 @@ fn a_wrong_key_silence_and_rubbish_are_said() {
 #[test]
 fn whatever_is_heard_it_keeps_its_contract() {
     survives(
-        device,
+        || picture("printing").0,
         &[
             r#"{"state":{"flags":{"operational":true,"ready":true},"text":"Operational"},
             "temperature":{"tool0":{"actual":21.30,"target":0.0},"bed":{"actual":20.0,"target":[]}}}"#,

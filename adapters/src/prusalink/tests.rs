@@ -167,7 +167,7 @@ fn a_wrong_key_silence_and_rubbish_are_said() {
 #[test]
 fn whatever_is_heard_it_keeps_its_contract() {
     survives(
-        device,
+        || picture("PRINTING").0,
         &[
             JOB,
             r#"{"job":{"id":10,"progress":10.0},"printer":{"state":"PRINTING","temp_nozzle":210}}"#,

@@ -148,7 +148,7 @@ fn refusals_silence_and_rubbish_are_said() {
 #[test]
 fn whatever_is_heard_it_keeps_its_contract() {
     survives(
-        device,
+        || picture("printing", Some("printing")).0,
         &[
             r#"{"time_elapsed":600,"time_total":1500,"name":"a","progress":0.4,"state":"printing"}"#,
             r#"{"status":"printing","bed":{"temperature":{"current":10.0,"target":60.0}},
