@@ -36,11 +36,13 @@ use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 use serde_json::Value as Json;
 
-use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply, clean};
+use self::details::{DETAILS, Details};
+use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply};
 use crate::http::{Asked, document, encoded, refusal, say_number, say_text, silence, succeeded};
 use crate::printer::{self, Parts, Stopping};
 use crate::protocol::{Login, Protocol, Reach, Settings};
 
+mod details;
 #[cfg(test)]
 mod tests;
 
@@ -81,12 +83,6 @@ const PASSWORD: &str = "reprap";
 /// "Too busy" that many times in a row is silence; a shortage of buffers passes within a second.
 const BUSY_MAX: u8 = 3;
 
-/// Longest file name that is kept, in bytes; RepRapFirmware allows 120.
-const NAME_BYTES_MAX: usize = 512;
-
-/// The parts of the model that are asked for when their sequence number changes.
-const DETAILS: [&str; 4] = ["heat", "job", "state", "tools"];
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     Session,
@@ -101,19 +97,6 @@ enum Session {
     None,
     /// Older firmware tells its clients apart by their address and gives no key.
     Open(Option<u64>),
-}
-
-/// What the parts of the model say that changes seldom.
-#[derive(Debug, Default)]
-struct Details {
-    sequences: [Option<i64>; DETAILS.len()],
-    nozzles: Vec<Option<usize>>,
-    bed: Option<usize>,
-    chamber: Option<usize>,
-    file: Option<String>,
-    file_bytes: Option<f64>,
-    layers: Option<f64>,
-    message: Option<String>,
 }
 
 /// A board.
@@ -380,35 +363,6 @@ impl Duet {
     }
 }
 
-impl Details {
-    /// Takes what matters of a part of the model.
-    fn take(&mut self, part: &str, model: &Json) {
-        let heater = |value: &Json| value.as_u64().and_then(|index| usize::try_from(index).ok());
-        match part {
-            "heat" => {
-                self.bed = heater(&model["bedHeaters"][0]);
-                self.chamber = heater(&model["chamberHeaters"][0]);
-            }
-            "tools" => {
-                let tools = model.as_array().map_or(&[][..], Vec::as_slice);
-                let nozzles = tools.iter().take(usize::from(u8::MAX));
-                self.nozzles = nozzles.map(|tool| heater(&tool["heaters"][0])).collect();
-            }
-            "job" => {
-                let name = model["file"]["fileName"].as_str();
-                self.file = name.filter(|name| name.len() <= NAME_BYTES_MAX).map(file);
-                self.file_bytes = model["file"]["size"].as_f64();
-                self.layers = model["file"]["numLayers"].as_f64().filter(|_| self.file.is_some());
-            }
-            _ => {
-                let boxed = model["messageBox"]["message"].as_str();
-                let shown = boxed.or_else(|| model["displayMessage"].as_str());
-                self.message = shown.map(clean);
-            }
-        }
-    }
-}
-
 impl Device for Duet {
     fn items(&self) -> &[Arc<str>] {
         &self.items
@@ -465,9 +419,4 @@ fn target(heater: &Json) -> Option<Json> {
         "off" => Some(Json::from(0)),
         _ => None,
     }
-}
-
-/// A job's file without the folder that they are all in.
-fn file(path: &str) -> String {
-    path.strip_prefix("0:/gcodes/").unwrap_or(path).to_owned()
 }

@@ -25,23 +25,23 @@
 //! `UNAVAILABLE`, and that is no value here. `PATH_FEEDRATE` in percent is the override of old models;
 //! only the model's units tell it from the feed.
 //!
-//! What is kept: the ids of the chosen items, their last texts, at most [`CONDITIONS_MAX`] conditions.
+//! What is kept: the ids of the chosen items, their last texts, a bounded number of conditions.
 //!
 //! Facts: MTConnect standard parts 1 to 3 and the README of the reference agent (cppagent).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use andon_engine::event::Execution;
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 
-use self::document::{DataItem, Document, Kind, Observation};
+use self::document::{Document, Kind};
+use self::picture::Picture;
 use crate::device::{Device, Heard, Outbox, Request, Response};
-use crate::http::{Asked, encoded, refusal, silence, unavailable_but};
+use crate::http::{Asked, encoded, refusal, silence};
 use crate::protocol::{Login, Protocol, Reach, Settings};
 
 mod document;
+mod picture;
 #[cfg(test)]
 mod tests;
 
@@ -79,9 +79,6 @@ const COUNT: usize = 1000;
 /// Samples per period; an agent that observes faster is skipped through.
 const ROUNDS_MAX: u8 = 8;
 
-/// Most conditions that are not normal.
-const CONDITIONS_MAX: usize = 256;
-
 /// Most devices that are named in words about them.
 const NAMES_MAX: usize = 8;
 
@@ -90,23 +87,6 @@ enum Question {
     Probe,
     Current,
     Sample,
-}
-
-/// What a data item is to andon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Role {
-    Availability,
-    Execution,
-    EmergencyStop,
-    Mode,
-    Program,
-    Message,
-    Feed,
-    FeedOverride,
-    Spindle,
-    Parts,
-    Tool,
-    Position(char),
 }
 
 /// Where the conversation stands.
@@ -127,21 +107,10 @@ struct Agent {
     asked: Asked<Question>,
     phase: Phase,
     instance: String,
-    roles: BTreeMap<String, Role>,
-    conditions_of: BTreeSet<String>,
-    texts: BTreeMap<Role, String>,
-    /// Level and words of what is not normal, by data item and native code.
-    conditions: BTreeMap<(String, String), (Level, String)>,
+    picture: Picture,
     rounds: u8,
     /// The first sequence number that was not seen.
     gap: Option<u64>,
-}
-
-/// How bad a condition is, worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Fault,
-    Warning,
 }
 
 impl Agent {
@@ -161,10 +130,7 @@ impl Agent {
             asked: Asked::default(),
             phase: Phase::Unknown,
             instance: String::new(),
-            roles: BTreeMap::new(),
-            conditions_of: BTreeSet::new(),
-            texts: BTreeMap::new(),
-            conditions: BTreeMap::new(),
+            picture: Picture::default(),
             rounds: 0,
             gap: None,
         })
@@ -260,26 +226,9 @@ impl Agent {
             return self.trouble(Unavailable::Refused, words, out);
         }
         self.instance.clone_from(&document.header.instance);
-        self.choose(document.items.iter().filter(|item| item.device == place));
+        self.picture.choose(document.items.iter().filter(|item| item.device == place));
         self.phase = Phase::Modelled;
         self.ask(out);
-    }
-
-    /// Chooses the first data item of each role.
-    fn choose<'a>(&mut self, items: impl Iterator<Item = &'a DataItem>) {
-        self.roles.clear();
-        self.conditions_of.clear();
-        self.texts.clear();
-        self.conditions.clear();
-        let mut taken = Vec::new();
-        for item in items {
-            if item.category == "CONDITION" {
-                self.conditions_of.insert(item.id.clone());
-            } else if let Some(role) = role(item).filter(|role| !taken.contains(role)) {
-                taken.push(role);
-                self.roles.insert(item.id.clone(), role);
-            }
-        }
     }
 
     fn streamed(&mut self, question: Question, document: Document, out: &mut Outbox) {
@@ -294,11 +243,10 @@ impl Agent {
             return self.trouble(Unavailable::Garbled, "the header has no nextSequence", out);
         };
         if question == Question::Current {
-            self.texts.clear();
-            self.conditions.clear();
+            self.picture.clear();
         }
         for observation in document.observations {
-            self.observe(observation);
+            self.picture.observe(observation);
         }
         self.phase = Phase::Following(next);
         let behind = document.header.last.is_some_and(|last| last >= next);
@@ -310,99 +258,11 @@ impl Agent {
             return self.ask(out);
         }
         out.alive = true;
-        self.say(out);
+        self.picture.say(&self.items, &self.axes, out);
         if let Some(gap) = self.gap.take().filter(|gap| *gap < next) {
             let words = format!("a gap: observations {gap} to {} were not seen", next - 1);
             out.trouble = Some(words);
         }
-    }
-
-    fn observe(&mut self, observation: Observation) {
-        let Observation { item, element, code, text } = observation;
-        if let Some(role) = self.roles.get(&item) {
-            self.texts.insert(*role, text);
-            return;
-        }
-        if !self.conditions_of.contains(&item) {
-            return;
-        }
-        let level = match &*element {
-            "Fault" => Level::Fault,
-            "Warning" => Level::Warning,
-            // Normal without a code ends all of the item's; so does Unavailable.
-            _ if code.is_empty() || element == "Unavailable" => {
-                return self.conditions.retain(|(of, _), _| *of != item);
-            }
-            _ => {
-                self.conditions.remove(&(item, code));
-                return;
-            }
-        };
-        let words = if text.is_empty() { code.clone() } else { text };
-        if self.conditions.len() < CONDITIONS_MAX {
-            self.conditions.insert((item, code), (level, words));
-        }
-    }
-
-    /// The text of a role, when there is a value.
-    fn text(&self, role: Role) -> Option<&str> {
-        let text = self.texts.get(&role).map(|text| text.trim());
-        text.filter(|text| !text.is_empty() && *text != "UNAVAILABLE")
-    }
-
-    fn say(&self, out: &mut Outbox) {
-        let available = self.texts.get(&Role::Availability).is_none_or(|text| text == "AVAILABLE");
-        if !available {
-            unavailable_but(&[], &self.items, Unavailable::Sentinel, out);
-            out.trouble =
-                Some("the agent answers, but the machine is not connected to it".to_owned());
-            return;
-        }
-        match self.text(Role::Execution) {
-            Some(word) => out.execution(word, self.execution(word)),
-            None => {
-                out.say("controller.state", Err(Unavailable::Sentinel));
-                let stopped = self.text(Role::EmergencyStop) == Some("TRIGGERED");
-                let execution = stopped.then(|| Execution::Stopped.word().into());
-                let value = execution.map(andon_engine::value::Value::Text);
-                out.say("execution", value.ok_or(Unavailable::Sentinel));
-            }
-        }
-        self.say_words("controller.mode", self.text(Role::Mode), out);
-        self.say_words("job.name", self.text(Role::Program), out);
-        let worst = self.conditions.values().min_by_key(|(level, _)| *level);
-        let message = worst.map(|(_, words)| &**words).or_else(|| self.text(Role::Message));
-        self.say_words("message", message, out);
-        // The standard's unit is mm/s.
-        self.say_number("feed", Role::Feed, 60.0, out);
-        self.say_number("override.feed", Role::FeedOverride, 0.01, out);
-        self.say_number("speed.spindle", Role::Spindle, 1.0, out);
-        self.say_number("parts", Role::Parts, 1.0, out);
-        self.say_number("tool", Role::Tool, 1.0, out);
-        for axis in &self.axes {
-            self.say_number(&format!("position.{axis}"), Role::Position(*axis), 1.0, out);
-        }
-    }
-
-    fn say_words(&self, item: &str, words: Option<&str>, out: &mut Outbox) {
-        match words {
-            Some(words) => out.text(item, words),
-            None => out.say(item, Err(Unavailable::Sentinel)),
-        }
-    }
-
-    fn say_number(&self, item: &str, role: Role, scale: f64, out: &mut Outbox) {
-        match self.text(role).map(str::parse::<f64>) {
-            None => out.say(item, Err(Unavailable::Sentinel)),
-            Some(Ok(number)) => out.number(item, number * scale),
-            Some(Err(_)) => out.say(item, Err(Unavailable::Garbled)),
-        }
-    }
-
-    fn execution(&self, word: &str) -> Option<Execution> {
-        let stopped = self.text(Role::EmergencyStop) == Some("TRIGGERED");
-        let fault = self.conditions.values().any(|(level, _)| *level == Level::Fault);
-        execution(word, stopped, fault)
     }
 }
 
@@ -434,48 +294,5 @@ impl Device for Agent {
             }
             Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Stop(_) => {}
         }
-    }
-}
-
-/// What a data item of a model is to andon, if anything.
-fn role(item: &DataItem) -> Option<Role> {
-    let percent = item.units == "PERCENT" || item.subtype == "OVERRIDE";
-    let actual = matches!(&*item.subtype, "" | "ACTUAL") && !percent;
-    match &*item.kind {
-        "AVAILABILITY" => Some(Role::Availability),
-        "EXECUTION" => Some(Role::Execution),
-        "EMERGENCY_STOP" => Some(Role::EmergencyStop),
-        "CONTROLLER_MODE" => Some(Role::Mode),
-        "PROGRAM" => Some(Role::Program),
-        "MESSAGE" => Some(Role::Message),
-        "PATH_FEEDRATE" if percent => Some(Role::FeedOverride),
-        "PATH_FEEDRATE" if actual => Some(Role::Feed),
-        "PATH_FEEDRATE_OVERRIDE" if item.subtype != "RAPID" => Some(Role::FeedOverride),
-        "ROTARY_VELOCITY" | "SPINDLE_SPEED" if actual => Some(Role::Spindle),
-        "PART_COUNT" if matches!(&*item.subtype, "" | "ALL") => Some(Role::Parts),
-        "TOOL_NUMBER" => Some(Role::Tool),
-        "POSITION" if actual && item.component == "Linear" => {
-            let axis = item.component_name.chars().next()?.to_ascii_lowercase();
-            "xyz".contains(axis).then_some(Role::Position(axis))
-        }
-        _ => None,
-    }
-}
-
-/// The table of this file, but for what is unavailable.
-fn execution(word: &str, stopped: bool, fault: bool) -> Option<Execution> {
-    match word {
-        _ if stopped => Some(Execution::Stopped),
-        "ACTIVE" => Some(Execution::Running),
-        _ if fault => Some(Execution::Fault),
-        "READY" | "STOPPED" => Some(Execution::Ready),
-        "INTERRUPTED"
-        | "FEED_HOLD"
-        | "OPTIONAL_STOP"
-        | "PROGRAM_STOPPED"
-        | "PROGRAM_OPTIONAL_STOP"
-        | "WAIT" => Some(Execution::Paused),
-        "PROGRAM_COMPLETED" => Some(Execution::Finished),
-        _ => None,
     }
 }

@@ -3,6 +3,9 @@
 
 use expect_test::expect;
 
+use andon_engine::event::Execution;
+
+use super::picture::execution;
 use super::*;
 use crate::protocol::Settings;
 use crate::trial::{all_missing, said, step, survives, told};
@@ -205,6 +208,16 @@ fn klipper_may_come_late_and_is_asked_for_until_it_does() {
 }
 
 #[test]
+fn a_printer_that_starts_again_under_us_is_not_yet_known() {
+    let (mut device, _) = live("running");
+    let change = r#"{"jsonrpc":"2.0","method":"notify_status_update",
+        "params":[{"webhooks":{"state":"startup","state_message":"Printer is not ready"}},1.0]}"#;
+    let out = step(&mut *device, 2, Heard::Frame(change));
+    let expected = "controller.state startup\nexecution (not_yet)\nmessage Printer is not ready\n";
+    assert_eq!((told(&out).as_str(), out.said.len()), (expected, 3));
+}
+
+#[test]
 fn a_restart_of_klipper_voids_the_subscription() {
     let (mut device, _) = live("running");
     let out = step(&mut *device, 2, Heard::Frame(&recorded("gone", 0)));
@@ -309,6 +322,8 @@ fn whatever_is_heard_it_keeps_its_contract() {
             "info":{"total_layer":10,"current_layer":1}},"extruder":{"temperature":20.1}}},"id":@}"#,
             r#"{"jsonrpc":"2.0","method":"notify_status_update",
             "params":[{"extruder":{"temperature":210,"target":[]},"print_stats":{"info":5}},10]}"#,
+            r#"{"jsonrpc":"2.0","method":"notify_status_update","params":[{"webhooks":
+            {"state":"startup","state_message":"1\n0"},"display_status":{"message":"0"}},10]}"#,
             r#"{"jsonrpc":"2.0","method":"notify_klippy_ready"}"#,
             r#"{"jsonrpc":"2.0","method":"notify_klippy_disconnected"}"#,
             r#"{"jsonrpc":"2.0","result":"ok","id":@}"#,

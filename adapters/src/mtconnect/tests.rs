@@ -252,6 +252,15 @@ fn conditions_come_and_go_one_by_one() {
 }
 
 #[test]
+fn no_number_of_warnings_hides_a_fault() {
+    let (mut device, _) = following("avail=AVAILABLE exec=READY");
+    let warnings: String = (0..1000).map(|code| format!("system!Warning:{code}=Oil ")).collect();
+    sample(&mut *device, 1102, &warnings);
+    let said = said(&sample(&mut *device, 1103, "system!Fault:1000=Servo"));
+    assert_eq!((&*said["execution"], &*said["message"]), ("fault", "Servo"));
+}
+
+#[test]
 fn one_device_of_an_agent_is_chosen() {
     let two = PROBE.replace("</Devices>", r#"<Device id="e" name="Lathe" uuid="l-1"/></Devices>"#);
     let mut device = device();
