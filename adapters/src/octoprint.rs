@@ -3,7 +3,8 @@
 //! Two requests make one picture: `/api/job`, which is always answered, then `/api/printer`, which
 //! is refused with 409 while OctoPrint has no printer; only then is anything said. `/api/connection`
 //! is not asked: after an error it says no more than `Closed`, where `/api/job` has the reason.
-//! OctoPrint's push interface is not used.
+//! OctoPrint's push interface is not used: its WebSocket wants a session that only a REST login gives,
+//! and a device here has one connection.
 //!
 //! States are read from the flags, in this order, because the text may be anything:
 //!
