@@ -107,9 +107,49 @@ impl std::fmt::Debug for Protocol {
 }
 
 /// All of them, in the order of their names.
-pub const ALL: &[Protocol] = &[gpio::PROTOCOL];
+#[rustfmt::skip]
+pub const ALL: &[Protocol] = &[
+    crate::bambu::PROTOCOL,
+    crate::duet::PROTOCOL,
+    crate::gpio::PROTOCOL,
+    crate::grbl::PROTOCOL,
+    crate::haas::PROTOCOL,
+    crate::json::PROTOCOL,
+    crate::linuxcnc::PROTOCOL,
+    crate::marlin::PROTOCOL,
+    crate::moonraker::PROTOCOL,
+    crate::mtconnect::PROTOCOL,
+    crate::octoprint::PROTOCOL,
+    crate::prusalink::PROTOCOL,
+    crate::shelly::rpc::PROTOCOL,
+    crate::shelly::gen1::PROTOCOL,
+    crate::shelly::http::PROTOCOL_GEN1,
+    crate::shelly::http::PROTOCOL,
+    crate::tasmota::PROTOCOL,
+    crate::ultimaker::PROTOCOL,
+    crate::zigbee2mqtt::PROTOCOL,
+];
 
 /// The protocol of this name.
 pub fn named(name: &str) -> Option<&'static Protocol> {
     ALL.iter().find(|protocol| protocol.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_protocol_is_sorted_whole_and_makes_a_device_of_known_items() {
+        assert!(ALL.is_sorted_by(|a, b| a.name < b.name));
+        for protocol in ALL {
+            assert!(!protocol.title.is_empty() && !protocol.source.is_empty());
+            assert!(!protocol.evidence.is_empty(), "{protocol:?}");
+            let Ok(device) = (protocol.device)(&Settings::default()) else { continue };
+            for item in device.items() {
+                assert!(andon_engine::item::Item::named(item).is_ok(), "{protocol:?} {item}");
+            }
+            assert_eq!(named(protocol.name).map(|found| found.title), Some(protocol.title));
+        }
+    }
 }
