@@ -6,6 +6,9 @@
 //! gateway's business.
 
 pub mod device;
+pub mod grbl;
 pub mod modbus;
 pub mod profile;
 pub mod protocol;
+#[cfg(test)]
+mod trial;

@@ -1,0 +1,553 @@
+//! GRBL 1.1, grblHAL and FluidNC: `?` is answered with a status report, everything else is pushed.
+//!
+//! The port has one owner. A sender on the same serial line would see its `ok` counting upset by
+//! the one `$I` that is asked here; on network boards each connection is a channel of its own.
+//! Sent are `?`, that one `$I`, grblHAL's full-status byte to grblHAL alone, and the stops; never a
+//! setting, never G-code. `?` goes out at most five times a second, as the interface asks.
+//!
+//! | device | execution |
+//! |---|---|
+//! | Idle | ready |
+//! | Idle after `[MSG:Pgm End]` | finished, until anything else happens |
+//! | Run, Run:1, Jog | running |
+//! | Run:2 (grblHAL probing), Home, Starting | preparing |
+//! | Hold:n, Door:n, Tool (waits for a person) | paused |
+//! | Check (parses, moves nothing) | ready |
+//! | Sleep | off |
+//! | Alarm with or without a number | fault |
+//! | Alarm 10 of grblHAL, 13 of FluidNC, with pin R, or any state with grblHAL's pin E | stopped |
+//! | Alarm that only waits for homing: after `'$H'\|'$X' to unlock` without an alarm's number, 11 of grblHAL, 14 of FluidNC | ready |
+//! | any other word | unknown |
+//!
+//! **Idle is said during dwell**, spindle spin-up and whenever a slow sender lets the planner run
+//! dry: the firmware calls it idle, and no field of the report tells it from the end of a job. So
+//! `ready` here is not the end of a job; the configuration says how long it must last
+//! (`exit_for = "60s"`), or takes the power of the spindle into account.
+//!
+//! **Silence has a meaning.** While homing, and after alarms 1 and 2 until the reset, GRBL answers
+//! nothing. The last word is then said on for [`HOMING_SILENCE_MAX`] and [`ALARM_SILENCE_MAX`];
+//! any other silence longer than [`PATIENCE`] is a timeout. A homing that was never seen to begin
+//! cannot be told from a dead board, and is a timeout too.
+//!
+//! Stops. Emergency is the soft reset: everything off at once, the position lost when it moved;
+//! it stands when the controller has come back and says Alarm or Idle. Cancel is the safety door
+//! (slows down, turns spindle and coolant off, keeps the position) and, once that stands, the
+//! reset that forgets the job. Pause is feed hold: spindle or laser may stay on.
+//!
+//! Facts: GRBL 1.1 interface description, grblHAL core, FluidNC sources.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use andon_engine::event::Execution;
+use andon_engine::time::BootTime;
+use andon_engine::value::{Unavailable, Value};
+
+use crate::device::{Device, Heard, Lines, Outbox, Outgoing, Stop, StopReply, clean};
+use crate::protocol::{Login, Protocol, Reach, Settings};
+
+pub mod dialect;
+mod report;
+
+use dialect::Flavour;
+use report::{Report, numbers};
+
+/// The registry's entry.
+pub const PROTOCOL: Protocol = Protocol {
+    name: "grbl",
+    title: "GRBL 1.1, grblHAL, FluidNC",
+    source: "GRBL 1.1 interface description; grblHAL core; FluidNC sources",
+    evidence: "reports recorded from the GRBL and grblHAL simulators; a fake of our own",
+    reach: Reach::Stream { baud: 115_200, port: 23 },
+    login: Login::None,
+    options: &[
+        ("axes", "axes that the machine has, in order; usually \"xyz\""),
+        ("flavour", "grbl, grblhal or fluidnc, when it must not be asked for"),
+        ("inches", "\"true\" when the controller reports in inches ($13=1)"),
+        ("pins", "input letters that are wired, told as input.1 and up, D as door too: \"XYZPD\""),
+    ],
+    device: make,
+};
+
+/// Time between two `?`: the interface asks for no more than five a second.
+pub const QUESTION_GAP: Duration = Duration::from_millis(200);
+/// How long an answer may take; reports come within 20 ms.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long homing may keep the controller silent.
+pub const HOMING_SILENCE_MAX: Duration = Duration::from_secs(120);
+/// How long a critical alarm is believed without a word: it ends by a reset, which speaks.
+pub const ALARM_SILENCE_MAX: Duration = Duration::from_secs(600);
+/// Within which a stop must be seen to stand.
+pub const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+const RESET: u8 = 0x18;
+const SAFETY_DOOR: u8 = 0x84;
+const FULL_STATUS: u8 = 0x87;
+const AXES: &str = "xyzabc";
+const MILLIMETRES_PER_INCH: f64 = 25.4;
+
+fn make(settings: &Settings) -> Result<Box<dyn Device>, String> {
+    Ok(Box::new(Grbl::new(settings)?))
+}
+
+/// A controller of the GRBL family.
+struct Grbl {
+    items: Vec<Arc<str>>,
+    /// The place of an axis in a report, and its item.
+    axes: Vec<(usize, Arc<str>)>,
+    /// The letter of an input, and its item.
+    pins: Vec<(char, Arc<str>)>,
+    millimetres_per_unit: f64,
+    told_flavour: Option<Flavour>,
+    lines: Lines,
+    link: Link,
+}
+
+/// What only this connection knows.
+#[derive(Debug, Default)]
+struct Link {
+    flavour: Option<Flavour>,
+    asked_build: bool,
+    asked_full: bool,
+    /// The last `?`, and the oldest that has no answer.
+    polled: Option<BootTime>,
+    asked: Option<BootTime>,
+    /// What came instead of an answer.
+    rubbish: Option<String>,
+    offset: Vec<Option<f64>>,
+    overrides: Option<[Option<f64>; 2]>,
+    counterclockwise: bool,
+    alarm: Option<u32>,
+    /// The controller has said that it waits for homing or unlocking.
+    locked: bool,
+    /// The program has said its end.
+    ended: bool,
+    message: String,
+    last: Option<Last>,
+    stop: Option<Pending>,
+}
+
+/// The last word on the state, for the silences that are no silence.
+#[derive(Debug)]
+struct Last {
+    word: String,
+    execution: Option<Execution>,
+    at: BootTime,
+}
+
+/// A stop that is not yet seen to stand.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    awaits: Awaits,
+    since: BootTime,
+    /// The next report may be older than the stop.
+    stale: bool,
+    /// A report has come since.
+    answered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    Reset,
+    Door,
+    Hold,
+}
+
+impl Grbl {
+    fn new(settings: &Settings) -> Result<Self, String> {
+        let mut items: Vec<Arc<str>> = [
+            "execution",
+            "controller.state",
+            "controller.mode",
+            "message",
+            "fault.code",
+            "feed",
+            "speed.spindle",
+            "override.feed",
+            "override.spindle",
+        ]
+        .map(Arc::from)
+        .to_vec();
+        let mut axes = Vec::new();
+        for axis in settings.option("axes").unwrap_or("xyz").chars() {
+            let place = AXES.find(axis).ok_or_else(|| format!("\"{axis}\" is not an axis"))?;
+            let item: Arc<str> = format!("position.{axis}").into();
+            if items.contains(&item) {
+                return Err(format!("axis \"{axis}\" is there twice"));
+            }
+            items.push(item.clone());
+            axes.push((place, item));
+        }
+        let mut pins: Vec<(char, Arc<str>)> = Vec::new();
+        for letter in settings.option("pins").unwrap_or_default().chars() {
+            if !letter.is_ascii_uppercase() || pins.iter().any(|(known, _)| *known == letter) {
+                return Err(format!("\"{letter}\" is not the letter of one more input"));
+            }
+            pins.push((letter, format!("input.{}", pins.len() + 1).into()));
+        }
+        if pins.iter().any(|(letter, _)| *letter == 'D') {
+            pins.push(('D', "door".into()));
+        }
+        items.extend(pins.iter().map(|(_, item)| item.clone()));
+        let told_flavour = match settings.option("flavour") {
+            Some(word) => {
+                Some(Flavour::named(word).ok_or_else(|| format!("\"{word}\" is no flavour"))?)
+            }
+            None => None,
+        };
+        let inches = settings.option("inches") == Some("true");
+        let millimetres_per_unit = if inches { MILLIMETRES_PER_INCH } else { 1.0 };
+        let (lines, link) = (Lines::default(), Link::default());
+        Ok(Self { items, axes, pins, millimetres_per_unit, told_flavour, lines, link })
+    }
+
+    fn due(&mut self, now: BootTime, out: &mut Outbox) {
+        self.give_up_stop(now, out);
+        if self.link.asked.is_some_and(|asked| now.since(asked) >= PATIENCE) {
+            self.silent(now, out);
+        }
+        if self.link.polled.is_none_or(|polled| now.since(polled) >= QUESTION_GAP) {
+            out.send(Outgoing::Bytes(b"?".to_vec()));
+            self.asked(now);
+        }
+    }
+
+    fn asked(&mut self, now: BootTime) {
+        self.link.polled = Some(now);
+        self.link.asked.get_or_insert(now);
+    }
+
+    /// No answer for too long, unless this silence is one of those that have a meaning.
+    fn silent(&mut self, now: BootTime, out: &mut Outbox) {
+        let meant = self.link.last.as_ref().filter(|last| {
+            let critical = self.link.alarm.is_some_and(dialect::is_critical);
+            let longest = match &*last.word {
+                "Home" => HOMING_SILENCE_MAX,
+                word if word.starts_with("Alarm") && critical => ALARM_SILENCE_MAX,
+                _ => Duration::ZERO,
+            };
+            now.since(last.at) < longest
+        });
+        if let Some(last) = meant {
+            out.execution(&last.word, last.execution);
+            self.say_words(&last.word, out);
+            return;
+        }
+        let (why, words) = match self.link.rubbish.take() {
+            Some(rubbish) => (Unavailable::Garbled, format!("no status report, but \"{rubbish}\"")),
+            None => (Unavailable::Timeout, "no answer to ?".to_owned()),
+        };
+        out.unavailable(&self.items, why);
+        out.trouble = Some(words);
+    }
+
+    fn line(&mut self, now: BootTime, line: &str, out: &mut Outbox) {
+        let line = line.trim();
+        if let Some(report) = Report::parse(line) {
+            self.report(now, &report, out);
+        } else if line.starts_with("Grbl") {
+            self.banner(now, line, out);
+        } else if let Some(number) = line.strip_prefix("ALARM:") {
+            self.alarm(now, number, out);
+        } else if let Some(number) = line.strip_prefix("error:") {
+            let text = number.parse().ok();
+            let text = text.and_then(|error| dialect::error_text(self.link.flavour, error));
+            self.message(with_text(line, text), out);
+        } else if let Some(message) = line.strip_prefix("[MSG:") {
+            let message = message.strip_suffix(']').unwrap_or(message);
+            self.link.locked |= message.contains("$X") && message.contains("unlock");
+            self.link.ended |= message.contains("Pgm End");
+            self.message(message.to_owned(), out);
+        } else if line.starts_with(['[', '$', '>']) || line == "ok" {
+            self.link.flavour = Flavour::proved_by(line).or(self.link.flavour);
+            out.alive = true;
+        } else if line.starts_with('<') {
+            self.link.rubbish = Some(clean(line));
+            out.unavailable(&self.items, Unavailable::Garbled);
+            out.trouble = Some(format!("\"{}\" is no status report", clean(line)));
+        } else {
+            self.link.rubbish = Some(clean(line));
+        }
+    }
+
+    fn message(&mut self, message: String, out: &mut Outbox) {
+        out.alive = true;
+        self.link.message = message;
+        out.text("message", &self.link.message);
+    }
+
+    /// The controller has started anew: what it had said of itself is void, but for an alarm,
+    /// which a reset does not resolve.
+    fn banner(&mut self, now: BootTime, line: &str, out: &mut Outbox) {
+        let (flavour, alarm) = (Flavour::proved_by(line).or(self.link.flavour), self.link.alarm);
+        let (asked_build, polled) = (self.link.asked_build, self.link.polled);
+        // A reset forgets questions, so what is answered now was asked since.
+        let stop = self.link.stop.map(|stop| Pending { stale: false, ..stop });
+        self.link = Link { flavour, alarm, asked_build, polled, stop, ..Link::default() };
+        out.alive = true;
+        if stop.is_some_and(|stop| stop.awaits == Awaits::Reset) {
+            out.stop.push(StopReply::Accepted);
+            out.send(Outgoing::Bytes(b"?".to_vec()));
+            self.asked(now);
+        }
+    }
+
+    /// Said at once: after a critical one there will be no report.
+    fn alarm(&mut self, now: BootTime, number: &str, out: &mut Outbox) {
+        let Ok(alarm) = number.trim().parse() else {
+            self.link.rubbish = Some(clean(number));
+            return;
+        };
+        self.link.alarm = Some(alarm);
+        self.link.locked = false;
+        let text = dialect::alarm_text(self.link.flavour, alarm);
+        self.message(with_text(&format!("ALARM:{alarm}"), text), out);
+        self.say_state(now, &Report { word: "Alarm", ..Report::default() }, out);
+    }
+
+    fn report(&mut self, now: BootTime, report: &Report<'_>, out: &mut Outbox) {
+        out.alive = true;
+        self.link.asked = None;
+        self.link.rubbish = None;
+        self.remember(report);
+        self.say_state(now, report, out);
+        self.say_numbers(report, out);
+        for (letter, item) in &self.pins {
+            out.flag(item, report.pin(*letter));
+        }
+        self.proceed_with_stop(now, report, out);
+        self.identify(report, out);
+    }
+
+    /// Takes over what later reports will leave out, and forgets what this state ends.
+    fn remember(&mut self, report: &Report<'_>) {
+        let link = &mut self.link;
+        if report.firmware == Some("grblHAL") {
+            link.flavour = Some(Flavour::GrblHal);
+        }
+        if report.state() == "Alarm" {
+            link.alarm = report.substate().filter(|&alarm| alarm != 0).or(link.alarm);
+        } else {
+            (link.alarm, link.locked, link.asked_full) = (None, false, false);
+        }
+        link.ended &= report.state() == "Idle";
+        // What was said of the last job does not belong to the next.
+        let begins = link.last.as_ref().is_none_or(|last| last.word != report.word);
+        if begins && matches!(report.state(), "Run" | "Home" | "Jog") {
+            link.message.clear();
+        }
+        if let Some(offset) = report.offset {
+            // Six axes at most; a longer list is noise.
+            link.offset = numbers(offset).take(AXES.len()).collect();
+        }
+        if let Some(overrides) = report.overrides {
+            let mut percents = numbers(overrides);
+            let feed = percents.next().flatten();
+            link.overrides = Some([feed, percents.nth(1).flatten()].map(|p| p.map(|p| p / 100.0)));
+            let accessories = report.accessories.unwrap_or_default();
+            link.counterclockwise = accessories.contains('C');
+        }
+    }
+
+    fn say_state(&mut self, now: BootTime, report: &Report<'_>, out: &mut Outbox) {
+        let execution = self.link.execution(report);
+        out.execution(report.word, execution);
+        let mode = match report.state() {
+            "Check" => Ok("check"),
+            _ if report.pendant => Ok("manual"),
+            "Jog" | "Home" => Ok("manual"),
+            "Run" | "Hold" | "Door" | "Tool" => Ok("automatic"),
+            _ => Err(Unavailable::Sentinel),
+        };
+        out.say("controller.mode", mode.map(|mode| Value::Text(mode.into())));
+        self.say_words(report.word, out);
+        self.link.last = Some(Last { word: clean(report.word), execution, at: now });
+    }
+
+    fn say_words(&self, word: &str, out: &mut Outbox) {
+        out.text("message", &self.link.message);
+        let code = match self.link.alarm {
+            _ if !word.starts_with("Alarm") || self.link.waits_for_homing() => Ok(0),
+            Some(alarm) => Ok(alarm),
+            // It was there before this connection, and its number is said only once.
+            None => Err(Unavailable::NotYet),
+        };
+        out.say("fault.code", code.map(|code| Value::Number(f64::from(code))));
+    }
+
+    fn say_numbers(&self, report: &Report<'_>, out: &mut Outbox) {
+        let values = report.machine.or(report.work).unwrap_or_default();
+        let position: Vec<Option<f64>> = numbers(values).take(AXES.len()).collect();
+        for (place, item) in &self.axes {
+            let value = position.get(*place).copied();
+            let offset = self.link.offset.get(*place).copied().flatten();
+            let scale = if *place < 3 { self.millimetres_per_unit } else { 1.0 };
+            match (value, report.machine, offset) {
+                (None, _, _) => out.say(item, Err(Unavailable::Sentinel)),
+                (Some(None), _, _) => out.say(item, Err(Unavailable::Garbled)),
+                (Some(Some(value)), Some(_), _) => out.number(item, value * scale),
+                (Some(Some(value)), None, Some(offset)) => {
+                    out.number(item, (value + offset) * scale);
+                }
+                // Nobody knows where the work's zero is until the offset has been sent.
+                (Some(Some(_)), None, None) => out.say(item, Err(Unavailable::NotYet)),
+            }
+        }
+        if let Some(feed) = report.feed {
+            let mut rates = numbers(feed);
+            let feed = rates.next().flatten().unwrap_or(f64::NAN);
+            out.number("feed", feed * self.millimetres_per_unit);
+            let sign = if self.link.counterclockwise { -1.0 } else { 1.0 };
+            if let Some(speed) = rates.next() {
+                out.number("speed.spindle", speed.unwrap_or(f64::NAN) * sign);
+            }
+        }
+        if let Some([feed, spindle]) = self.link.overrides {
+            out.number("override.feed", feed.unwrap_or(f64::NAN));
+            out.number("override.spindle", spindle.unwrap_or(f64::NAN));
+        }
+    }
+
+    /// Asks once which firmware it is, when it has time; grblHAL also for the number of an alarm
+    /// that was there before.
+    fn identify(&mut self, report: &Report<'_>, out: &mut Outbox) {
+        let link = &mut self.link;
+        if !matches!(report.state(), "Idle" | "Alarm") || link.stop.is_some() {
+            return;
+        }
+        if link.flavour.is_none() && !link.asked_build {
+            link.asked_build = true;
+            out.send(Outgoing::Bytes(b"$I\n".to_vec()));
+        }
+        let numberless = report.state() == "Alarm" && link.alarm.is_none();
+        if numberless && link.flavour == Some(Flavour::GrblHal) && !link.asked_full {
+            link.asked_full = true;
+            out.send(Outgoing::Bytes(vec![FULL_STATUS]));
+        }
+    }
+
+    fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
+        let (awaits, bytes) = match stop {
+            Stop::Emergency => (Awaits::Reset, vec![RESET]),
+            Stop::Cancel => (Awaits::Door, vec![SAFETY_DOOR, b'?']),
+            Stop::Pause => (Awaits::Hold, vec![b'!', b'?']),
+            Stop::Off => {
+                out.stop.push(StopReply::Failed("a GRBL controller has no switch".into()));
+                return;
+            }
+        };
+        let stale = self.link.asked.is_some();
+        out.send(Outgoing::Bytes(bytes));
+        if awaits != Awaits::Reset {
+            self.asked(now);
+        }
+        self.link.stop = Some(Pending { awaits, since: now, stale, answered: false });
+    }
+
+    fn proceed_with_stop(&mut self, now: BootTime, report: &Report<'_>, out: &mut Outbox) {
+        let Some(pending) = &mut self.link.stop else { return };
+        if std::mem::take(&mut pending.stale) {
+            return;
+        }
+        pending.answered = true;
+        if !report.stands() {
+            return;
+        }
+        let gone = matches!(report.state(), "Alarm" | "Sleep");
+        if pending.awaits == Awaits::Door && !gone {
+            *pending = Pending { awaits: Awaits::Reset, since: now, stale: false, answered: false };
+            out.stop.push(StopReply::Accepted);
+            out.send(Outgoing::Bytes(vec![RESET]));
+        } else if pending.awaits != Awaits::Reset || !matches!(report.state(), "Hold" | "Door") {
+            self.link.stop = None;
+            out.stop.push(StopReply::ReadBack(true));
+        }
+    }
+
+    fn give_up_stop(&mut self, now: BootTime, out: &mut Outbox) {
+        if let Some(pending) = self.link.stop.take_if(|p| now.since(p.since) >= STOP_WITHIN) {
+            out.stop.push(match pending.answered {
+                true => StopReply::ReadBack(false),
+                false => StopReply::Failed("no status report after the stop".into()),
+            });
+        }
+    }
+
+    fn disconnected(&mut self, out: &mut Outbox) {
+        if self.link.stop.is_some() {
+            out.stop.push(StopReply::Failed("the connection was lost".into()));
+        }
+        self.lines.clear();
+        self.link = Link { flavour: self.told_flavour, ..Link::default() };
+    }
+}
+
+impl Link {
+    fn waits_for_homing(&self) -> bool {
+        match self.alarm {
+            Some(alarm) => self.flavour.is_some_and(|flavour| flavour.is_unhomed(alarm)),
+            None => self.locked,
+        }
+    }
+
+    /// The table of the module's head.
+    fn execution(&self, report: &Report<'_>) -> Option<Execution> {
+        let emergency = |alarm| self.flavour.is_some_and(|flavour| flavour.is_emergency(alarm));
+        if self.flavour == Some(Flavour::GrblHal) && report.pin('E') {
+            return Some(Execution::Stopped);
+        }
+        Some(match report.state() {
+            "Idle" if self.ended => Execution::Finished,
+            "Idle" | "Check" => Execution::Ready,
+            "Run" if report.substate() == Some(2) => Execution::Preparing,
+            "Run" | "Jog" => Execution::Running,
+            "Home" | "Starting" => Execution::Preparing,
+            "Hold" | "Door" | "Tool" => Execution::Paused,
+            "Sleep" => Execution::Off,
+            "Alarm" if report.pin('R') || self.alarm.is_some_and(emergency) => Execution::Stopped,
+            "Alarm" if self.waits_for_homing() => Execution::Ready,
+            "Alarm" => Execution::Fault,
+            _ => return None,
+        })
+    }
+}
+
+impl Device for Grbl {
+    fn items(&self) -> &[Arc<str>] {
+        &self.items
+    }
+
+    fn stops(&self) -> &[Stop] {
+        &[Stop::Emergency, Stop::Cancel, Stop::Pause]
+    }
+
+    fn step(&mut self, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {
+        match heard {
+            Heard::Opened => self.disconnected(out),
+            Heard::Closed => {
+                self.disconnected(out);
+                out.unavailable(&self.items, Unavailable::Disconnected);
+            }
+            Heard::Due => self.due(now, out),
+            Heard::Stop(stop) => self.stop(now, stop, out),
+            Heard::Bytes(bytes) => {
+                let mut lines = std::mem::take(&mut self.lines);
+                lines.take(bytes, |line| self.line(now, line, out));
+                self.lines = lines;
+            }
+            Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
+            Heard::Message { .. } => {}
+        }
+    }
+}
+
+/// A code with its meaning, where that is known.
+fn with_text(code: &str, text: Option<&str>) -> String {
+    match text {
+        Some(text) => format!("{code} {text}"),
+        None => code.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
