@@ -7,6 +7,7 @@
 
 pub mod device;
 pub mod grbl;
+pub mod marlin;
 pub mod modbus;
 pub mod profile;
 pub mod protocol;
