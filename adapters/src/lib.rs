@@ -7,6 +7,7 @@
 
 pub mod device;
 pub mod grbl;
+pub mod haas;
 pub mod linuxcnc;
 pub mod marlin;
 pub mod modbus;

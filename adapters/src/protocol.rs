@@ -2,7 +2,7 @@
 //! [`Device`] that speaks it. A new protocol is one file and its lines here.
 
 use crate::device::Device;
-use crate::{grbl, linuxcnc, marlin};
+use crate::{grbl, haas, linuxcnc, marlin};
 
 /// How a device is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,8 @@ impl std::fmt::Debug for Protocol {
 }
 
 /// All of them, in the order of their names.
-pub const ALL: &[Protocol] = &[grbl::PROTOCOL, linuxcnc::PROTOCOL, marlin::PROTOCOL];
+pub const ALL: &[Protocol] =
+    &[grbl::PROTOCOL, haas::PROTOCOL, linuxcnc::PROTOCOL, marlin::PROTOCOL];
 
 /// The protocol of this name.
 pub fn named(name: &str) -> Option<&'static Protocol> {
