@@ -39,7 +39,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_engine::event::Execution;
 use andon_engine::time::BootTime;
 use andon_engine::value::{Unavailable, Value};
 
@@ -47,9 +46,11 @@ use crate::device::{Device, Heard, Lines, Outbox, Outgoing, Stop, StopReply, cle
 use crate::protocol::{Login, Protocol, Reach, Settings};
 
 pub mod dialect;
+mod link;
 mod report;
 
 use dialect::Flavour;
+use link::{Awaits, Last, Link, Pending};
 use report::{Report, numbers};
 
 /// The registry's entry.
@@ -57,7 +58,7 @@ pub const PROTOCOL: Protocol = Protocol {
     name: "grbl",
     title: "GRBL 1.1, grblHAL, FluidNC",
     source: "GRBL 1.1 interface description; grblHAL core; FluidNC sources",
-    evidence: "reports recorded from the GRBL and grblHAL simulators; a fake of our own",
+    evidence: "a fake made from the interface description; reports of the GRBL and grblHAL simulators",
     reach: Reach::Stream { baud: 115_200, port: 23 },
     login: Login::None,
     options: &[
@@ -101,56 +102,6 @@ struct Grbl {
     told_flavour: Option<Flavour>,
     lines: Lines,
     link: Link,
-}
-
-/// What only this connection knows.
-#[derive(Debug, Default)]
-struct Link {
-    flavour: Option<Flavour>,
-    asked_build: bool,
-    asked_full: bool,
-    /// The last `?`, and the oldest that has no answer.
-    polled: Option<BootTime>,
-    asked: Option<BootTime>,
-    /// What came instead of an answer.
-    rubbish: Option<String>,
-    offset: Vec<Option<f64>>,
-    overrides: Option<[Option<f64>; 2]>,
-    counterclockwise: bool,
-    alarm: Option<u32>,
-    /// The controller has said that it waits for homing or unlocking.
-    locked: bool,
-    /// The program has said its end.
-    ended: bool,
-    message: String,
-    last: Option<Last>,
-    stop: Option<Pending>,
-}
-
-/// The last word on the state, for the silences that are no silence.
-#[derive(Debug)]
-struct Last {
-    word: String,
-    execution: Option<Execution>,
-    at: BootTime,
-}
-
-/// A stop that is not yet seen to stand.
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    awaits: Awaits,
-    since: BootTime,
-    /// The next report may be older than the stop.
-    stale: bool,
-    /// A report has come since.
-    answered: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Awaits {
-    Reset,
-    Door,
-    Hold,
 }
 
 impl Grbl {
@@ -272,21 +223,38 @@ impl Grbl {
 
     fn message(&mut self, message: String, out: &mut Outbox) {
         out.alive = true;
-        self.link.message = message;
+        // What the controller says during an alarm must not hide which one it is.
+        self.link.message = match &self.link.alarm_words {
+            Some(alarm) => format!("{alarm}; {message}"),
+            None => message,
+        };
         out.text("message", &self.link.message);
     }
 
     /// The controller has started anew: what it had said of itself is void, but for an alarm,
     /// which a reset does not resolve.
     fn banner(&mut self, now: BootTime, line: &str, out: &mut Outbox) {
-        let (flavour, alarm) = (Flavour::proved_by(line).or(self.link.flavour), self.link.alarm);
+        let flavour = Flavour::proved_by(line).or(self.link.flavour);
+        let (alarm, alarm_words) = (self.link.alarm, self.link.alarm_words.take());
+        let message = alarm_words.clone().unwrap_or_default();
         let (asked_build, polled) = (self.link.asked_build, self.link.polled);
         // A reset forgets questions, so what is answered now was asked since.
         let stop = self.link.stop.map(|stop| Pending { stale: false, ..stop });
-        self.link = Link { flavour, alarm, asked_build, polled, stop, ..Link::default() };
+        self.link = Link {
+            flavour,
+            alarm,
+            alarm_words,
+            message,
+            asked_build,
+            polled,
+            stop,
+            ..Link::default()
+        };
         out.alive = true;
-        if stop.is_some_and(|stop| stop.awaits == Awaits::Reset) {
-            out.stop.push(StopReply::Accepted);
+        if let Some(stop) = self.link.stop.as_mut().filter(|stop| stop.awaits == Awaits::Reset) {
+            if !std::mem::replace(&mut stop.accepted, true) {
+                out.stop.push(StopReply::Accepted);
+            }
             out.send(Outgoing::Bytes(b"?".to_vec()));
             self.asked(now);
         }
@@ -301,7 +269,10 @@ impl Grbl {
         self.link.alarm = Some(alarm);
         self.link.locked = false;
         let text = dialect::alarm_text(self.link.flavour, alarm);
-        self.message(with_text(&format!("ALARM:{alarm}"), text), out);
+        let words = with_text(&format!("ALARM:{alarm}"), text);
+        self.link.alarm_words = None;
+        self.message(words.clone(), out);
+        self.link.alarm_words = Some(words);
         self.say_state(now, &Report { word: "Alarm", ..Report::default() }, out);
     }
 
@@ -309,7 +280,7 @@ impl Grbl {
         out.alive = true;
         self.link.asked = None;
         self.link.rubbish = None;
-        self.remember(report);
+        self.link.remember(report);
         self.say_state(now, report, out);
         self.say_numbers(report, out);
         for (letter, item) in &self.pins {
@@ -317,36 +288,6 @@ impl Grbl {
         }
         self.proceed_with_stop(now, report, out);
         self.identify(report, out);
-    }
-
-    /// Takes over what later reports will leave out, and forgets what this state ends.
-    fn remember(&mut self, report: &Report<'_>) {
-        let link = &mut self.link;
-        if report.firmware == Some("grblHAL") {
-            link.flavour = Some(Flavour::GrblHal);
-        }
-        if report.state() == "Alarm" {
-            link.alarm = report.substate().filter(|&alarm| alarm != 0).or(link.alarm);
-        } else {
-            (link.alarm, link.locked, link.asked_full) = (None, false, false);
-        }
-        link.ended &= report.state() == "Idle";
-        // What was said of the last job does not belong to the next.
-        let begins = link.last.as_ref().is_none_or(|last| last.word != report.word);
-        if begins && matches!(report.state(), "Run" | "Home" | "Jog") {
-            link.message.clear();
-        }
-        if let Some(offset) = report.offset {
-            // Six axes at most; a longer list is noise.
-            link.offset = numbers(offset).take(AXES.len()).collect();
-        }
-        if let Some(overrides) = report.overrides {
-            let mut percents = numbers(overrides);
-            let feed = percents.next().flatten();
-            link.overrides = Some([feed, percents.nth(1).flatten()].map(|p| p.map(|p| p / 100.0)));
-            let accessories = report.accessories.unwrap_or_default();
-            link.counterclockwise = accessories.contains('C');
-        }
     }
 
     fn say_state(&mut self, now: BootTime, report: &Report<'_>, out: &mut Outbox) {
@@ -365,7 +306,14 @@ impl Grbl {
     }
 
     fn say_words(&self, word: &str, out: &mut Outbox) {
-        out.text("message", &self.link.message);
+        match self.link.alarm.filter(|_| self.link.message.is_empty()) {
+            // Told by a report alone: grblHAL says the number there.
+            Some(alarm) => {
+                let text = dialect::alarm_text(self.link.flavour, alarm);
+                out.text("message", &with_text(&format!("ALARM:{alarm}"), text));
+            }
+            None => out.text("message", &self.link.message),
+        }
         let code = match self.link.alarm {
             _ if !word.starts_with("Alarm") || self.link.waits_for_homing() => Ok(0),
             Some(alarm) => Ok(alarm),
@@ -441,7 +389,8 @@ impl Grbl {
         if awaits != Awaits::Reset {
             self.asked(now);
         }
-        self.link.stop = Some(Pending { awaits, since: now, stale, answered: false });
+        self.link.stop =
+            Some(Pending { awaits, since: now, stale, answered: false, accepted: false });
     }
 
     fn proceed_with_stop(&mut self, now: BootTime, report: &Report<'_>, out: &mut Outbox) {
@@ -455,7 +404,13 @@ impl Grbl {
         }
         let gone = matches!(report.state(), "Alarm" | "Sleep");
         if pending.awaits == Awaits::Door && !gone {
-            *pending = Pending { awaits: Awaits::Reset, since: now, stale: false, answered: false };
+            *pending = Pending {
+                awaits: Awaits::Reset,
+                since: now,
+                stale: false,
+                answered: false,
+                accepted: true,
+            };
             out.stop.push(StopReply::Accepted);
             out.send(Outgoing::Bytes(vec![RESET]));
         } else if pending.awaits != Awaits::Reset || !matches!(report.state(), "Hold" | "Door") {
@@ -479,36 +434,6 @@ impl Grbl {
         }
         self.lines.clear();
         self.link = Link { flavour: self.told_flavour, ..Link::default() };
-    }
-}
-
-impl Link {
-    fn waits_for_homing(&self) -> bool {
-        match self.alarm {
-            Some(alarm) => self.flavour.is_some_and(|flavour| flavour.is_unhomed(alarm)),
-            None => self.locked,
-        }
-    }
-
-    /// The table of the module's head.
-    fn execution(&self, report: &Report<'_>) -> Option<Execution> {
-        let emergency = |alarm| self.flavour.is_some_and(|flavour| flavour.is_emergency(alarm));
-        if self.flavour == Some(Flavour::GrblHal) && report.pin('E') {
-            return Some(Execution::Stopped);
-        }
-        Some(match report.state() {
-            "Idle" if self.ended => Execution::Finished,
-            "Idle" | "Check" => Execution::Ready,
-            "Run" if report.substate() == Some(2) => Execution::Preparing,
-            "Run" | "Jog" => Execution::Running,
-            "Home" | "Starting" => Execution::Preparing,
-            "Hold" | "Door" | "Tool" => Execution::Paused,
-            "Sleep" => Execution::Off,
-            "Alarm" if report.pin('R') || self.alarm.is_some_and(emergency) => Execution::Stopped,
-            "Alarm" if self.waits_for_homing() => Execution::Ready,
-            "Alarm" => Execution::Fault,
-            _ => return None,
-        })
     }
 }
 

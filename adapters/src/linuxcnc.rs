@@ -20,7 +20,8 @@
 //! Jogging and homing are IDLE. An error message is no fault: refused commands come that way too.
 //! Positions are in the machine's units, whatever units the program has set.
 //!
-//! Stops. All take the right to control for a moment and give it back. Emergency is `set estop on`,
+//! Stops. All take the right to control for a moment and give it up again; another remote shell that
+//! had it must ask for it anew. Emergency is `set estop on`,
 //! read back by `get estop`; Cancel is `set abort`, Pause is `set pause`, both read back by
 //! `get program_status`.
 //!
@@ -41,7 +42,7 @@ pub const PROTOCOL: Protocol = Protocol {
     name: "linuxcnc",
     title: "LinuxCNC through linuxcncrsh",
     source: "linuxcncrsh(1)",
-    evidence: "answers recorded from LinuxCNC 2.9",
+    evidence: "tried against LinuxCNC 2.9 with simulated motors",
     reach: Reach::Tcp { port: 5007 },
     login: Login::InBand,
     options: &[

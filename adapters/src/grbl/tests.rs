@@ -161,6 +161,8 @@ fn silence_after_a_limit_switch_is_the_fault_and_a_reset_ends_it() {
     let mut trial = trial(&[]);
     trial.due_after(0);
     trial.lines(&["<Run|MPos:0,0,0>", "ALARM:1", "[MSG:Reset to continue]"]);
+    let words = "ALARM:1 hard limit: a limit switch was hit, the position is lost";
+    assert_eq!(trial.text("message"), format!("{words}; Reset to continue"));
     trial.due_after(1000);
     for _ in 0..500 {
         trial.due_after(1000);
@@ -197,6 +199,7 @@ fn an_alarm_from_before_has_no_number_and_grblhal_is_asked_for_it() {
     assert_eq!(trial.take_sent(), "\u{87}");
     trial.lines(&["<Alarm:12|MPos:0,0,0|FW:grblHAL>"]);
     assert_eq!(trial.number("fault.code"), 12.0);
+    assert_eq!(trial.text("message"), "ALARM:12 a limit switch is engaged");
     for flavour in ["grbl", "fluidnc"] {
         let mut trial = flavoured(flavour);
         trial.lines(&["<Alarm|MPos:0,0,0>"]);
@@ -252,7 +255,7 @@ fn the_firmware_is_asked_for_once_and_given_away_by_its_lines() {
     assert_eq!(trial.take_sent(), "$I\n");
     trial.lines(&["ALARM:13"]);
     assert_eq!(trial.text("message"), "ALARM:13");
-    trial.lines(&["error:9"]);
+    trial.lines(&["<Idle|MPos:0,0,0>", "error:9"]);
     assert_eq!(trial.text("message"), "error:9 locked by an alarm or a jog");
 }
 
@@ -285,7 +288,7 @@ fn a_cancel_slows_down_first_and_then_forgets_the_job() {
     trial.lines(&["<Door:0|MPos:5.1,0,0>"]);
     assert_eq!(trial.take_sent(), "\u{18}");
     trial.lines(&["Grbl 1.1h ['$' for help]", "<Idle|MPos:5.1,0,0>"]);
-    assert_eq!(trial.stop.last(), Some(&StopReply::ReadBack(true)));
+    assert_eq!(trial.stop, [StopReply::Accepted, StopReply::ReadBack(true)]);
 }
 
 #[test]
