@@ -420,7 +420,13 @@ impl Grbl {
     }
 
     fn give_up_stop(&mut self, now: BootTime, out: &mut Outbox) {
-        if let Some(pending) = self.link.stop.take_if(|p| now.since(p.since) >= STOP_WITHIN) {
+        // A reset may come without a banner, so it is asked after once before it counts as failed.
+        let polled = self.link.polled;
+        let over = |stop: &mut Pending| {
+            let asked = polled.is_some_and(|polled| polled > stop.since);
+            now.since(stop.since) >= STOP_WITHIN && (asked || stop.awaits != Awaits::Reset)
+        };
+        if let Some(pending) = self.link.stop.take_if(over) {
             out.stop.push(match pending.answered {
                 true => StopReply::ReadBack(false),
                 false => StopReply::Failed("no status report after the stop".into()),

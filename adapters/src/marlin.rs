@@ -136,7 +136,8 @@ impl Marlin {
         }
         let opened = *self.link.opened.get_or_insert(now);
         let heard = self.link.heard.unwrap_or(opened);
-        if now.since(heard) >= SILENCE_MAX {
+        // Only who was asked can fail to answer: periods may be longer than this.
+        if now.since(heard) >= SILENCE_MAX && !self.link.awaiting.is_empty() {
             self.silent(out);
         }
         let working = self.link.busy(now).is_some();

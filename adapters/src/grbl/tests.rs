@@ -276,6 +276,23 @@ fn an_emergency_resets_and_is_read_back() {
 }
 
 #[test]
+fn a_reset_without_a_banner_is_asked_after_before_it_counts_as_failed() {
+    for (answer, reply) in [
+        (Some("<Idle|MPos:0,0,0>"), StopReply::ReadBack(true)),
+        (Some("<Run|MPos:0,0,0>"), StopReply::ReadBack(false)),
+        (None, StopReply::Failed("no status report after the stop".into())),
+    ] {
+        let mut trial = flavoured("fluidnc");
+        trial.hear(Heard::Stop(Stop::Emergency));
+        trial.due_after(30_000);
+        assert_eq!((trial.take_sent().as_str(), trial.stop.len()), ("\u{18}?", 0));
+        trial.lines(answer.as_slice());
+        trial.due_after(30_000);
+        assert_eq!(trial.stop, [reply]);
+    }
+}
+
+#[test]
 fn a_cancel_slows_down_first_and_then_forgets_the_job() {
     let mut trial = flavoured("grbl");
     trial.due_after(1000);

@@ -222,7 +222,9 @@ fn words_of_a_fault_are_kept_verbatim_and_held_through_the_silence() {
         assert_eq!(trial.text("execution"), "fault");
     }
     assert_eq!(trial.take_sent(), "");
+    // Asked once more, it does not answer.
     trial.due_after(20_000);
+    trial.due_after(1000);
     assert_eq!(trial.text("execution"), "(timeout)");
     // Temperatures alone do not end a fault; a print that goes on does.
     trial.lines(&["ok T:21.0 /0.0", "Not SD printing"]);
@@ -245,6 +247,21 @@ fn silence_is_a_timeout_and_rubbish_is_garbled() {
     assert_eq!(trial.text("execution"), "(garbled)");
     trial.lines(&[COLD, "Not SD printing"]);
     assert_eq!(trial.text("execution"), "ready");
+}
+
+#[test]
+fn a_period_longer_than_the_patience_is_no_silence() {
+    let mut trial = trial(&[]);
+    trial.lines(&["start"]);
+    trial.lines(&["ok", "ok T:21.0 /0.0", "Not SD printing", "ok"]);
+    for _ in 0..5 {
+        let out = trial.due_after(30_000);
+        assert_eq!((out.trouble, trial.text("execution")), (None, "ready".into()));
+        trial.lines(&["ok T:21.0 /0.0", "Not SD printing", "ok"]);
+    }
+    trial.due_after(30_000);
+    trial.due_after(30_000);
+    assert_eq!(trial.text("execution"), "(timeout)");
 }
 
 #[test]
