@@ -309,6 +309,18 @@ fn a_cancel_slows_down_first_and_then_forgets_the_job() {
 }
 
 #[test]
+fn a_cancel_in_an_alarm_resets_nothing() {
+    let mut trial = flavoured("grbl");
+    trial.lines(&["ALARM:3"]);
+    trial.hear(Heard::Stop(Stop::Cancel));
+    trial.lines(&["<Alarm|MPos:5,0,0>"]);
+    assert_eq!(
+        (trial.take_sent().as_str(), trial.stop.as_slice()),
+        ("\u{84}?", [StopReply::ReadBack(true)].as_slice())
+    );
+}
+
+#[test]
 fn a_pause_that_does_not_hold_says_so_and_an_older_report_does_not_count() {
     let mut trial = flavoured("grbl");
     trial.due_after(1000);
