@@ -5,7 +5,13 @@
 //! more than a register map are a [`device::Device`]. Who polls, when and over which wire is the
 //! gateway's business.
 
+pub mod bambu;
 pub mod device;
+pub mod document;
 pub mod modbus;
+pub mod presence;
 pub mod profile;
 pub mod protocol;
+#[cfg(test)]
+mod rehearsal;
+pub mod stopping;

@@ -104,7 +104,7 @@ impl std::fmt::Debug for Protocol {
 }
 
 /// All of them, in the order of their names.
-pub const ALL: &[Protocol] = &[];
+pub const ALL: &[Protocol] = &[crate::bambu::PROTOCOL];
 
 /// The protocol of this name.
 pub fn named(name: &str) -> Option<&'static Protocol> {
