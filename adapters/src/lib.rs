@@ -15,3 +15,4 @@ pub mod protocol;
 #[cfg(test)]
 mod rehearsal;
 pub mod stopping;
+pub mod tasmota;

@@ -104,7 +104,11 @@ impl std::fmt::Debug for Protocol {
 }
 
 /// All of them, in the order of their names.
-pub const ALL: &[Protocol] = &[crate::bambu::PROTOCOL];
+#[rustfmt::skip]
+pub const ALL: &[Protocol] = &[
+    crate::bambu::PROTOCOL,
+    crate::tasmota::PROTOCOL,
+];
 
 /// The protocol of this name.
 pub fn named(name: &str) -> Option<&'static Protocol> {
