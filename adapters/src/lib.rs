@@ -14,5 +14,6 @@ pub mod profile;
 pub mod protocol;
 #[cfg(test)]
 mod rehearsal;
+pub mod shelly;
 pub mod stopping;
 pub mod tasmota;

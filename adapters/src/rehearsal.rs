@@ -57,6 +57,11 @@ impl Rehearsal {
     pub(crate) fn retained(&mut self, topic: &str, payload: &str) -> Outbox {
         self.hear(Heard::Message { topic, payload: payload.as_bytes(), retained: true })
     }
+
+    /// A response of status 200.
+    pub(crate) fn response(&mut self, body: &str) -> Outbox {
+        self.hear(Heard::Response(Response { status: 200, body: body.as_bytes() }))
+    }
 }
 
 /// What an outbox says of an item, last word.
