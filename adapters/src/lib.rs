@@ -8,6 +8,7 @@
 pub mod bambu;
 pub mod device;
 pub mod document;
+pub mod held;
 pub mod modbus;
 pub mod presence;
 pub mod profile;
@@ -17,3 +18,4 @@ mod rehearsal;
 pub mod shelly;
 pub mod stopping;
 pub mod tasmota;
+pub mod zigbee2mqtt;

@@ -44,16 +44,6 @@ impl Presence {
         absent(items, Unavailable::Disconnected, out);
         out.trouble = Some(trouble);
     }
-
-    /// Whether the last word was that it is away.
-    pub fn is_offline(self) -> bool {
-        self.offline
-    }
-
-    /// Whether the last question has an answer, or none was asked.
-    pub fn is_answering(self) -> bool {
-        !self.offline && self.unanswered == 0
-    }
 }
 
 /// Says that nothing is to be had; `online`, where it is an item, is off by evidence.

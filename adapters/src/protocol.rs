@@ -112,6 +112,7 @@ pub const ALL: &[Protocol] = &[
     crate::shelly::http::PROTOCOL_GEN1,
     crate::shelly::http::PROTOCOL,
     crate::tasmota::PROTOCOL,
+    crate::zigbee2mqtt::PROTOCOL,
 ];
 
 /// The protocol of this name.
