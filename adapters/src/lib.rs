@@ -9,6 +9,7 @@ pub mod bambu;
 pub mod device;
 pub mod document;
 pub mod held;
+pub mod json;
 pub mod modbus;
 pub mod presence;
 pub mod profile;

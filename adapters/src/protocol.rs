@@ -107,6 +107,7 @@ impl std::fmt::Debug for Protocol {
 #[rustfmt::skip]
 pub const ALL: &[Protocol] = &[
     crate::bambu::PROTOCOL,
+    crate::json::PROTOCOL,
     crate::shelly::rpc::PROTOCOL,
     crate::shelly::gen1::PROTOCOL,
     crate::shelly::http::PROTOCOL_GEN1,
