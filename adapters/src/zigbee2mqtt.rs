@@ -75,6 +75,11 @@ const KEYS: &[(&str, &str, Form)] = &[
     ("linkquality", "signal", Form::Number(100.0 / 255.0)),
 ];
 
+/// The keys of a state that are read, beside `state`.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(key, ..)| *key)
+}
+
 /// Zigbee2MQTT over a shared broker.
 pub const PROTOCOL: Protocol = Protocol {
     name: "zigbee2mqtt",

@@ -17,6 +17,7 @@ pub mod mqtt;
 pub mod outputs;
 pub mod recorder;
 pub mod run;
+pub mod scan;
 pub mod simulate;
 #[cfg(test)]
 mod testing;

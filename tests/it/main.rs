@@ -2,5 +2,6 @@
 
 mod delivery;
 mod faults;
+mod scan;
 mod shop;
 mod trips;

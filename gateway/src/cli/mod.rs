@@ -11,6 +11,7 @@ pub mod profile;
 pub mod read;
 pub mod record;
 pub mod run;
+pub mod scan;
 pub mod simulate;
 
 pub mod tap;
@@ -48,6 +49,9 @@ enum Command {
     Read(read::ReadArgs),
     /// Follow what a site says over MQTT
     Tap(tap::TapArgs),
+    /// Find devices and propose configuration for them; changes nothing
+    #[command(subcommand)]
+    Scan(scan::ScanArgs),
     /// Serve simulated devices, with faults
     Simulate(simulate::SimulateArgs),
     /// List and check device profiles
@@ -84,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Read(args) => read::run(args),
         Command::Tap(args) => asynchronously(tap::run(args)),
+        Command::Scan(args) => asynchronously(scan::run(args)),
         Command::Simulate(args) => asynchronously(simulate::run(args)),
         Command::Profile(args) => profile::run(&args),
         Command::Alarms(args) => asynchronously(alarms::run(args)),
