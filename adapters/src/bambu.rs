@@ -130,7 +130,7 @@ struct Bambu {
     picture: Picture,
     presence: Presence,
     pushall_at: Option<BootTime>,
-    heard_since_due: bool,
+    pushed_since_due: bool,
     sequence: u32,
     stopping: Stopping,
 }
@@ -155,7 +155,7 @@ impl Bambu {
             picture: Picture::default(),
             presence: Presence::default(),
             pushall_at: None,
-            heard_since_due: false,
+            pushed_since_due: false,
             sequence: 0,
             stopping: Stopping::default(),
         })
@@ -194,12 +194,14 @@ impl Bambu {
         };
         let print = &document["print"];
         match print["command"].as_str() {
-            Some("push_status") => self.picture.merge(print),
+            Some("push_status") => {
+                self.picture.merge(print);
+                self.pushed_since_due = true;
+            }
             Some(command @ ("stop" | "pause")) => self.answered(command, print, out),
             _ => {}
         }
         self.presence.heard(out);
-        self.heard_since_due = true;
         self.say(out);
         let state = self.picture.state.as_deref();
         let stands = match self.stopping.pending() {
@@ -298,7 +300,7 @@ impl Device for Bambu {
             Heard::Opened => {
                 self.picture = Picture::default();
                 self.presence = Presence::default();
-                self.heard_since_due = false;
+                self.pushed_since_due = false;
                 out.send(Outgoing::Subscribe(self.report.clone()));
                 self.command("info", "get_version", out);
                 // A new connection starts from nothing; how often it may is the owner's business.
@@ -306,7 +308,7 @@ impl Device for Bambu {
                 self.command("pushing", "pushall", out);
             }
             Heard::Due => {
-                let pushing = std::mem::take(&mut self.heard_since_due);
+                let pushing = std::mem::take(&mut self.pushed_since_due);
                 let full_due = self.pushall_at.is_none_or(|at| now.since(at) >= PUSHALL_EVERY);
                 if !pushing || full_due || self.stopping.pending().is_some() {
                     self.ask(now, out);

@@ -5,9 +5,10 @@
 //! mapping = { "power.active" = "SENSOR:ENERGY.Power kW", "relay.1" = "STATE:POWER ON/OFF" }
 //! ```
 //!
-//! Values stand only for the moment that they were heard in, unless `hold` says that the device
-//! reports only changes: then they are said again at every period, as long as the `availability`
-//! topic says that the device is there, and no longer than `hold`. What a broker has kept from
+//! The source's `period` is how often the device itself speaks, or is asked to. Values stand only
+//! for the moment that they were heard in, unless `hold` says that the device reports only changes:
+//! then they are said again at every period, as long as the `availability` topic says that the
+//! device is there, and no longer than `hold`. What a broker has kept from
 //! before is of unknown age and never a value, unless `retained = "use"` says that it may be.
 //!
 //! A mapped text `execution` needs the words that it stands for (`idle=ready run=running`); a word

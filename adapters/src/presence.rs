@@ -29,6 +29,11 @@ impl Presence {
             absent(items, Unavailable::Timeout, out);
             out.trouble = Some(trouble());
         }
+        self.expect_answer();
+    }
+
+    /// A question is being asked that may stay without an answer.
+    pub fn expect_answer(&mut self) {
         self.unanswered = self.unanswered.saturating_add(1);
     }
 
@@ -36,6 +41,11 @@ impl Presence {
     pub fn heard(&mut self, out: &mut Outbox) {
         *self = Self::default();
         out.alive = true;
+    }
+
+    /// Whether the last question, if there was one, was followed by an answer.
+    pub fn is_answered(self) -> bool {
+        self.unanswered == 0
     }
 
     /// The device or its bridge has said that it is away.

@@ -4,7 +4,9 @@
 //! every period (`NAME/get`), which only devices on mains answer; a sensor that sleeps reports
 //! when something changes. While the bridge's own check of availability says `online`, the last
 //! values that were heard in this session stand for at most [`HOLD`]; without it a device that
-//! does not answer is unknown. What a broker has kept from before is never a value.
+//! does not answer is unknown. So is one that answered [`ANSWERS`] questions in a row and then
+//! falls silent: the bridge takes ten minutes to notice that it was unplugged. What a broker has
+//! kept from before is never a value.
 //!
 //! | key of the state | item |
 //! |---|---|
@@ -37,6 +39,8 @@ use crate::stopping::Stopping;
 /// How long a value stands without a message while the bridge says `online`. It looks after
 /// devices on mains that were silent for ten minutes.
 pub const HOLD: Duration = Duration::from_secs(15 * 60);
+/// Questions in a row that were answered before a device counts as one that answers.
+pub const ANSWERS: u8 = 5;
 /// Relays of one device.
 const CHANNELS_MAX: u8 = 8;
 /// Keys of a plug.
@@ -113,6 +117,8 @@ struct Zigbee {
     question: String,
     available: Option<bool>,
     bridge_away: bool,
+    /// Questions in a row that were followed by an answer; stays at [`ANSWERS`].
+    answered: u8,
     presence: Presence,
     held: Held,
     stopping: Stopping,
@@ -163,6 +169,7 @@ impl Zigbee {
             },
             available: None,
             bridge_away: false,
+            answered: 0,
             presence: Presence::default(),
             held: Held::default(),
             stopping: Stopping::default(),
@@ -175,7 +182,13 @@ impl Zigbee {
     }
 
     fn due(&mut self, now: BootTime, out: &mut Outbox) {
-        if self.available == Some(true) && !self.bridge_away {
+        if self.answered < ANSWERS {
+            self.answered = if self.presence.is_answered() { self.answered + 1 } else { 0 };
+        }
+        let answers = self.answered == ANSWERS && !self.question.is_empty();
+        let vouched_for = self.available == Some(true) && !self.bridge_away;
+        if vouched_for && !answers {
+            self.presence.expect_answer();
             let stale = self.held.say_again(now, HOLD, out);
             if stale > 0 {
                 let minutes = HOLD.as_secs() / 60;
@@ -287,7 +300,7 @@ impl Device for Zigbee {
         match heard {
             Heard::Opened => {
                 self.presence = Presence::default();
-                (self.available, self.bridge_away) = (None, false);
+                (self.available, self.bridge_away, self.answered) = (None, false, 0);
                 self.held.clear();
                 let topics = [
                     self.topic.clone(),

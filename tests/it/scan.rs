@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use andon_tests::andon;
-use andon_tests::peers::{Mosquitto, need};
+use andon_tests::peers::{Mosquitto, need, replay};
 use andon_tests::process::work_dir;
 use anyhow::{Result, ensure};
 
@@ -67,6 +67,55 @@ fn devices_that_a_broker_knows_of_are_proposed_and_nothing_is_published() -> Res
     let json = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "1", "--json"])?;
     let json: serde_json::Value = serde_json::from_slice(&json.stdout)?;
     ensure!(json.as_array().is_some_and(|found| found.len() == 4), "{json}");
+    Ok(())
+}
+
+#[test]
+fn a_plug_and_a_relay_that_are_replayed_are_found() -> Result<()> {
+    let dir = work_dir("scan-replays")?;
+    let Some(broker) = Mosquitto::start(&dir)? else { return Ok(()) };
+    let port = broker.port.to_string();
+    let arguments = ["--port", &port];
+    let Some(_plug) = replay("tasmota", &dir, &[&arguments[..], &["--channels", "2"]].concat())?
+    else {
+        return Ok(());
+    };
+    let Some(_relay) = replay("shelly", &dir, &arguments)? else { return Ok(()) };
+    let address = format!("127.0.0.1:{port}");
+    let output = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "2"])?;
+    let found = String::from_utf8(output.stdout)?;
+    for fragment in [
+        "protocol = \"tasmota\"\ntopic = \"plug-saw\"\nchannels = \"2\"\n",
+        "protocol = \"shelly\"\ntopic = \"shellyplus1pm-a8032ab12345\"\n",
+    ] {
+        ensure!(found.contains(fragment), "{fragment}\nis not in\n{found}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_printers_own_broker_wants_its_code_and_its_certificate() -> Result<()> {
+    let dir = work_dir("scan-bambu")?;
+    for program in ["mosquitto", "mosquitto_passwd", "openssl"] {
+        if need(program).is_none() {
+            return Ok(());
+        }
+    }
+    let port = andon_tests::process::free_port()?.to_string();
+    let folder = dir.to_string_lossy();
+    let Some(_printer) = replay("bambu", &dir, &["--port", &port, "--dir", &folder])? else {
+        return Ok(());
+    };
+    let code = dir.join("code");
+    std::fs::write(&code, "12345678\n")?;
+    let ca = dir.join("ca.pem");
+    let address = format!("localhost:{port}");
+    let (code, ca) = (code.to_string_lossy(), ca.to_string_lossy());
+    let login = ["--user", "bblp", "--password-file", &code, "--ca-file", &ca];
+    let scan = ["scan", "mqtt", "--broker", &address, "--seconds", "1"];
+    ensure!(andon::output(&[&scan[..], &login[..]].concat())?.status.success());
+    std::fs::write(dir.join("code"), "wrong")?;
+    ensure!(!andon::output(&[&scan[..], &login[..]].concat())?.status.success());
     Ok(())
 }
 

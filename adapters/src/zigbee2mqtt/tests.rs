@@ -61,6 +61,19 @@ fn a_silent_plug_stays_known_while_the_bridge_says_online_and_not_for_ever() {
 }
 
 #[test]
+fn a_plug_that_answered_and_falls_silent_is_unknown_before_the_bridge_notices() {
+    let mut plug = with(&[]);
+    plug.retained(AVAILABILITY, "online");
+    for _ in 0..6 {
+        plug.message(TOPIC, PLUG);
+        plug.hear(Heard::Due);
+    }
+    let out = (0..3).map(|_| plug.hear(Heard::Due)).last().unwrap();
+    assert!(all_unavailable(&*plug.device, &out, Unavailable::Timeout));
+    assert_eq!(number(&plug.message(TOPIC, PLUG), "power.active"), 1234.5);
+}
+
+#[test]
 fn a_silent_plug_whose_presence_nobody_confirms_is_unknown() {
     let mut plug = with(&[]);
     plug.message(TOPIC, PLUG);
