@@ -120,3 +120,15 @@ pub const ALL: &[Protocol] = &[
 pub fn named(name: &str) -> Option<&'static Protocol> {
     ALL.iter().find(|protocol| protocol.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_in_the_order_of_their_names_and_named_once() {
+        let names: Vec<&str> = ALL.iter().map(|protocol| protocol.name).collect();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+        assert!(names.iter().all(|name| named(name).is_some()));
+    }
+}

@@ -192,7 +192,8 @@ pub(crate) fn survives_rubbish(
     texts: &'static [&'static str],
 ) {
     let scenes = proptest::collection::vec((scene(topics, texts), 0_u64..20_000), 1..80);
-    proptest!(|(scenes in scenes)| {
+    // Debug builds step slowly, and every protocol is tried.
+    proptest!(ProptestConfig::with_cases(96), |(scenes in scenes)| {
         let mut rehearsal = make();
         check_items(rehearsal.device.items());
         for (scene, wait) in &scenes {

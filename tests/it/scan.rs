@@ -56,9 +56,9 @@ fn devices_that_a_broker_knows_of_are_proposed_and_nothing_is_published() -> Res
     for fragment in [
         &format!("[bus.home]\ntype = \"mqtt\"\nhost = \"127.0.0.1\"\nport = {port}\n"),
         "[source.table-saw]\nbus = \"home\"\nprotocol = \"tasmota\"\ntopic = \"plug-saw\"\n",
-        "protocol = \"zigbee2mqtt\"\ntopic = \"air\"\nkeys = \"temperature,co2\"\n",
+        "protocol = \"zigbee2mqtt\"\ntopic = \"air\"\nkeys = \"temperature,co2\"\nperiod",
         "[source.shellyplus1pm-a8032ab12345]\nbus = \"home\"\nprotocol = \"shelly\"\n",
-        "protocol = \"json\"\ntopic = \"lab/co2\"\nmapping = { \"co2\" = \"co2 ppm\" }",
+        "protocol = \"json\"\ntopic = \"lab/co2\"\nperiod = \"1 min\"\nmapping = { \"co2\" = \"co2 ppm\" }",
     ] {
         ensure!(found.contains(fragment), "{fragment}\nis not in\n{found}");
     }

@@ -146,28 +146,22 @@ fn word((key, value): (&[u8], Option<&[u8]>)) -> String {
 /// What a service is proposed as; `None` when andon does not speak with it.
 pub fn proposal(service: &Service) -> Option<Proposal> {
     let name = service.instance.as_str();
-    let says = |word: &str| service.words.iter().any(|known| known == word);
-    let (protocol, usual) = match service.kind.split('.').next() {
-        Some("_octoprint") => ("octoprint", 80),
-        Some("_moonraker") => ("moonraker", 7125),
-        Some("_prusalink") => ("prusalink", 80),
-        Some("_shelly") if says("gen=1") => ("shelly-gen1-http", 80),
-        Some("_shelly") => ("shelly-http", 80),
-        Some("_http")
-            if name.starts_with("shelly")
-                && !service.words.iter().any(|w| w.starts_with("gen=")) =>
-        {
-            ("shelly-gen1-http", 80)
-        }
-        Some("_http") if name.starts_with("shelly") => ("shelly-http", 80),
-        Some("_http") if name.to_ascii_lowercase().contains("prusa") => ("prusalink", 80),
+    let is_later = service.words.iter().any(|word| word.starts_with("gen=") && word != "gen=1");
+    let generation = if is_later { "shelly-http" } else { "shelly-gen1-http" };
+    let protocol = match service.kind.split('.').next() {
+        Some("_octoprint") => "octoprint",
+        Some("_moonraker") => "moonraker",
+        Some("_prusalink") => "prusalink",
+        Some("_shelly") => "shelly-http",
+        Some("_http") if name.starts_with("shelly") => generation,
+        Some("_http") if name.to_ascii_lowercase().contains("prusa") => "prusalink",
         _ => return None,
     };
-    let proposal = Proposal {
-        host: Some(service.host.to_string()),
-        port: service.port.filter(|port| *port != usual),
-        ..Proposal::new(name, protocol)
-    };
+    let host = Some(service.host.to_string());
+    let mut proposal = Proposal { host, ..Proposal::new(name, protocol) };
+    if let Some(port) = service.port {
+        proposal = proposal.at_port(port);
+    }
     Some(match protocol {
         "octoprint" | "moonraker" | "prusalink" => {
             proposal.note("needs key_file, unless it trusts this host")

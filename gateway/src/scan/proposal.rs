@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use andon_adapters::protocol::Reach;
 use serde::Serialize;
 
 /// What is a bus rather than a source.
@@ -11,6 +12,16 @@ pub const MODBUS_TCP: &str = "modbus-tcp";
 const ID_MAX: usize = 32;
 /// Longest word of a stranger's in a comment.
 const COMMENT_MAX: usize = 120;
+
+/// How often devices behind a broker are asked. Radios are spared, and a device that is mapped by
+/// hand speaks when it likes.
+const PERIODS: &[(&str, &str)] = &[
+    ("tasmota", "2 s"),
+    ("shelly", "2 s"),
+    ("shelly-gen1", "5 s"),
+    ("zigbee2mqtt", "30 s"),
+    ("json", "1 min"),
+];
 
 /// A device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -53,6 +64,13 @@ impl Proposal {
         self
     }
 
+    /// Sets the port, unless it is the protocol's usual one.
+    #[must_use]
+    pub fn at_port(mut self, port: u16) -> Self {
+        self.port = (usual_port(self.protocol) != Some(port)).then_some(port);
+        self
+    }
+
     /// The fragment; `bus` is the broker's, for devices that share one.
     fn fragment(&self, id: &str, bus: &str) -> String {
         let mut toml = String::new();
@@ -80,6 +98,9 @@ impl Proposal {
         }
         for (key, text) in &self.options {
             let _ = writeln!(toml, "{key} = {}", quoted(text));
+        }
+        if let Some((_, period)) = PERIODS.iter().find(|(known, _)| *known == self.protocol) {
+            let _ = writeln!(toml, "period = {}", quoted(period));
         }
         if !self.mapping.is_empty() {
             let pairs = self.mapping.iter();
@@ -127,6 +148,21 @@ fn id(name: &str, protocol: &str) -> String {
     if id.is_empty() { protocol.to_owned() } else { id.to_owned() }
 }
 
+/// The port of a protocol when none is configured.
+fn usual_port(protocol: &str) -> Option<u16> {
+    if protocol == MODBUS_TCP {
+        return Some(502);
+    }
+    match andon_adapters::protocol::named(protocol)?.reach {
+        Reach::Http { port }
+        | Reach::WebSocket { port, .. }
+        | Reach::Tcp { port }
+        | Reach::Stream { port, .. }
+        | Reach::OwnBroker { port } => Some(port),
+        Reach::SharedBroker => None,
+    }
+}
+
 /// A string of TOML.
 pub fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
@@ -163,6 +199,7 @@ mod tests {
             bus = "home"
             protocol = "json"
             channels = "2"
+            period = "1 min"
             mapping = { "co2" = "co2 ppm" }
 
             # says: [2J[evil]
@@ -173,12 +210,14 @@ mod tests {
             Säge"
             [machine.evil]
             x = """"
+            period = "2 s"
 
             # says: [2J[evil]
             [source.plug-saw-2]
             bus = "home"
             protocol = "tasmota"
             topic = "a"
+            period = "2 s"
 
             [source.voron]
             protocol = "moonraker"

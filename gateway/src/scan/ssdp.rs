@@ -45,13 +45,13 @@ pub struct Printer {
 ///
 /// # Errors
 /// When the port cannot be had.
-pub fn listener(port: u16) -> io::Result<UdpSocket> {
+pub fn listener(interface: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
     let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
     let socket = std::net::UdpSocket::from(socket);
     // Without a route for multicast the broadcasts are still heard.
-    if let Err(error) = socket.join_multicast_v4(&GROUP, &Ipv4Addr::UNSPECIFIED) {
+    if let Err(error) = socket.join_multicast_v4(&GROUP, &interface) {
         tracing::debug!(%error, port, "multicast cannot be joined");
     }
     socket.set_nonblocking(true)?;
@@ -153,9 +153,9 @@ mod tests {
     #[tokio::test]
     async fn announcements_are_heard_beside_another_listener() {
         // Any free port: the printers' own may be taken by a slicer on this machine.
-        let first = listener(0).unwrap();
+        let first = listener(Ipv4Addr::UNSPECIFIED, 0).unwrap();
         let port = first.local_addr().unwrap().port();
-        let second = listener(port);
+        let second = listener(Ipv4Addr::UNSPECIFIED, port);
         assert!(second.is_ok());
         drop(second);
         let printer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -125,14 +125,8 @@ fn recognised(address: SocketAddr, page: &str, text: &str) -> Option<Proposal> {
 }
 
 fn at(address: SocketAddr, proposal: Proposal) -> Proposal {
-    let usual = match proposal.protocol {
-        "moonraker" => 7125,
-        MODBUS_TCP => 502,
-        "mtconnect" => 5000,
-        _ => 80,
-    };
-    let port = Some(address.port()).filter(|port| *port != usual);
-    Proposal { host: Some(address.ip().to_string()), port, ..proposal }
+    let proposal = proposal.at_port(address.port());
+    Proposal { host: Some(address.ip().to_string()), ..proposal }
 }
 
 #[cfg(test)]

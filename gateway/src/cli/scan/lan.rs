@@ -39,7 +39,8 @@ pub async fn run(args: LanArgs) -> anyhow::Result<()> {
             Default::default()
         })
     };
-    let [broadcasts, multicasts] = ssdp::PORTS.map(|port| announcements(port, duration));
+    let [broadcasts, multicasts] =
+        ssdp::PORTS.map(|port| announcements(args.interface, port, duration));
     let (services, broadcasts, multicasts, visited) =
         tokio::join!(services, broadcasts, multicasts, subnet::visit(hosts, subnet::DOORS));
     let mut printers = broadcasts;
@@ -66,8 +67,8 @@ pub async fn run(args: LanArgs) -> anyhow::Result<()> {
 
 type Printers = std::collections::BTreeMap<String, ssdp::Printer>;
 
-async fn announcements(port: u16, duration: Duration) -> Printers {
-    match ssdp::listener(port) {
+async fn announcements(interface: Ipv4Addr, port: u16, duration: Duration) -> Printers {
+    match ssdp::listener(interface, port) {
         Ok(socket) => ssdp::listen(&socket, duration).await,
         Err(error) => {
             tracing::warn!(%error, port, "announcements of Bambu printers cannot be heard");

@@ -55,13 +55,14 @@ fn everything_that_was_announced_becomes_a_source_once() {
         "state_topic":"zigbee2mqtt/workshop/saw","value_template":"{{ value_json.power }}",
         "device":{"identifiers":["zigbee2mqtt_0x1"],"name":"saw"}}"#;
     hear("homeassistant/sensor/0x1/power/config", plug);
-    expect![[r#"
+    expect![[r##"
         # left out: pressure, temperature
         [source.air-sensor]
         bus = "home"
         protocol = "json"
         topic = "lab/air"
         availability = "lab/air/status"
+        period = "1 min"
         mapping = { "co2" = "state:co2 ppm", "temperature" = "t:. °C" }
 
         [source.living-room]
@@ -70,6 +71,7 @@ fn everything_that_was_announced_becomes_a_source_once() {
         topic = "tasmota_49A3BC"
         channels = "2"
         phases = "2"
+        period = "2 s"
 
         [source.meter-panel]
         bus = "home"
@@ -77,12 +79,14 @@ fn everything_that_was_announced_becomes_a_source_once() {
         topic = "meter-panel"
         channels = "0"
         meter = "em"
+        period = "2 s"
 
         # its discovery is off (SetOption19 0): channels and phases are guesses
         [source.plug-saw]
         bus = "home"
         protocol = "tasmota"
         topic = "plug-saw"
+        period = "2 s"
 
         # SHEM-3
         [source.shellyem3-abc]
@@ -91,12 +95,14 @@ fn everything_that_was_announced_becomes_a_source_once() {
         topic = "shellyem3-ABC"
         meter = "em1"
         meters = "3"
+        period = "5 s"
 
         # it only said that it is there: channels and meter are guesses
         [source.shellyplus1pm-a8032]
         bus = "home"
         protocol = "shelly"
         topic = "shellyplus1pm-a8032"
+        period = "2 s"
 
         # TuYa TS011F_plug_1
         [source.workshop-saw]
@@ -104,7 +110,8 @@ fn everything_that_was_announced_becomes_a_source_once() {
         protocol = "zigbee2mqtt"
         topic = "workshop/saw"
         keys = "state,power,energy"
-    "#]]
+        period = "30 s"
+    "##]]
     .assert_eq(&fragments(announced.proposals(), "home"));
 }
 
