@@ -32,8 +32,8 @@ fn home_assistant(class: &str, unit: &str, topic: &str, template: &str) -> Strin
     )
 }
 
-#[test]
-fn everything_that_was_announced_becomes_a_source_once() {
+/// A broker that knows of one device of each kind, and of some that are no devices for us.
+fn broker() -> Announced {
     let mut announced = Announced::default();
     let mut hear = |topic: &str, payload: &str| announced.hear(topic, payload.as_bytes());
     hear("tasmota/discovery/5CCF7F49A3BC/config", TASMOTA);
@@ -55,6 +55,11 @@ fn everything_that_was_announced_becomes_a_source_once() {
         "state_topic":"zigbee2mqtt/workshop/saw","value_template":"{{ value_json.power }}",
         "device":{"identifiers":["zigbee2mqtt_0x1"],"name":"saw"}}"#;
     hear("homeassistant/sensor/0x1/power/config", plug);
+    announced
+}
+
+#[test]
+fn everything_that_was_announced_becomes_a_source_once() {
     expect![[r##"
         # left out: pressure, temperature
         [source.air-sensor]
@@ -112,7 +117,7 @@ fn everything_that_was_announced_becomes_a_source_once() {
         keys = "state,power,energy"
         period = "30 s"
     "##]]
-    .assert_eq(&fragments(announced.proposals(), "home"));
+    .assert_eq(&fragments(broker().proposals(), "home"));
 }
 
 #[test]
