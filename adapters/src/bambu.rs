@@ -4,7 +4,7 @@
 //! The printer pushes by itself, some models only what changed; the fields in use are merged here
 //! and the whole picture is said at every report. A full report (`pushall`) is asked for after
 //! connecting and at most every [`PUSHALL_EVERY`], since it costs small models dearly; between,
-//! `get_version` is the question of life.
+//! `get_version` is the question of life. Old firmware that has fallen silent is told to push again.
 //!
 //! | `gcode_state` | `stg_cur` | execution |
 //! |---|---|---|
@@ -131,6 +131,8 @@ struct Bambu {
     presence: Presence,
     pushall_at: Option<BootTime>,
     pushed_since_due: bool,
+    /// Anything, on this connection.
+    heard: bool,
     sequence: u32,
     stopping: Stopping,
 }
@@ -156,6 +158,7 @@ impl Bambu {
             presence: Presence::default(),
             pushall_at: None,
             pushed_since_due: false,
+            heard: false,
             sequence: 0,
             stopping: Stopping::default(),
         })
@@ -178,6 +181,9 @@ impl Bambu {
              right?"
                 .to_owned()
         });
+        if self.presence.is_silent() {
+            self.command("pushing", "start", out);
+        }
         if self.pushall_at.is_none_or(|at| now.since(at) >= PUSHALL_EVERY) {
             self.pushall_at = Some(now);
             self.command("pushing", "pushall", out);
@@ -202,6 +208,7 @@ impl Bambu {
             _ => {}
         }
         self.presence.heard(out);
+        self.heard = true;
         self.say(out);
         let state = self.picture.state.as_deref();
         let stands = match self.stopping.pending() {
@@ -300,7 +307,7 @@ impl Device for Bambu {
             Heard::Opened => {
                 self.picture = Picture::default();
                 self.presence = Presence::default();
-                self.pushed_since_due = false;
+                (self.pushed_since_due, self.heard) = (false, false);
                 out.send(Outgoing::Subscribe(self.report.clone()));
                 self.command("info", "get_version", out);
                 // A new connection starts from nothing; how often it may is the owner's business.
@@ -321,6 +328,13 @@ impl Device for Bambu {
             Heard::Closed => {
                 self.picture = Picture::default();
                 presence::closed(&self.items, out);
+                if !std::mem::take(&mut self.heard) {
+                    out.trouble = Some(
+                        "the printer closed the connection before it said anything: is the \
+                         serial number right?"
+                            .to_owned(),
+                    );
+                }
                 self.stopping.fail("the connection was lost before the stop was read back", out);
             }
             _ => {}

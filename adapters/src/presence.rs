@@ -25,7 +25,7 @@ impl Presence {
     /// A question is being asked. Says what has to be said when the last ones were not answered:
     /// all `items` are not to be had, and `trouble`.
     pub fn ask(&mut self, items: &[Arc<str>], out: &mut Outbox, trouble: impl FnOnce() -> String) {
-        if !self.offline && self.unanswered >= UNANSWERED_MAX {
+        if !self.offline && self.is_silent() {
             absent(items, Unavailable::Timeout, out);
             out.trouble = Some(trouble());
         }
@@ -41,6 +41,11 @@ impl Presence {
     pub fn heard(&mut self, out: &mut Outbox) {
         *self = Self::default();
         out.alive = true;
+    }
+
+    /// Whether so many questions were left without an answer that the device counts as absent.
+    pub fn is_silent(self) -> bool {
+        self.unanswered >= UNANSWERED_MAX
     }
 
     /// Whether the last question, if there was one, was followed by an answer.

@@ -126,11 +126,16 @@ fn silence_rubbish_and_a_lost_connection_leave_nothing_known() {
     assert!(out.trouble.as_deref().unwrap().contains("serial number"));
     assert_eq!(said(&out, "online"), flag(false));
 
+    assert!(published(&out, REQUEST)[0].contains(r#""pushing":{"#), "old firmware is woken");
+
     let out = printer.message(REPORT, "rubbish");
     assert!(all_unavailable(&*printer.device, &out, Unavailable::Garbled) && !out.alive);
 
     let out = printer.hear(Heard::Closed);
     assert!(all_unavailable(&*printer.device, &out, Unavailable::Disconnected));
+    assert_eq!(out.trouble, None);
+    let out = opened().hear(Heard::Closed);
+    assert!(out.trouble.unwrap().contains("serial number"));
     // What was merged before is void on the new connection.
     printer.hear(Heard::Opened);
     assert_eq!(said(&printer.message(REPORT, DELTA), "execution"), None);

@@ -212,7 +212,10 @@ fn properties<'a>(exposes: &'a Value, depth: u8, found: &mut Vec<&'a str>) {
     /// Features of features of a device: two levels are in use.
     const DEPTH_MAX: u8 = 4;
     for expose in exposes.as_array().into_iter().flatten() {
-        found.extend(expose["property"].as_str());
+        // A battery's voltage is no voltage of a supply.
+        if expose["unit"] != "mV" {
+            found.extend(expose["property"].as_str());
+        }
         if depth < DEPTH_MAX {
             properties(&expose["features"], depth + 1, found);
         }

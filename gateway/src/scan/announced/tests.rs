@@ -15,7 +15,7 @@ const TASMOTA_SENSORS: &str =
 const ZIGBEE: &str = r#"[{"friendly_name":"Coordinator","type":"Coordinator","definition":null},
     {"friendly_name":"workshop/saw","type":"Router","definition":{"model":"TS011F_plug_1",
     "vendor":"TuYa","exposes":[{"type":"switch","features":[{"name":"state","property":"state"}]},
-    {"name":"power","property":"power"},{"name":"energy","property":"energy"},
+    {"name":"power","property":"power"},{"property":"voltage","unit":"mV"},{"name":"energy","property":"energy"},
     {"name":"linkquality","property":"linkquality"}]}},
     {"friendly_name":"remote","definition":{"model":"E1743","vendor":"IKEA","exposes":
     [{"name":"action","property":"action"}]}}]"#;
