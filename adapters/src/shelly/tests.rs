@@ -194,6 +194,15 @@ fn refusals_and_rubbish_over_http_leave_nothing_known() {
 }
 
 #[test]
+fn a_refusal_over_mqtt_leaves_nothing_known() {
+    let mut plug = rpc_with(&[]);
+    let refused = r#"{"id":1,"error":{"code":401,"message":"Unauthorized"}}"#;
+    let out = plug.message("plug/andon/rpc", refused);
+    assert!(all_unavailable(&*plug.device, &out, Unavailable::Refused));
+    assert_eq!(out.trouble.unwrap(), "401: Unauthorized");
+}
+
+#[test]
 fn a_stop_over_mqtt_is_read_back_by_a_status_that_was_asked_after_it() {
     let mut plug = rpc_with(&[]);
     let out = plug.hear(Heard::Stop(Stop::Off));
@@ -208,6 +217,8 @@ fn a_stop_over_mqtt_is_read_back_by_a_status_that_was_asked_after_it() {
         (out.stop.as_slice(), published(&out, "plug/rpc").len()),
         (&[StopReply::Accepted][..], 1)
     );
+    // Nor does a late one, now that it is accepted.
+    assert_eq!(plug.message("plug/andon/rpc", &answer(1, false)).stop, []);
     let out = plug.message("plug/andon/rpc", &answer(3, false));
     assert_eq!(out.stop, [StopReply::ReadBack(true)]);
 }
