@@ -392,7 +392,7 @@ impl Device for Duet {
                 self.trouble(why, silence(why), out);
             }
             Heard::Stop(stop) => self.stop(stop, None, out),
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } => {}
+            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }
 }

@@ -467,7 +467,7 @@ impl Device for Grbl {
                 self.lines = lines;
             }
             Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
-            Heard::Message { .. } => {}
+            Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }
 }

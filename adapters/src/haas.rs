@@ -307,7 +307,7 @@ impl Device for Haas {
                 self.lines = lines;
             }
             Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
-            Heard::Message { .. } => {}
+            Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }
 }

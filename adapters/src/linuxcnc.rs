@@ -391,7 +391,7 @@ impl Device for LinuxCnc {
                 self.lines = lines;
             }
             Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
-            Heard::Message { .. } => {}
+            Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }
 }

@@ -491,7 +491,7 @@ impl Device for Marlin {
                 self.lines = lines;
             }
             Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
-            Heard::Message { .. } => {}
+            Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }
 }

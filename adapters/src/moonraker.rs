@@ -337,7 +337,11 @@ impl Device for Moonraker {
                 self.trouble(Unavailable::Disconnected, "the connection was closed", out);
             }
             Heard::Stop(stop) => self.stop(stop, out),
-            Heard::Frame(_) | Heard::Bytes(_) | Heard::Response(_) | Heard::Message { .. } => {}
+            Heard::Frame(_)
+            | Heard::Bytes(_)
+            | Heard::Response(_)
+            | Heard::Message { .. }
+            | Heard::Level { .. } => {}
         }
     }
 }

@@ -292,7 +292,11 @@ impl Device for Agent {
                 let why = Unavailable::Disconnected;
                 self.trouble(why, silence(why), out);
             }
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Stop(_) => {}
+            Heard::Bytes(_)
+            | Heard::Frame(_)
+            | Heard::Message { .. }
+            | Heard::Level { .. }
+            | Heard::Stop(_) => {}
         }
     }
 }

@@ -265,7 +265,7 @@ impl Device for OctoPrint {
                 self.trouble(why, silence(why), out);
             }
             Heard::Stop(stop) => self.stop(stop, out),
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } => {}
+            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }
 }

@@ -2,7 +2,6 @@
 //! [`Device`] that speaks it. A new protocol is one file and its lines here.
 
 use crate::device::Device;
-use crate::gpio;
 
 /// How a device is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -253,7 +253,7 @@ impl Device for PrusaLink {
                 self.forget();
             }
             Heard::Stop(stop) => self.stop(stop, out),
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } => {}
+            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }
 }

@@ -216,7 +216,7 @@ impl Device for UltiMaker {
                 self.trouble(why, silence(why), out);
             }
             Heard::Stop(stop) => self.stop(stop, out),
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } => {}
+            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }
 }

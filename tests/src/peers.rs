@@ -1,7 +1,7 @@
 //! Programs that nobody of andon wrote: mosquitto, VictoriaMetrics, pymodbus, socat.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{ChildStdin, Command};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -281,6 +281,26 @@ impl ModbusServer {
         }
         Ok(Some(Self { process, served }))
     }
+}
+
+/// Starts the replay of a device behind a broker, `peers/NAME_replay.py`; what it obeys on stdin is
+/// in its head comment. `None` when its client library is missing.
+///
+/// # Errors
+/// When it does not start.
+pub fn replay(name: &str, dir: &Path, arguments: &[&str]) -> Result<Option<(Process, ChildStdin)>> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = tests.join(".venv/bin/python");
+    let has_client = Command::new(&python).args(["-c", "import paho.mqtt"]).output();
+    if !has_client.is_ok_and(|output| output.status.success()) {
+        skip("paho-mqtt is not installed (tests/install)");
+        return Ok(None);
+    }
+    let mut command = Command::new(python);
+    command.arg(tests.join(format!("peers/{name}_replay.py"))).args(arguments);
+    let (mut process, stdin) = Process::start_interactive(name, dir, &mut command)?;
+    process.wait_for_line("ready", START)?;
+    Ok(Some((process, stdin)))
 }
 
 /// Two pseudo-terminals tied back to back.

@@ -1,163 +1,236 @@
-//! The piece of configuration that follows from what was found. It is a proposal: whatever is
-//! doubtful is a comment that says what to do.
+//! A device that was found, as the fragment of a configuration.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
-use super::serial::{Finding, Format, Station};
+use andon_adapters::protocol::{Reach, named};
+use serde::Serialize;
 
-/// Buses and sources for what was found; `port` as it should be written.
-pub fn proposal(port: &Path, found: &[Finding]) -> String {
-    let mut text = String::new();
-    let mut counts: BTreeMap<(u32, char), usize> = BTreeMap::new();
-    for finding in found.iter().filter(|finding| !finding.collision) {
-        *counts.entry((finding.format.baud, finding.format.parity)).or_default() += 1;
-    }
-    let main = counts.iter().max_by_key(|&(format, count)| (*count, *format));
-    let Some((&(baud, parity), _)) = main else {
-        text.push_str("# Nothing answers that could be configured.\n");
-        collisions(&mut text, found);
-        return text;
-    };
-    let main = Format { baud, parity };
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "[bus.line]\ntype = \"modbus-rtu\"\nport = \"{}\"", port.display());
-    let _ = writeln!(text, "baud = {baud}\nparity = \"{}\"", main.parity_word());
-    let whole = found.iter().filter(|finding| !finding.collision);
-    let (on_it, others): (Vec<_>, Vec<_>) = whole.partition(|finding| finding.format == main);
-    for finding in on_it {
-        text.push('\n');
-        text.push_str(&source(finding));
-    }
-    for finding in others {
-        let _ = writeln!(
-            text,
-            "\n# At {}: one line has one speed. Set it to {main}, or give it a line of its own.",
-            finding.format
-        );
-        for line in source(finding).lines() {
-            let _ = writeln!(text, "# {line}");
-        }
-    }
-    collisions(&mut text, found);
-    text
+/// What is a bus rather than a source.
+pub const MODBUS_TCP: &str = "modbus-tcp";
+/// Longest id of a proposed source.
+const ID_MAX: usize = 32;
+/// Longest word of a stranger's in a comment.
+const COMMENT_MAX: usize = 120;
+
+/// How often devices behind a broker are asked. Radios are spared, and a device that is mapped by
+/// hand speaks when it likes.
+const PERIODS: &[(&str, &str)] = &[
+    ("tasmota", "2 s"),
+    ("shelly", "2 s"),
+    ("shelly-gen1", "5 s"),
+    ("zigbee2mqtt", "30 s"),
+    ("json", "1 min"),
+];
+
+/// A device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Proposal {
+    /// What it calls itself; becomes the source's id.
+    pub name: String,
+    /// The protocol's name in a configuration.
+    pub protocol: &'static str,
+    /// Its address, for devices with a connection of their own.
+    pub host: Option<String>,
+    /// Its port, when it is not the usual one.
+    pub port: Option<u16>,
+    /// Its topic, id or serial number.
+    pub topic: Option<String>,
+    /// Options and other keys, as text.
+    pub options: Vec<(&'static str, String)>,
+    /// Items and where they are found, for the protocol that is mapped by hand.
+    pub mapping: Vec<(String, String)>,
+    /// What a person should know, one line each.
+    pub notes: Vec<String>,
 }
 
-fn collisions(text: &mut String, found: &[Finding]) {
-    for finding in found.iter().filter(|finding| finding.collision) {
-        let _ = match &finding.station {
-            Some(Station::Unit(unit)) => writeln!(
-                text,
-                "\n# Unit {unit} at {}: answers are garbled again and again. Two devices have this \
-                 address: take one off,\n# give the other a new one (andon meter set-address), and \
-                 scan again.",
-                finding.format
-            ),
-            Some(Station::Meter(label)) => writeln!(
-                text,
-                "\n# Meter {label} at {}: answers are garbled again and again.",
-                finding.format
-            ),
-            None => writeln!(
-                text,
-                "\n# At {} several DL/T 645 meters answer at once: write the address on each label \
-                 into a source.",
-                finding.format
-            ),
-        };
+impl Proposal {
+    /// A device of this name and protocol.
+    pub fn new(name: impl Into<String>, protocol: &'static str) -> Self {
+        Self { name: name.into(), protocol, ..Self::default() }
+    }
+
+    /// Adds an option.
+    #[must_use]
+    pub fn option(mut self, key: &'static str, text: impl Into<String>) -> Self {
+        self.options.push((key, text.into()));
+        self
+    }
+
+    /// Adds a note.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// Sets the port, unless it is the protocol's usual one.
+    #[must_use]
+    pub fn at_port(mut self, port: u16) -> Self {
+        self.port = (usual_port(self.protocol) != Some(port)).then_some(port);
+        self
+    }
+
+    /// The fragment; `bus` is the broker's, for devices that share one.
+    fn fragment(&self, id: &str, bus: &str) -> String {
+        let mut toml = String::new();
+        for note in &self.notes {
+            let _ = writeln!(toml, "# {}", comment(note));
+        }
+        if self.protocol == MODBUS_TCP {
+            // Not a device: a line on which there are some.
+            let _ = writeln!(toml, "[bus.{id}]\ntype = {}", quoted(self.protocol));
+        } else {
+            let _ = writeln!(toml, "[source.{id}]");
+            if self.host.is_none() {
+                let _ = writeln!(toml, "bus = {}", quoted(bus));
+            }
+            let _ = writeln!(toml, "protocol = {}", quoted(self.protocol));
+        }
+        if let Some(host) = &self.host {
+            let _ = writeln!(toml, "host = {}", quoted(host));
+        }
+        if let Some(port) = self.port {
+            let _ = writeln!(toml, "port = {port}");
+        }
+        if let Some(topic) = &self.topic {
+            // A device that is its own broker is told from others by its serial number.
+            let own = named(self.protocol)
+                .is_some_and(|protocol| matches!(protocol.reach, Reach::OwnBroker { .. }));
+            let key = if own { "serial_number" } else { "topic" };
+            let _ = writeln!(toml, "{key} = {}", quoted(topic));
+        }
+        for (key, text) in &self.options {
+            let _ = writeln!(toml, "{key} = {}", quoted(text));
+        }
+        if let Some((_, period)) = PERIODS.iter().find(|(known, _)| *known == self.protocol) {
+            let _ = writeln!(toml, "period = {}", quoted(period));
+        }
+        if !self.mapping.is_empty() {
+            let pairs = self.mapping.iter();
+            let pairs: Vec<String> = pairs
+                .map(|(item, place)| format!("{} = {}", quoted(item), quoted(place)))
+                .collect();
+            let _ = writeln!(toml, "mapping = {{ {} }}", pairs.join(", "));
+        }
+        toml
     }
 }
 
-fn source(finding: &Finding) -> String {
-    let (id, address) = match &finding.station {
-        Some(Station::Unit(unit)) => (format!("unit-{unit}"), format!("unit_id = {unit}")),
-        Some(Station::Meter(label)) => (format!("meter-{label}"), format!("address = \"{label}\"")),
-        None => return String::new(),
-    };
-    let profile = match finding.candidates.split_first() {
-        None => {
-            "# profile = \"…\"  # it answers, but fits no profile: look at its label".to_owned()
+/// The fragments of all devices, in the order of their ids, which are made unique.
+pub fn fragments(mut proposals: Vec<Proposal>, bus: &str) -> String {
+    proposals.sort_by(|a, b| (&a.name, &a.topic, &a.host).cmp(&(&b.name, &b.topic, &b.host)));
+    let mut taken = BTreeSet::new();
+    let mut all = Vec::new();
+    for proposal in &proposals {
+        let base = id(&proposal.name, proposal.protocol);
+        let mut unique = base.clone();
+        let mut number = 2_u32;
+        while !taken.insert(unique.clone()) {
+            unique = format!("{base}-{number}");
+            number += 1;
         }
-        Some((best, [])) => {
-            format!("profile = \"{}\"  # fits {:.0} %", best.profile, best.score * 100.0)
+        all.push(proposal.fragment(&unique, bus));
+    }
+    all.join("\n")
+}
+
+/// Small letters, digits and single hyphens; the protocol's name when nothing is left.
+fn id(name: &str, protocol: &str) -> String {
+    let mut id = String::new();
+    for character in name.chars() {
+        if id.len() == ID_MAX {
+            break;
         }
-        Some((best, rest)) => {
-            let others: Vec<String> = rest.iter().map(|it| it.profile.clone()).collect();
-            format!(
-                "profile = \"{}\"  # fits {:.0} %; so does {}: look at its label",
-                best.profile,
-                best.score * 100.0,
-                others.join(", ")
-            )
+        match character.to_ascii_lowercase() {
+            letter if letter.is_ascii_alphanumeric() => id.push(letter),
+            _ if !id.is_empty() && !id.ends_with('-') => id.push('-'),
+            _ => {}
         }
-    };
-    format!("[source.{id}]\nbus = \"line\"\n{address}\n{profile}\n")
+    }
+    let id = id.trim_end_matches('-');
+    if id.is_empty() { protocol.to_owned() } else { id.to_owned() }
+}
+
+/// The port of a protocol when none is configured.
+fn usual_port(protocol: &str) -> Option<u16> {
+    if protocol == MODBUS_TCP {
+        return Some(502);
+    }
+    match andon_adapters::protocol::named(protocol)?.reach {
+        Reach::Http { port }
+        | Reach::WebSocket { port, .. }
+        | Reach::Tcp { port }
+        | Reach::Stream { port, .. }
+        | Reach::OwnBroker { port } => Some(port),
+        Reach::SharedBroker => None,
+    }
+}
+
+/// A string of TOML.
+pub fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// What may stand in a comment: one line without control characters.
+pub fn comment(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(COMMENT_MAX).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
 
-    use super::super::fingerprint::Candidate;
     use super::*;
 
     #[test]
-    fn what_is_doubtful_is_a_comment() {
-        let format = |baud, parity| Format { baud, parity };
-        let finding = |format, station, collision, profiles: &[(&str, f64)]| Finding {
-            format,
-            station,
-            collision,
-            candidates: profiles
-                .iter()
-                .map(|&(profile, score)| Candidate { profile: profile.to_owned(), score })
-                .collect(),
+    fn fragments_have_ids_of_their_own_and_keep_strangers_in_quotes() {
+        let hostile = "Säge\"\n[machine.evil]\nx = \"";
+        let plug = |topic: &str| Proposal {
+            topic: Some(topic.to_owned()),
+            ..Proposal::new("Plug Saw", "tasmota").note("says: \u{1b}[2J\n[evil]")
         };
-        let (slow, fast) = (format(2400, 'E'), format(9600, 'N'));
-        let unit = |unit| Some(Station::Unit(unit));
-        let both = [("eastron/sdm120", 0.9), ("eastron/sdm230", 0.9)];
-        let found = [
-            finding(
-                slow,
-                Some(Station::Meter("181219024435".into())),
-                false,
-                &[("dlt645/single-phase", 0.88)],
-            ),
-            finding(fast, unit(1), false, &both),
-            finding(fast, unit(2), true, &[]),
-            finding(fast, unit(7), false, &[]),
-            finding(slow, None, true, &[]),
-        ];
+        let mut meter = Proposal::new("??", "json").option("channels", "2");
+        meter.mapping = vec![("co2".to_owned(), "co2 ppm".to_owned())];
+        let own = Proposal {
+            host: Some("192.168.1.40".to_owned()),
+            port: Some(7126),
+            ..Proposal::new("voron", "moonraker")
+        };
+        let all = fragments(vec![plug("a"), plug(hostile), meter, own], "home");
         expect![[r#"
-            [bus.line]
-            type = "modbus-rtu"
-            port = "/dev/serial/by-id/usb-A"
-            baud = 9600
-            parity = "none"
+            [source.json]
+            bus = "home"
+            protocol = "json"
+            channels = "2"
+            period = "1 min"
+            mapping = { "co2" = "co2 ppm" }
 
-            [source.unit-1]
-            bus = "line"
-            unit_id = 1
-            profile = "eastron/sdm120"  # fits 90 %; so does eastron/sdm230: look at its label
+            # says: [2J[evil]
+            [source.plug-saw]
+            bus = "home"
+            protocol = "tasmota"
+            topic = """
+            Säge"
+            [machine.evil]
+            x = """"
+            period = "2 s"
 
-            [source.unit-7]
-            bus = "line"
-            unit_id = 7
-            # profile = "…"  # it answers, but fits no profile: look at its label
+            # says: [2J[evil]
+            [source.plug-saw-2]
+            bus = "home"
+            protocol = "tasmota"
+            topic = "a"
+            period = "2 s"
 
-            # At 2400 8E1: one line has one speed. Set it to 9600 8N1, or give it a line of its own.
-            # [source.meter-181219024435]
-            # bus = "line"
-            # address = "181219024435"
-            # profile = "dlt645/single-phase"  # fits 88 %
-
-            # Unit 2 at 9600 8N1: answers are garbled again and again. Two devices have this address: take one off,
-            # give the other a new one (andon meter set-address), and scan again.
-
-            # At 2400 8E1 several DL/T 645 meters answer at once: write the address on each label into a source.
+            [source.voron]
+            protocol = "moonraker"
+            host = "192.168.1.40"
+            port = 7126
         "#]]
-        .assert_eq(&proposal(Path::new("/dev/serial/by-id/usb-A"), &found));
-        assert!(proposal(Path::new("/dev/x"), &[]).starts_with("# Nothing answers"));
+        .assert_eq(&all);
+        let parsed: toml::Table = all.parse().unwrap();
+        assert_eq!(parsed.keys().collect::<Vec<_>>(), ["source"]);
+        assert_eq!(parsed["source"]["plug-saw"]["topic"].as_str(), Some(hostile));
     }
 }

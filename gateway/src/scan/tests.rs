@@ -114,7 +114,7 @@ async fn a_line_of_a_dozen_is_found_or_reported_and_nothing_is_written() {
     assert_eq!(functions, BTreeSet::from([1, 2, 3, 4]), "functions that read");
     // 11h reads a value, 13h reads the address, 01h reads a value in the edition of 1997.
     assert!(controls.is_subset(&BTreeSet::from([0x01, 0x11, 0x13])), "{controls:?}");
-    let text = proposal(&port, &found);
+    let text = line_proposal(&port, &found);
     assert!(text.contains("[source.unit-12]\nbus = \"line\"\nunit_id = 12\nprofile = \"abb/b23\""));
     std::fs::remove_dir_all(&folder).unwrap();
 }

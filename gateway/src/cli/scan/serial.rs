@@ -10,7 +10,7 @@ use andon_adapters::profile::Library;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
-use crate::scan::{Format, Options, Progress, Scan, proposal};
+use crate::scan::{Format, Options, Progress, Scan, line_proposal};
 
 /// The speeds that makers set, most usual first.
 const BAUDS: [u32; 8] = [9600, 2400, 19_200, 4800, 38_400, 115_200, 57_600, 1200];
@@ -81,7 +81,7 @@ pub(super) async fn run(args: SerialArgs) -> anyhow::Result<()> {
     if args.json {
         super::super::say(&serde_json::to_string(&found)?);
     } else {
-        super::super::say(proposal(&stable(&args.port), &found).trim_end());
+        super::super::say(line_proposal(&stable(&args.port), &found).trim_end());
     }
     ensure!(!found.is_empty(), "nothing answers on {port}: cable, A and B, power, other speeds");
     Ok(())

@@ -1,0 +1,132 @@
+//! A stop on its way: commanded, accepted, read back. The words of the device decide; this only
+//! keeps the order of the replies and the deadline.
+//!
+//! A stop is over with exactly one of `ReadBack` and `Failed`. Bound: one stop at a time; a new
+//! one takes the place of the last, which has failed by that.
+
+use std::time::Duration;
+
+use andon_engine::time::BootTime;
+
+use crate::device::{Outbox, Stop, StopReply};
+
+/// How long a stop may take until the device, asked again, says that it stands. Relays need a
+/// second; a printer that cancels retracts and parks first.
+pub(crate) const STANDS_WITHIN: Duration = Duration::from_secs(15);
+
+/// A stop on its way, or none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stopping {
+    under_way: Option<UnderWay>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    stop: Stop,
+    since: BootTime,
+    accepted: bool,
+    /// The device was asked and said that it does not stand (yet).
+    contradicted: bool,
+}
+
+impl Stopping {
+    /// The command is being sent.
+    pub(crate) fn begin(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
+        self.fail("another stop took its place", out);
+        let under_way = UnderWay { stop, since: now, accepted: false, contradicted: false };
+        self.under_way = Some(under_way);
+    }
+
+    /// The stop on its way.
+    pub(crate) fn pending(&self) -> Option<Stop> {
+        self.under_way.map(|under_way| under_way.stop)
+    }
+
+    /// Whether the device has accepted the stop on its way.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.under_way.is_some_and(|under_way| under_way.accepted)
+    }
+
+    /// The device has accepted the command. Returns whether that is news.
+    pub(crate) fn accept(&mut self, out: &mut Outbox) -> bool {
+        let news = self.under_way.as_mut().filter(|under_way| !under_way.accepted);
+        let Some(under_way) = news else { return false };
+        under_way.accepted = true;
+        out.stop.push(StopReply::Accepted);
+        true
+    }
+
+    /// The device, asked after the command, says whether the stop stands. Not standing is final
+    /// only at the deadline.
+    pub(crate) fn seen(&mut self, stands: bool, out: &mut Outbox) {
+        let Some(under_way) = &mut self.under_way else { return };
+        if stands {
+            self.under_way = None;
+            out.stop.push(StopReply::ReadBack(true));
+        } else {
+            under_way.contradicted = true;
+        }
+    }
+
+    /// The command failed.
+    pub(crate) fn fail(&mut self, words: &str, out: &mut Outbox) {
+        if self.under_way.take().is_some() {
+            out.stop.push(StopReply::Failed(words.to_owned()));
+        }
+    }
+
+    /// Ends a stop that has had its time.
+    pub(crate) fn tick(&mut self, now: BootTime, out: &mut Outbox) {
+        let Some(under_way) = self.under_way else { return };
+        if now.since(under_way.since) < STANDS_WITHIN {
+            return;
+        }
+        if under_way.contradicted {
+            self.under_way = None;
+            out.stop.push(StopReply::ReadBack(false));
+        } else {
+            let how_far =
+                if under_way.accepted { "accepted, but not" } else { "not answered, nor" };
+            self.fail(&format!("{how_far} read back within {} s", STANDS_WITHIN.as_secs()), out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn begun() -> Stopping {
+        let mut stopping = Stopping::default();
+        stopping.begin(BootTime(0), Stop::Off, &mut Outbox::default());
+        stopping
+    }
+
+    #[test]
+    fn a_stop_is_accepted_once_and_read_back_once() {
+        let (mut stopping, mut out) = (begun(), Outbox::default());
+        assert!(stopping.accept(&mut out) && !stopping.accept(&mut out));
+        stopping.seen(false, &mut out);
+        stopping.seen(true, &mut out);
+        stopping.seen(true, &mut out);
+        stopping.tick(BootTime(u64::MAX), &mut out);
+        assert_eq!(out.stop, [StopReply::Accepted, StopReply::ReadBack(true)]);
+    }
+
+    #[test]
+    fn a_stop_that_does_not_stand_in_time_is_told_as_what_it_is() {
+        let late = BootTime(0) + STANDS_WITHIN;
+        let (mut stopping, mut out) = (begun(), Outbox::default());
+        stopping.seen(false, &mut out);
+        stopping.tick(BootTime(0) + SECOND, &mut out);
+        assert_eq!(out.stop, []);
+        stopping.tick(late, &mut out);
+        assert_eq!(out.stop, [StopReply::ReadBack(false)]);
+
+        let (mut stopping, mut out) = (begun(), Outbox::default());
+        stopping.tick(late, &mut out);
+        assert!(matches!(&out.stop[..], [StopReply::Failed(words)] if words.contains("answered")));
+    }
+}
