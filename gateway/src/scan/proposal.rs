@@ -163,7 +163,7 @@ fn usual_port(protocol: &str) -> Option<u16> {
         | Reach::Tcp { port }
         | Reach::Stream { port, .. }
         | Reach::OwnBroker { port } => Some(port),
-        Reach::SharedBroker => None,
+        Reach::SharedBroker | Reach::Gpio => None,
     }
 }
 
