@@ -13,6 +13,8 @@ pub mod history;
 pub mod hours;
 pub mod http;
 pub mod journal;
+pub mod kinds;
+pub mod learn;
 pub mod mqtt;
 pub mod outputs;
 pub mod recorder;

@@ -17,6 +17,7 @@ use super::node::Content;
 use super::plan::Name;
 use super::problem::did_you_mean;
 use super::section::Section;
+use crate::kinds;
 
 /// Most machines.
 pub(super) const MACHINES_MAX: usize = 10_000;
@@ -239,13 +240,17 @@ fn max_rates(section: &Section<'_>, machine: &mut Machine) {
     }
 }
 
-/// The items on the tile: as written, or else power first, then what else goes up and down.
+/// The items on the tile: as written, or else those of the machine's kind, then power, then what
+/// else goes up and down.
 fn key_items(section: &Section<'_>, machine: &Machine) -> Vec<usize> {
     let Some(node) = section.get("key_items") else {
+        let of_kind: &[String] = kinds::of(&machine.kind).map_or(&[], |kind| &kind.key_items);
         let mut all: Vec<usize> = (0..machine.items.len()).collect();
         all.sort_by_key(|&at| {
             let item = &machine.items[at].item;
-            (item.unit != Unit::Watt, item.unit != Unit::Celsius, item.kind != Kind::Gauge)
+            let rank = of_kind.iter().position(|name| **name == *item.name);
+            let rank = rank.unwrap_or(of_kind.len());
+            (rank, item.unit != Unit::Watt, item.unit != Unit::Celsius, item.kind != Kind::Gauge)
         });
         all.truncate(KEY_ITEMS);
         return all;
@@ -284,10 +289,18 @@ fn activity(section: &Section<'_>, machine: &Machine) -> Option<Activity> {
         activity.only(&known);
         return None;
     };
-    let enter_for = activity.duration("enter_for", DEBOUNCE).unwrap_or(ENTER_FOR);
-    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(EXIT_FOR);
+    let bands = bands_of_kind(&activity, machine, item);
+    let debounce = bands.map_or((ENTER_FOR, EXIT_FOR), |bands| (bands.enter_for, bands.exit_for));
+    let enter_for = activity.duration("enter_for", DEBOUNCE).unwrap_or(debounce.0);
+    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(debounce.1);
     let signal = match machine.items[item].item {
-        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => power(&activity),
+        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => match bands {
+            Some(bands) => {
+                activity.only(keys::ACTIVITY_POWER);
+                Some(Signal::Power { idle: bands.idle(), run: bands.run() })
+            }
+            None => power(&activity),
+        },
         Item { kind: Kind::Flag, .. } => {
             activity.only(keys::ACTIVITY_INPUT);
             let run_when = activity.flag("run_when");
@@ -300,6 +313,20 @@ fn activity(section: &Section<'_>, machine: &Machine) -> Option<Activity> {
         }
     };
     Some(Activity { item, signal: signal?, enter_for, exit_for })
+}
+
+/// The bands and the debounce of the machine's kind, where no band of a power is written: they
+/// belong together, so one that is written wants all of them.
+fn bands_of_kind(
+    activity: &Section<'_>,
+    machine: &Machine,
+    item: usize,
+) -> Option<&'static kinds::Bands> {
+    let bands = ["idle_above", "run_above", "idle_below", "run_below"];
+    let written = bands.into_iter().any(|key| activity.has(key));
+    let power = machine.items[item].item.unit == Unit::Watt;
+    let kind = kinds::of(&machine.kind).filter(|_| power && !written);
+    kind.map(|kind| &kind.activity)
 }
 
 /// The bands of a power, the right way up.
