@@ -231,6 +231,7 @@ mod tests {
             off               –       0.00       0.00       +0.00
             unknown           –       1.00       1.00       +0.00
             2026-09-21T14:13:20+00:00  2026-09-21T14:14:50+00:00      1.50 min  idle → run
-        "#]].assert_eq(&table);
+        "#]]
+        .assert_eq(&table);
     }
 }
