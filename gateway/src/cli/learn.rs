@@ -32,6 +32,8 @@ const LENGTH_MAX: Duration = Duration::from_secs(3600);
 const DEBOUNCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(10));
 /// A recording is no longer than this: three phases of [`SAMPLES_MAX`] lines.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A d′ beyond this says no more: levels without any noise are infinitely apart.
+const D_PRIME_SHOWN: f64 = 99.9;
 /// How often a line is written where there is no terminal to rewrite one on.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -230,7 +232,7 @@ fn propose(
             "{} and {}: d′ {:.1}, {:.1} % on the wrong side of the best threshold",
             apart.lower.word(),
             apart.upper.word(),
-            apart.d_prime,
+            apart.d_prime.min(D_PRIME_SHOWN),
             apart.overlap * 100.0
         ));
     }

@@ -255,7 +255,7 @@ impl fmt::Display for Oddity {
             ),
             Self::Still { phase, watts } => write!(
                 f,
-                "{} never moved from {watts} W: does the meter report only what changes?",
+                "{} never moved from {watts} W: the meter may report only what changes",
                 phase.word()
             ),
             Self::Gaps { phase, missing, of } => {
@@ -269,8 +269,8 @@ impl fmt::Display for Oddity {
             ),
             Self::Dips { times, longest } => write!(
                 f,
-                "run fell back to idle {times} times, for up to {:.1} s: was it working all the \
-                 time?",
+                "run fell back to idle {times} times, for up to {:.1} s: perhaps it was not working \
+                 all the time",
                 longest.as_secs_f64()
             ),
         }
@@ -468,7 +468,6 @@ fn debounce(longest: Duration) -> Duration {
 
 fn oddities(recording: &Recording, levels: &[Level]) -> Vec<Oddity> {
     let mut odd = Vec::new();
-    let everything: Vec<f64> = levels.iter().flat_map(|level| level.all.clone()).collect();
     for level in levels {
         let (phase, samples) = (level.phase, recording.samples(level.phase));
         let missing = samples.len() - level.all.len();
@@ -485,7 +484,8 @@ fn oddities(recording: &Recording, levels: &[Level]) -> Vec<Oddity> {
         }
         odd.extend(cycling(phase, samples, &level.all));
     }
-    if let Some(step) = resolution(&everything) {
+    let steps = levels.iter().filter_map(|level| resolution(&level.all));
+    if let Some(step) = steps.min_by(f64::total_cmp) {
         let coarse = |pair: &&[Level]| {
             let apart = pair[1].steady.median() - pair[0].steady.median();
             apart.abs() < STEPS_LEAST * step

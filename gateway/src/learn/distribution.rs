@@ -66,10 +66,12 @@ impl Distribution {
 pub fn d_prime(one: &Distribution, other: &Distribution) -> f64 {
     let apart = (other.mean - one.mean).abs();
     let spread = f64::midpoint(one.deviation.powi(2), other.deviation.powi(2)).sqrt();
-    match (apart > 0.0, spread > 0.0) {
-        (false, _) => 0.0,
-        (true, false) => f64::INFINITY,
-        (true, true) => apart / spread,
+    // The mean of equal samples is off by the rounding of their sum, and so is their deviation.
+    let nothing = |x: f64| x <= one.mean.abs().max(other.mean.abs()) * 1e-9;
+    match (nothing(apart), nothing(spread)) {
+        (true, _) => 0.0,
+        (false, true) => f64::INFINITY,
+        (false, false) => apart / spread,
     }
 }
 
@@ -85,7 +87,8 @@ pub fn best_edge(lower: &Distribution, upper: &Distribution) -> (f64, f64) {
     })
 }
 
-/// The smallest step between two different samples: the meter's resolution, where it shows.
+/// The smallest step between two different samples of one level: the meter's resolution, where its
+/// noise shows it.
 pub fn resolution(samples: &[f64]) -> Option<f64> {
     let all = Distribution::of(samples)?;
     // Below this, two values differ by how numbers are kept and not by what was measured.
@@ -168,6 +171,7 @@ mod tests {
         assert_eq!(d_prime(&one, &other), 10.0);
         assert_eq!(d_prime(&of(&[3.0]), &of(&[3.0])), 0.0);
         assert_eq!(d_prime(&of(&[3.0]), &of(&[4.0])), f64::INFINITY);
+        assert_eq!(d_prime(&of(&[0.4; 22]), &of(&[46.1; 23])), f64::INFINITY);
     }
 
     #[test]
