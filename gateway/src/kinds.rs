@@ -14,7 +14,7 @@ use crate::config::keys::MACHINE_KINDS;
 use crate::config::plan::Name;
 
 /// How far below its threshold a band is left: what a configuration without `*_below` means.
-const HYSTERESIS: f64 = 0.1;
+pub const HYSTERESIS: f64 = 0.1;
 
 /// What machines of a kind have in common.
 #[derive(Clone, Debug, Serialize)]

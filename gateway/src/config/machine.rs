@@ -17,7 +17,7 @@ use super::node::Content;
 use super::plan::Name;
 use super::problem::did_you_mean;
 use super::section::Section;
-use crate::kinds;
+use crate::kinds::{self, HYSTERESIS};
 
 /// Most machines.
 pub(super) const MACHINES_MAX: usize = 10_000;
@@ -29,8 +29,6 @@ const KEY_ITEMS: usize = 3;
 const ENTER_FOR: Duration = Duration::from_secs(3);
 /// How long a lower band must hold, unless configured: longer than a pause between two cuts.
 const EXIT_FOR: Duration = Duration::from_secs(10);
-/// How far below its threshold a band is left, unless configured.
-const HYSTERESIS: f64 = 0.1;
 /// What a debounce may be.
 const DEBOUNCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 

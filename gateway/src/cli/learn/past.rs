@@ -18,11 +18,10 @@ use crate::cli::history;
 use crate::config::plan::Plan;
 use crate::hours::{self, MachineHours, Window};
 use crate::journal::{Reader, Stream};
+use crate::kinds::HYSTERESIS;
 use crate::learn::bands::Bands;
 use crate::learn::replay::{Answer, Question, Replay};
 
-/// How far below its threshold a band is left when that is not said, as in a configuration.
-const HYSTERESIS: f64 = 0.1;
 /// Intervals shown to a person; `--json` has all.
 const INTERVALS_MAX: usize = 100;
 
@@ -80,20 +79,13 @@ pub(super) fn run(args: &LearnArgs, plan: &Plan) -> anyhow::Result<()> {
     let folder = args.past.journal.clone().unwrap_or_else(|| plan.state_dir.join("journal"));
     let reader = Reader::open(&folder)
         .with_context(|| format!("there is no journal in {}", folder.display()))?;
-    let mut replay = Replay::new(Question {
+    let question = Question {
         machine: machine.id.clone(),
         item: signal.item.name.clone(),
         stale_after: signal.stale_after,
         plans: [before.plan(item), after.plan(item)],
-    });
-    reader.records(Stream::Events)?.for_each(|record| replay.note_event(&record));
-    reader.records(Stream::Telemetry)?.for_each(|record| replay.note_telemetry(&record));
-    if replay.samples == 0 {
-        bail!("the journal holds no sample of {} of {}", signal.item.name, machine.id);
-    }
-    let answer = replay.within(window);
-    let counted = hours::fold(&reader)?.within(window);
-    let counted = counted.into_iter().find(|hours| hours.machine == machine.id);
+    };
+    let (answer, counted) = answer(&reader, question, window)?;
     let told = match args.json {
         true => format!("{}\n", as_json(window, counted.as_ref(), &answer)),
         false => as_table(window, &zone, counted.as_ref(), &answer)?,
@@ -101,6 +93,23 @@ pub(super) fn run(args: &LearnArgs, plan: &Plan) -> anyhow::Result<()> {
     // A reader that has closed its end wants no more.
     std::io::stdout().write_all(told.as_bytes()).ok();
     Ok(())
+}
+
+/// What the journal holds, under both opinions, and what was counted while it happened.
+fn answer(
+    reader: &Reader,
+    question: Question,
+    window: Window,
+) -> anyhow::Result<(Answer, Option<MachineHours>)> {
+    let (machine, item) = (question.machine.clone(), question.item.clone());
+    let mut replay = Replay::new(question);
+    reader.records(Stream::Events)?.for_each(|record| replay.note_event(&record));
+    reader.records(Stream::Telemetry)?.for_each(|record| replay.note_telemetry(&record));
+    if replay.samples == 0 {
+        bail!("the journal holds no sample of {item} of {machine}");
+    }
+    let counted = hours::fold(reader)?.within(window);
+    Ok((replay.within(window), counted.into_iter().find(|hours| hours.machine == machine)))
 }
 
 impl PastArgs {
@@ -181,8 +190,15 @@ fn as_table(
 mod tests {
     use super::*;
     use crate::learn::replay::{Changed, Sums};
-    use andon_engine::event::Activity;
+    use andon_engine::event::{Activity, Event};
+    use andon_engine::plan::ItemIndex;
+    use andon_engine::time::BootTime;
+    use andon_engine::value::Value;
     use expect_test::expect;
+
+    use crate::config::plan::JournalPlan;
+    use crate::journal::tests::Folder;
+    use crate::journal::{BootId, Journal, Observation, Payload};
 
     fn none() -> PastArgs {
         PastArgs {
@@ -212,6 +228,49 @@ mod tests {
         assert!(none().bands(now).is_err());
         let upside_down = PastArgs { run_above: Some(10.0), ..none() }.bands(now);
         assert!(upside_down.unwrap_err().to_string().contains("run_above"));
+    }
+
+    #[test]
+    fn a_journal_on_disk_is_asked_and_left_as_it_is() {
+        const NOON: i64 = 1_790_000_000_000;
+        let folder = Folder::new("learn");
+        let sizes = JournalPlan { telemetry_bytes: 0, sync: Duration::from_secs(5) };
+        let journal = Journal::open(folder.path(), &sizes, BootId([7; 16])).unwrap();
+        let at = |second: u64| BootTime::from_millis(second * 1000);
+        let began = Event::Started { at: at(0), version: "1".into() };
+        let clock = Event::Clock { at: at(0), wall_ms: NOON };
+        journal.append([began, clock].map(Payload::Event).to_vec());
+        let seen = |second| {
+            let watts = if second < 60 { 150.0 } else { 40.0 };
+            let items = vec![("power.active".into(), Ok(Value::Number(watts)))];
+            Payload::Observation(Observation { machine: "saw".into(), at: at(second), items })
+        };
+        journal.append((0..121).map(seen).collect());
+        journal.close();
+        let before = Bands {
+            idle: Band { enter: 15.0, exit: 12.0 },
+            run: Band { enter: 200.0, exit: 180.0 },
+            enter_for: Duration::from_secs(2),
+            exit_for: Duration::from_secs(4),
+        };
+        let after = PastArgs { run_above: Some(100.0), ..none() }.bands(before).unwrap();
+        let item = ItemIndex(0);
+        let ask = |machine: &str| {
+            let question = Question {
+                machine: machine.into(),
+                item: "power.active".into(),
+                stale_after: Duration::from_secs(5),
+                plans: [before.plan(item), after.plan(item)],
+            };
+            let window = Window { from_ms: NOON, to_ms: NOON + 180_000 };
+            answer(&Reader::open(folder.path()).unwrap(), question, window)
+        };
+        let (told, counted) = ask("saw").unwrap();
+        assert_eq!((told.before.run_ms, told.before.idle_ms), (0, 120_000));
+        assert_eq!((told.after.run_ms, told.after.unknown_ms), (60_000, 60_000));
+        // No state was ever counted: the engine of this test wrote none.
+        assert_eq!(counted, None);
+        assert!(ask("lathe").unwrap_err().to_string().contains("no sample"));
     }
 
     #[test]
