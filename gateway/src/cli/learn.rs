@@ -48,8 +48,8 @@ pub struct LearnArgs {
     /// How long each phase is recorded
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = length)]
     length: Duration,
-    /// Record this phase only, now and without asking; best with --keep
-    #[arg(long, value_enum, conflicts_with_all = ["from", "replay"])]
+    /// Record this phase only, now and without asking, and add it to the recording that is kept
+    #[arg(long, value_enum, requires = "keep", conflicts_with_all = ["from", "replay"])]
     phase: Option<Phase>,
     /// The machine has no idle: it is off or it runs, as a saw
     #[arg(long, conflicts_with = "replay")]

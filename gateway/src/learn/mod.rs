@@ -2,8 +2,8 @@
 //! as the lines of a file.
 //!
 //! Nothing under this folder reads a clock, a device or a file; `cli::learn` does. [`distribution`]
-//! says what samples look like, [`bands`] proposes bands or refuses, [`drawing`] shows why, and
-//! [`replay`] asks what other bands would have made of the past.
+//! says what samples look like, [`bands`] proposes bands or refuses with a [`verdict`], [`drawing`]
+//! shows why, and [`replay`] asks what other bands would have made of the past.
 //!
 //! The file is JSON lines: a head, then one line per sample with its phase, its milliseconds since
 //! the phase began, and a value in watts or the reason for its absence. At most
@@ -13,6 +13,7 @@ pub mod bands;
 pub mod distribution;
 pub mod drawing;
 pub mod replay;
+pub mod verdict;
 
 use andon_engine::value::Unavailable;
 use serde::{Deserialize, Serialize};

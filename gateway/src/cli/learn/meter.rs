@@ -50,12 +50,18 @@ impl Meter {
         let address = reqwest::Url::parse(&address).context("--url is not an address")?;
         let client = reqwest::Client::builder().timeout(DEADLINE).build()?;
         let from = match client.get(address.clone()).send().await {
-            Ok(response) if response.status().is_success() => From::Gateway {
-                client,
-                url: address,
-                machine: subject.machine.clone(),
-                item: subject.item.clone(),
-            },
+            Ok(response) if response.status().is_success() => {
+                let picture =
+                    response.json().await.context("the gateway's answer is no picture")?;
+                let Subject { machine, item, .. } = subject;
+                if entry(&picture, machine, item).is_none() {
+                    bail!(
+                        "the gateway at {base} has no {item} of {machine}: it runs something else"
+                    );
+                }
+                let (machine, item) = (machine.clone(), item.clone());
+                From::Gateway { client, url: address, machine, item }
+            }
             Ok(response) => bail!("the gateway at {base} refused: {}", response.status()),
             Err(error) if url.is_some() => {
                 return Err(error).context(format!("the gateway at {base} cannot be reached"));
@@ -124,11 +130,7 @@ pub(super) fn reported(
     item: &str,
     now: BootTime,
 ) -> Report {
-    let entry = |list: &serde_json::Value, key: &str, name: &str| {
-        list.as_array()?.iter().find(|entry| entry[key] == name).cloned()
-    };
-    let machine = picture.and_then(|picture| entry(&picture["machines"], "id", machine));
-    let Some(item) = machine.and_then(|machine| entry(&machine["items"], "name", item)) else {
+    let Some(item) = picture.and_then(|picture| entry(picture, machine, item)) else {
         return (now, Err(Unavailable::Disconnected));
     };
     let at = item["age_ms"].as_u64().map_or(now, |age| now - Duration::from_millis(age));
@@ -136,6 +138,16 @@ pub(super) fn reported(
         .as_str()
         .and_then(|word| Unavailable::ALL.into_iter().find(|why| why.word() == word));
     (at, item["value"].as_f64().ok_or(why.unwrap_or(Unavailable::NotYet)))
+}
+
+/// An item of a machine in a picture.
+fn entry<'a>(
+    picture: &'a serde_json::Value,
+    machine: &str,
+    item: &str,
+) -> Option<&'a serde_json::Value> {
+    let machine = picture["machines"].as_array()?.iter().find(|entry| entry["id"] == machine)?;
+    machine["items"].as_array()?.iter().find(|entry| entry["name"] == item)
 }
 
 /// The register that feeds the item.
