@@ -41,11 +41,13 @@ pub struct Window {
 }
 
 impl Window {
-    fn length(self) -> u64 {
+    /// In milliseconds.
+    pub(crate) fn length(self) -> u64 {
         u64::try_from(self.to_ms.saturating_sub(self.from_ms)).unwrap_or(0)
     }
 
-    fn overlap(self, other: Self) -> Self {
+    /// What both have.
+    pub(crate) fn overlap(self, other: Self) -> Self {
         let from_ms = self.from_ms.max(other.from_ms);
         Self { from_ms, to_ms: self.to_ms.min(other.to_ms).max(from_ms) }
     }
@@ -298,7 +300,8 @@ fn nothing(machine: &Arc<str>) -> MachineHours {
     }
 }
 
-fn unclaimed(span: Window, claimed: &[Window]) -> Vec<Window> {
+/// What is left of a span that others have claimed parts of.
+pub(crate) fn unclaimed(span: Window, claimed: &[Window]) -> Vec<Window> {
     let mut pieces = vec![span];
     for other in claimed {
         pieces = pieces.into_iter().flat_map(|piece| piece.without(*other)).collect();
@@ -322,11 +325,11 @@ fn add(entry: &mut MachineHours, activity: Activity, length: u64, raw: &mut u64)
 }
 
 /// Where the moments of one boot lie in wall time.
-struct Wall(Vec<Anchor>);
+pub(crate) struct Wall(Vec<Anchor>);
 
 impl Wall {
     /// `None` for a boot without an anchor: nobody knows when it was.
-    fn of(anchors: &Anchors, boot: BootId) -> Option<Self> {
+    pub(crate) fn of(anchors: &Anchors, boot: BootId) -> Option<Self> {
         let mut believed: Vec<Anchor> = Vec::new();
         for anchor in anchors.of(&boot).iter().rev() {
             let later = believed.last().map_or(anchor.wall_ms, |later| later.wall_ms(anchor.at));
@@ -347,7 +350,7 @@ impl Wall {
     }
 
     /// The wall time of a stretch of boot time, in pieces of one anchor each.
-    fn spans(&self, from: BootTime, to: BootTime) -> Vec<Window> {
+    pub(crate) fn spans(&self, from: BootTime, to: BootTime) -> Vec<Window> {
         let mut edges = vec![from];
         edges.extend(self.0.iter().map(|anchor| anchor.at).filter(|at| *at > from && *at < to));
         edges.push(to);

@@ -13,6 +13,8 @@ pub mod history;
 pub mod hours;
 pub mod http;
 pub mod journal;
+pub mod kinds;
+pub mod learn;
 mod lock;
 pub mod mqtt;
 pub mod outputs;

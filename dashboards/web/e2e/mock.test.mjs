@@ -28,10 +28,23 @@ test("a detail opens by its link and closes", async () => {
   const { page, close } = await open("normal");
   await page.locator("[data-machine=laser] a").click();
   await page.locator("dialog[open] [data-item=voltage]").waitFor();
+  assert.match(await page.locator("dialog .hazards").innerText(), /Flames/);
+  assert.equal(await page.locator("[data-machine=laser] svg[data-kind=laser]").count(), 1);
   await inspect(page, "en");
   await shot(page, "detail");
   await page.locator("dialog button").click();
   await page.locator("dialog").waitFor({ state: "detached" });
+  await close();
+});
+
+test("hazards are told in the language of the board; a kind without any has no heading", async () => {
+  const { page, close } = await open("normal", { lang: "zh-CN" });
+  await page.locator("[data-machine=laser] a").click();
+  assert.match(await page.locator("dialog[open] .hazards").innerText(), /明火/);
+  await page.locator("dialog button").click();
+  await page.locator("[data-machine=kiln] a").click();
+  await page.locator("dialog[open] [data-item=voltage]").waitFor();
+  assert.equal(await page.locator("dialog .hazards").count(), 0);
   await close();
 });
 

@@ -11,6 +11,18 @@ const NAMES = [
   ["compressor", "Compressor", "空压机"],
   ["kiln", "Kiln", "陶瓷窑"],
 ];
+const KINDS = {
+  laser: "laser", cnc: "router", "printer-1": "fdm-printer", "printer-2": "fdm-printer", saw: "table-saw",
+};
+const OF_KIND = {
+  laser: {
+    name: { en: "Laser cutter", zh: "激光切割机" },
+    hazards: [
+      { en: "Flames: stay beside it, extinguisher at hand.", zh: "明火：必须有人值守，备好灭火器。" },
+      { en: "Toxic fumes: exhaust on; never cut PVC (chlorine).", zh: "有毒烟气：开启排风；严禁切割 PVC（氯气）。" },
+    ],
+  },
+};
 const STATES = ["running", "ready", "running", "finished", "off", "paused", "ready", "preparing"];
 const ACTIVITY = {
   running: "run", preparing: "run", ready: "idle", paused: "idle", finished: "idle",
@@ -73,7 +85,7 @@ function machine(i, situation, orders) {
   if (i > 0 && situation === "restart") silent("not_yet", null);
   const again = (name) => (round > 0 ? `${name} ${round + 1}` : name);
   return {
-    id: round > 0 ? `${id}-r${round}` : id, name: { en: again(en), zh: again(zh) }, kind: id,
+    id: round > 0 ? `${id}-r${round}` : id, name: { en: again(en), zh: again(zh) }, kind: KINDS[id] ?? id,
     execution, activity: ACTIVITY[execution], why, items, stop,
     in_state_ms: 734_000 + i * 97_000 + Math.round(performance.now()),
   };
@@ -155,6 +167,7 @@ export function picture(seq, situation, orders, count) {
     site: { id: "chaihuo", name: site, time_zone: "Asia/Shanghai" },
     gateway: gateway(situation),
     machines: Array.from({ length: count }, (_, i) => machine(i, situation, orders)),
+    kinds: OF_KIND,
     alarms: alarms(situation, orders),
   };
 }

@@ -1,6 +1,7 @@
 //! What a person in front of the board would notice, tested without a browser.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { shape } from "../src/lib/kinds";
 import { freshness } from "../src/lib/freshness";
 import { duration, quantity, timeOfDay } from "../src/lib/format";
 import { failure, isToken } from "../src/lib/answer";
@@ -16,7 +17,7 @@ const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", unit: 
 const machine = (id: string, execution: Execution, over: Partial<Machine> = {}): Machine => ({ id, name: { en: id }, kind: "x", execution, activity: "idle", why: null, in_state_ms: 0, items: [], stop: null, ...over });
 const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, ...over });
 const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({
-  v: 1, seq: 1, site: { id: "s", name: {}, time_zone: "UTC" }, machines, alarms: [],
+  v: 1, seq: 1, site: { id: "s", name: {}, time_zone: "UTC" }, machines, kinds: { laser: { name: { en: "Laser cutter" }, hazards: [{ en: "Flames", zh: "明火" }] } }, alarms: [],
   gateway: { version: "0", build, clock: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [], devices: [], viewers: { connected: 1, dropped: 0, missed: 0 } },
 });
 const tick = (build = "b1") => ({ event: "tick", told: { seq: 2, now_ms: 2, build, clock: "synced" } }) as const;
@@ -48,6 +49,10 @@ describe("stream", () => {
     for (const text of ["", "{", "null", "7"]) expect(read("tick", text)).toBeNull();
     expect(read("picture", "{}")).toBeNull();
     expect(reduce(alive, { event: "machine", told: machine("x", "off") }, 1).machines).toHaveLength(1);
+  });
+  test("the hazards of a kind stay while its machines change", () => {
+    const later = reduce(alive, { event: "machine", told: machine("m", "running") }, 1);
+    expect(named(later.kinds["laser"]?.hazards[0] ?? null, "zh-CN", "")).toBe("明火");
   });
   test("back-off is bounded and jittered", () => {
     expect(backoff(0, 0)).toBe(250);
@@ -189,4 +194,14 @@ describe("palette", () => {
     const fills = ["attention", "fault", "stop"].map((name) => hue(themes.dark, name)).concat("#dae0e4");
     fills.forEach((a, i) => fills.slice(i + 1).forEach((b) => expect(distance(a, b, vision), `${a} ${b}`).toBeGreaterThanOrEqual(28)));
   });
+});
+
+test("every kind that a configuration may name has a silhouette of its own", () => {
+  const data = readFileSync(new URL("../../../gateway/src/kinds.toml", import.meta.url), "utf8");
+  const kinds = [...data.matchAll(/^\[([a-z-]+)\]$/gm)].map(([, kind]) => kind ?? "");
+  expect(kinds.length).toBeGreaterThan(10);
+  const shapes = [...kinds, "other"].map(shape);
+  expect(new Set(shapes).size).toBe(shapes.length);
+  for (const each of shapes) expect(each).toMatch(/^M[-0-9.A-Za-z ]+$/);
+  for (const stranger of ["toaster", "constructor"]) expect(shape(stranger)).toBe(shape("other"));
 });

@@ -10,6 +10,9 @@
 //! 2.0 tick            # one tick; `2..9 tick` ticks every 0.1 s
 //! 2.1 echo | readback yes | readback no | refuse WORDS     # replies to the last command
 //! 3.0 reset hot REASON | acknowledge hot
+//! 0..60/1 laser power.active=900x20,40x5    # every second: 900 for 20 s, then 40 for 5 s, again …
+//! 0..60/0.5 laser power.active=200~48       # every half second: 200 ± 48, never twice the same way
+//! 60.0 total laser    # what was recorded up to now, and the time in the raw run band beside it
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a broken scenario is a failed test")]
@@ -19,7 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use andon_engine::engine::{Command, Reply, Restored};
-use andon_engine::event::Event;
+use andon_engine::event::{Activity, Event};
 use andon_engine::item::{Item, Kind};
 use andon_engine::plan::{
     ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan, Proof, RuleIndex,
@@ -29,6 +32,7 @@ use andon_engine::rules::{self, RuleSource};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Unavailable, Value};
 use andon_engine::{Engine, Input, Output};
+use proptest::prelude::*;
 
 fn item(machine: u16, name: &str) -> ItemPlan {
     ItemPlan {
@@ -109,33 +113,38 @@ struct Theatre {
     plan: Plan,
     engine: Engine,
     last: Option<Command>,
+    /// Boundaries as hours are counted from them: machine, moment, activity, raw run before it.
+    boundaries: Vec<(String, BootTime, Activity, u64)>,
     told: String,
 }
 
 impl Theatre {
     fn new(restored: Restored) -> Self {
         let plan = shop();
-        Self { engine: Engine::new(plan.clone(), restored), plan, last: None, told: String::new() }
+        let engine = Engine::new(plan.clone(), restored);
+        Self { engine, plan, last: None, boundaries: Vec::new(), told: String::new() }
     }
 
     fn play(&mut self, script: &str) {
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (when, what) = line.split_once(' ').unwrap();
-            match when.split_once("..") {
-                Some((from, to)) => {
-                    let (from, to) = (tenths(from), tenths(to));
-                    (from..=to).for_each(|at| self.step(at, Input::Tick));
-                }
-                None => {
-                    let at = tenths(when);
-                    let input = self.input(at, what);
+            let (from, to) = when.split_once("..").unwrap_or((when, when));
+            let (to, every) = to.split_once('/').unwrap_or((to, "0.1"));
+            let (from, to, every) = (tenths(from), tenths(to), tenths(every));
+            for at in (from..=to).step_by(usize::try_from(every).unwrap()) {
+                if let Some(machine) = what.strip_prefix("total ") {
+                    let total = self.total(machine, moment(at));
+                    writeln!(self.told, "{:.1} {machine} {total}", at as f64 / 10.0).unwrap();
+                } else {
+                    let input = self.input(at, from, what);
                     self.step(at, input);
                 }
             }
         }
     }
 
-    fn input(&self, at: u64, what: &str) -> Input {
+    /// `from` is where the line's range begins.
+    fn input(&self, at: u64, from: u64, what: &str) -> Input {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         let command = || self.last.expect("a command to reply to");
         let reply =
@@ -159,11 +168,11 @@ impl Theatre {
                 let (id, reason) = rest.split_once(' ').unwrap_or((rest, ""));
                 Input::Reset { rule: rule(id), by: "Ann".into(), reason: reason.into() }
             }
-            machine => self.readings(at, machine, rest),
+            machine => self.readings(at, from, machine, rest),
         }
     }
 
-    fn readings(&self, at: u64, machine: &str, words: &str) -> Input {
+    fn readings(&self, at: u64, from: u64, machine: &str, words: &str) -> Input {
         let position = self.plan.machines.iter().position(|plan| &*plan.id == machine).unwrap();
         let readings = words.split(' ').map(|word| {
             let (name, value) = word.split_once('=').unwrap();
@@ -176,7 +185,7 @@ impl Theatre {
                 })
                 .unwrap();
             let flag = self.plan.items[index].item.kind == Kind::Flag;
-            let measured = match value.parse::<f64>() {
+            let measured = match varying(value, at - from).map_or_else(|| value.parse(), Ok) {
                 Ok(number) if flag => Ok(Value::Flag(number > 0.0)),
                 Ok(number) => Ok(Value::Number(number)),
                 Err(_) => Err(*Unavailable::ALL.iter().find(|why| why.word() == value).unwrap()),
@@ -193,10 +202,38 @@ impl Theatre {
             if let Output::Command(command) = output {
                 self.last = Some(command);
             }
+            if let Output::Event(Event::Activity { machine, at, activity, raw_run_ms, .. }) =
+                &output
+            {
+                self.boundaries.push((machine.to_string(), *at, *activity, *raw_run_ms));
+            }
             if let Some(line) = self.line(&output) {
                 writeln!(self.told, "{:.1} {line}", at as f64 / 10.0).unwrap();
             }
         }
+    }
+
+    /// What was recorded of a machine from its first boundary up to `now`.
+    fn total(&self, machine: &str, now: BootTime) -> Total {
+        let mut total = Total::default();
+        let mut changes: Vec<(BootTime, Activity)> = Vec::new();
+        for (_, at, activity, raw_ms) in self.boundaries.iter().filter(|(id, ..)| id == machine) {
+            // A boundary may be stamped before one told earlier: the later word counts.
+            changes.retain(|(earlier, _)| earlier < at);
+            changes.push((*at, *activity));
+            total.raw_ms += raw_ms;
+        }
+        let ends = changes.iter().skip(1).map(|(at, _)| *at).chain([now]);
+        for ((from, activity), to) in changes.iter().zip(ends) {
+            let length = u64::try_from(to.since(*from).as_millis()).unwrap();
+            match activity {
+                Activity::Run => total.run_ms += length,
+                Activity::Idle => total.idle_ms += length,
+                Activity::Off => total.off_ms += length,
+                Activity::Fault | Activity::Unknown => total.unknown_ms += length,
+            }
+        }
+        total
     }
 
     /// Observations are left out where they only repeat what was read.
@@ -254,6 +291,50 @@ impl Theatre {
             Output::Event(other) => format!("{other:?}"),
         })
     }
+}
+
+/// What was recorded, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Total {
+    run_ms: u64,
+    idle_ms: u64,
+    off_ms: u64,
+    unknown_ms: u64,
+    raw_ms: u64,
+}
+
+impl std::fmt::Display for Total {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { run_ms, idle_ms, off_ms, unknown_ms, raw_ms } = self;
+        write!(
+            f,
+            "recorded run {run_ms} idle {idle_ms} off {off_ms} unknown {unknown_ms} raw run {raw_ms}"
+        )
+    }
+}
+
+/// A value that varies with the tenths since its line began: a cycle `900x20,40x5`, or a dither
+/// `200~48`. None for a value that does not.
+fn varying(value: &str, since: u64) -> Option<f64> {
+    if let Some((middle, swing)) = value.split_once('~') {
+        let (middle, swing): (f64, f64) = (middle.parse().unwrap(), swing.parse().unwrap());
+        // Hops over all of -1 … 1 in an order without a rhythm.
+        return Some(middle + swing * ((since * 7919 % 97) as f64 / 48.0 - 1.0));
+    }
+    let steps: Vec<(f64, u64)> = value
+        .split(',')
+        .map(|step| {
+            let (value, length) = step.split_once('x')?;
+            Some((value.parse().unwrap(), tenths(length)))
+        })
+        .collect::<Option<_>>()?;
+    let mut into = since % steps.iter().map(|(_, length)| length).sum::<u64>();
+    let step = steps.iter().find(|(_, length)| {
+        let here = into < *length;
+        into = into.saturating_sub(*length);
+        here
+    });
+    step.map(|(value, _)| *value)
 }
 
 fn tenths(text: &str) -> u64 {
@@ -337,4 +418,61 @@ fn a_latched_stop_survives_a_restart_and_is_commanded_again() {
     assert!(after.told.contains("command Permit"), "{}", after.told);
     let armed: Vec<_> = after.engine.trips().collect();
     assert_eq!(armed[0].phase, andon_engine::event::TripPhase::Armed, "{}", after.told);
+}
+
+/// Pulses and pauses in tenths of a second, as lines of a scenario that end with idle for good.
+/// Returns the script, the moment of its end and the true run time in milliseconds.
+fn square_wave(pulses: &[(u64, u64)], period: u64, phase: u64) -> (String, u64, u64) {
+    let mut edges = vec![50];
+    for (run, pause) in pulses {
+        let start = edges[edges.len() - 1];
+        edges.extend([start + run, start + run + pause]);
+    }
+    let end = edges.pop().unwrap() + 100;
+    let mut script = String::new();
+    for at in (phase..=end).step_by(usize::try_from(period).unwrap()) {
+        let past = edges.iter().filter(|edge| **edge <= at).count();
+        let watts = if past % 2 == 1 { 900 } else { 40 };
+        writeln!(script, "{:.1} laser power.active={watts}", at as f64 / 10.0).unwrap();
+    }
+    (script, end, pulses.iter().map(|(run, _)| run * 100).sum())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
+
+    /// Longer than the debounce, whatever the moments of the samples: the run that is recorded is
+    /// the true one to a sample per pulse, and the raw time beside it agrees.
+    #[test]
+    fn square_waves_longer_than_the_debounce_are_recorded_as_they_were(
+        pulses in prop::collection::vec((60_u64..600, 80_u64..600), 1..8),
+        period in 2_u64..15, phase in 0_u64..15,
+    ) {
+        let (script, end, truth) = square_wave(&pulses, period, phase);
+        let mut theatre = Theatre::new(Restored::default());
+        theatre.play(&script);
+        let total = theatre.total("laser", moment(end));
+        let tolerance = period * 100 * pulses.len() as u64;
+        prop_assert!(total.run_ms.abs_diff(truth) <= tolerance, "{} for {}", total, truth);
+        prop_assert!(total.raw_ms.abs_diff(total.run_ms) <= 1, "{}", total);
+    }
+
+    /// Of any length: what may be billed, the lesser of recorded and raw, is never more than the
+    /// truth by more than a sample per pulse; and what is recorded and not raw was a short dip.
+    #[test]
+    fn pulses_of_any_length_are_never_overstated_by_the_lesser_of_both(
+        pulses in prop::collection::vec((1_u64..100, 1_u64..100), 1..20),
+        period in 2_u64..15, phase in 0_u64..15,
+    ) {
+        let (script, end, truth) = square_wave(&pulses, period, phase);
+        let mut theatre = Theatre::new(Restored::default());
+        theatre.play(&script);
+        let total = theatre.total("laser", moment(end));
+        let tolerance = period * 100 * pulses.len() as u64;
+        prop_assert!(total.run_ms.min(total.raw_ms) <= truth + tolerance, "{} for {}", total, truth);
+        // `exit_for` is 4 s: no dip that was absorbed is longer than that and a sample.
+        let absorbed = pulses.iter().filter(|(_, pause)| *pause <= 40 + period).count() as u64;
+        let most = total.raw_ms + absorbed * (4000 + 2 * period * 100);
+        prop_assert!(total.run_ms <= most, "{} for {}", total, truth);
+    }
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{Span, Timestamp};
 use serde::Serialize;
 
 use crate::hours::{self, MachineHours, Window};
@@ -129,7 +129,13 @@ struct Report<'a> {
     machines: &'a [MachineHours],
 }
 
-fn window(from: &str, to: &str, now: Timestamp, zone: &TimeZone) -> anyhow::Result<Window> {
+/// The window between two moments as people write them.
+pub(super) fn window(
+    from: &str,
+    to: &str,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> anyhow::Result<Window> {
     let from_ms = moment(from, now, zone).context("--from")?.as_millisecond();
     let to_ms = moment(to, now, zone).context("--to")?.as_millisecond();
     anyhow::ensure!(from_ms < to_ms, "--from {from} is not before --to {to}");
@@ -142,8 +148,9 @@ fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> anyhow::Result<Timesta
         return Ok(now);
     }
     if let Some(ago) = text.strip_prefix('-') {
-        let ago: SignedDuration = ago.parse().with_context(|| format!("{text:?} as `-24h`"))?;
-        return Ok(now.checked_sub(ago)?);
+        // Hours are hours; days are the zone's, 23 to 25 hours long.
+        let ago: Span = ago.parse().with_context(|| format!("{text:?} as `-24h`"))?;
+        return Ok(now.to_zoned_datetime(zone.clone()).checked_sub(ago)?.timestamp());
     }
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
@@ -217,6 +224,7 @@ mod tests {
         let texts = [
             "now",
             "-24h",
+            "-7d",
             "2026-07-01",
             "2026-07-01T08:30",
             "2026-07-01T08:30:00Z",
@@ -229,6 +237,7 @@ mod tests {
         expect![[r#"
             now = 2026-09-21T14:13:20Z
             -24h = 2026-09-20T14:13:20Z
+            -7d = 2026-09-14T14:13:20Z
             2026-07-01 = 2026-06-30T22:00:00Z
             2026-07-01T08:30 = 2026-07-01T06:30:00Z
             2026-07-01T08:30:00Z = 2026-07-01T08:30:00Z

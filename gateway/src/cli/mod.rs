@@ -6,6 +6,7 @@ pub mod alarms;
 pub mod check;
 pub mod demo;
 pub mod history;
+pub mod learn;
 pub mod meter;
 pub mod plan;
 pub mod profile;
@@ -62,6 +63,8 @@ enum Command {
     Alarms(alarms::AlarmsArgs),
     /// Machine-hours from the journal
     History(history::HistoryArgs),
+    /// Propose a machine's bands from what it draws off, idle and running; or try others on the past
+    Learn(learn::LearnArgs),
     /// Print a shell's completions
     Completions {
         /// The shell to print for
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Alarms(args) => asynchronously(alarms::run(args)),
         Command::History(args) => outcome(history::run(args)),
+        Command::Learn(args) => learn::run(args),
         Command::Completions { shell } => {
             let mut command = Cli::command();
             clap_complete::generate(shell, &mut command, "andon", &mut std::io::stdout());

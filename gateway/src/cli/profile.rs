@@ -11,6 +11,7 @@ use andon_adapters::{catalogue, protocol};
 use serde_json::json;
 
 use super::EXIT_CONFIG;
+use crate::kinds::Kind;
 
 /// Work with device profiles
 #[derive(Clone, Debug, clap::Args)]
@@ -47,6 +48,12 @@ pub enum ProfileCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the kinds of machines: first bands, hazards, whether the supply may be cut
+    Kinds {
+        /// List as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON schema of a profile, for editors
     Schema,
 }
@@ -57,6 +64,7 @@ pub fn run(args: &ProfileArgs) -> ExitCode {
         ProfileCommand::Check { files, json } => check(files, *json),
         ProfileCommand::List { dir, json } => list(dir.as_deref(), *json),
         ProfileCommand::Protocols { json } => (protocols(*json), String::new(), 0),
+        ProfileCommand::Kinds { json } => (kinds(*json), String::new(), 0),
         ProfileCommand::Schema => (format!("{:#}\n", profile::json_schema()), String::new(), 0),
     };
     // A reader that has closed its end wants no more; there is nobody left to tell.
@@ -180,6 +188,50 @@ fn list(dir: Option<&Path>, as_json: bool) -> (String, String, u8) {
     (stdout, listing(&problems), code)
 }
 
+/// The ready-made kinds. Durations in JSON are in milliseconds, powers in watts.
+fn kinds(as_json: bool) -> String {
+    if as_json {
+        let kind = |kind: &Kind| {
+            let bands = &kind.activity;
+            json!({
+                "kind": kind.id,
+                "name": kind.name,
+                "idle_above": bands.idle_above,
+                "run_above": bands.run_above,
+                "enter_for_ms": bands.enter_for.as_millis(),
+                "exit_for_ms": bands.exit_for.as_millis(),
+                "key_items": kind.key_items,
+                "hazards": kind.hazards,
+                "supply_cut": kind.supply_cut,
+            })
+        };
+        let all: Vec<_> = crate::kinds::all().iter().map(kind).collect();
+        return format!("{}\n", json!({ "kinds": all }));
+    }
+    let mut text = String::new();
+    for kind in crate::kinds::all() {
+        let bands = &kind.activity;
+        let cut = if kind.supply_cut.harmless { "harmless" } else { "NOT harmless" };
+        let _ = writeln!(
+            text,
+            "{:<15} {} / {}\n  starts with   idle above {} W, run above {} W, enter {} s, exit {} s\n  \
+             supply cut    {cut}: {}",
+            kind.id,
+            kind.name.en,
+            kind.name.zh,
+            bands.idle_above,
+            bands.run_above,
+            bands.enter_for.as_secs_f64(),
+            bands.exit_for.as_secs_f64(),
+            kind.supply_cut.en,
+        );
+        for hazard in &kind.hazards {
+            let _ = writeln!(text, "  hazard        {}", hazard.en);
+        }
+    }
+    text
+}
+
 fn listing(problems: &[Problem]) -> String {
     problems.iter().fold(String::new(), |mut text, problem| {
         let _ = writeln!(text, "{problem}");
@@ -209,6 +261,16 @@ mod tests {
         let (stdout, _, code) = list(None, false);
         assert_eq!(code, 0);
         assert!(stdout.lines().any(|line| line.starts_with("eastron/sdm120 ")), "{stdout}");
+    }
+
+    #[test]
+    fn kinds_are_listed_for_people_and_for_programs() {
+        let text = kinds(false);
+        assert!(text.contains("kiln            Kiln / 窑炉\n"), "{text}");
+        assert!(text.contains("  starts with   idle above 2 W, run above 200 W"), "{text}");
+        let all: serde_json::Value = serde_json::from_str(&kinds(true)).unwrap();
+        assert_eq!(all["kinds"].as_array().unwrap().len(), crate::kinds::all().len());
+        assert_eq!(all["kinds"][0]["exit_for_ms"], 90_000);
     }
 
     #[test]

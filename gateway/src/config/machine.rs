@@ -18,6 +18,7 @@ use super::plan::Name;
 use super::problem::did_you_mean;
 use super::section::Section;
 use super::source::{NOWHERE, Source};
+use crate::kinds::{self, HYSTERESIS};
 
 /// Most machines.
 pub(super) const MACHINES_MAX: usize = 10_000;
@@ -29,8 +30,6 @@ const KEY_ITEMS: usize = 3;
 const ENTER_FOR: Duration = Duration::from_secs(3);
 /// How long a lower band must hold, unless configured: longer than a pause between two cuts.
 const EXIT_FOR: Duration = Duration::from_secs(10);
-/// How far below its threshold a band is left, unless configured.
-const HYSTERESIS: f64 = 0.1;
 /// What a debounce may be.
 const DEBOUNCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
@@ -302,13 +301,17 @@ fn max_rates(section: &Section<'_>, machine: &mut Machine) {
     }
 }
 
-/// The items on the tile: as written, or else power first, then what else goes up and down.
+/// The items on the tile: as written, or else those of the machine's kind, then power, then what
+/// else goes up and down.
 fn key_items(section: &Section<'_>, machine: &Machine) -> Vec<usize> {
     let Some(node) = section.get("key_items") else {
+        let of_kind: &[String] = kinds::of(&machine.kind).map_or(&[], |kind| &kind.key_items);
         let mut all: Vec<usize> = (0..machine.items.len()).collect();
         all.sort_by_key(|&at| {
             let item = &machine.items[at].item;
-            (item.unit != Unit::Watt, item.unit != Unit::Celsius, item.kind != Kind::Gauge)
+            let rank = of_kind.iter().position(|name| **name == *item.name);
+            let rank = rank.unwrap_or(of_kind.len());
+            (rank, item.unit != Unit::Watt, item.unit != Unit::Celsius, item.kind != Kind::Gauge)
         });
         all.truncate(KEY_ITEMS);
         return all;
@@ -376,16 +379,27 @@ fn activity(activity: &Section<'_>, machine: &Machine) -> Option<Activity> {
         return None;
     };
     let controller = &*machine.items[item].item.name == "execution";
-    // A controller is believed at its word, unless it is known to pause between two lines.
-    let exit_default = if controller { Duration::ZERO } else { EXIT_FOR };
-    let enter_for = activity.duration("enter_for", DEBOUNCE).unwrap_or(ENTER_FOR);
-    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(exit_default);
+    let bands = bands_of_kind(activity, machine, item);
+    let debounce = match bands {
+        // A controller is believed at its word, unless it is known to pause between two lines.
+        _ if controller => (Duration::ZERO, Duration::ZERO),
+        Some(bands) => (bands.enter_for, bands.exit_for),
+        None => (ENTER_FOR, EXIT_FOR),
+    };
+    let enter_for = activity.duration("enter_for", DEBOUNCE).unwrap_or(debounce.0);
+    let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(debounce.1);
     let signal = match machine.items[item].item {
         _ if controller => {
             activity.only(keys::ACTIVITY_CONTROLLER);
             Some(Signal::Controller)
         }
-        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => power(activity),
+        Item { unit: Unit::Watt, kind: Kind::Gauge, .. } => match bands {
+            Some(bands) => {
+                activity.only(keys::ACTIVITY_POWER);
+                Some(Signal::Power { idle: bands.idle(), run: bands.run() })
+            }
+            None => power(activity),
+        },
         Item { kind: Kind::Flag, .. } => {
             activity.only(keys::ACTIVITY_INPUT);
             let run_when = activity.flag("run_when");
@@ -398,6 +412,20 @@ fn activity(activity: &Section<'_>, machine: &Machine) -> Option<Activity> {
         }
     };
     Some(Activity { item, signal: signal?, enter_for, exit_for })
+}
+
+/// The bands and the debounce of the machine's kind, where no band of a power is written: they
+/// belong together, so one that is written wants all of them.
+fn bands_of_kind(
+    activity: &Section<'_>,
+    machine: &Machine,
+    item: usize,
+) -> Option<&'static kinds::Bands> {
+    let bands = ["idle_above", "run_above", "idle_below", "run_below"];
+    let written = bands.into_iter().any(|key| activity.has(key));
+    let power = machine.items[item].item.unit == Unit::Watt;
+    let kind = kinds::of(&machine.kind).filter(|_| power && !written);
+    kind.map(|kind| &kind.activity)
 }
 
 /// The bands of a power, the right way up.

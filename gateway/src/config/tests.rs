@@ -209,6 +209,37 @@ items = { "power.active" = "mains.power.active" }
 }
 
 #[test]
+fn a_machine_without_bands_of_its_own_takes_those_of_its_kind() {
+    let shop = SHOP.replace("kind = \"other\"\nitems", "kind = \"other\"\nsource = \"meter\"\n#");
+    let text = format!(
+        "{shop}[machine.kiln]\nkind = \"kiln\"\nsource = \"meter\"\n\
+         activity = {{ from = \"power.active\", exit_for = \"2 min\" }}\n\
+         [machine.press]\nkind = \"drill-press\"\nsource = \"meter\"\n"
+    );
+    let folder = Folder::new(&[("andon.toml", &text)]);
+    let plan = folder.load(&[]).map_err(|p| told(&p)).unwrap().plan;
+    let kiln = crate::kinds::of("kiln").unwrap().activity;
+    let [ActivityPlan::Power { idle, run, enter_for, exit_for, .. }] =
+        plan.engine.machines[2].activity[..]
+    else {
+        panic!("no power")
+    };
+    assert_eq!((idle, run, enter_for), (kiln.idle(), kiln.run(), kiln.enter_for));
+    assert_eq!(exit_for, Duration::from_secs(120));
+    // What the kind looks at comes first; who names no activity has none.
+    let first = |machine: usize| {
+        &*plan.engine.items[plan.machines[machine].key_items[1].0 as usize].item.name
+    };
+    assert_eq!((first(1), first(3)), ("voltage", "current"));
+    assert!(plan.engine.machines[3].activity.is_empty());
+
+    let text = text.replace("exit_for = \"2 min\"", "run_above = \"500 W\"");
+    let folder = Folder::new(&[("andon.toml", &text)]);
+    let report = told(&folder.load(&[]).unwrap_err());
+    assert!(report.contains("machine.kiln.activity.idle_above: missing"), "{report}");
+}
+
+#[test]
 fn the_environment_overrides_files_and_is_named_when_wrong() {
     let late = ("conf.d/10.toml", "[mqtt]\nhost = \"late\"\nport = 1884\n");
     let folder = Folder::new(&[("andon.toml", &format!("{SHOP}\n[mqtt]\nhost = \"a\"\n")), late]);

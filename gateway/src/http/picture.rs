@@ -15,10 +15,11 @@ use andon_engine::value::{Measured, Unavailable};
 
 use super::status::Status;
 use super::view::{
-    AlarmView, Clock, GatewayView, ItemView, MachineView, PhaseView, PictureView, SiteView,
-    StopView, TickView, VERSION, Viewers,
+    AlarmView, Clock, GatewayView, ItemView, KindView, MachineView, PhaseView, PictureView,
+    SiteView, StopView, TickView, VERSION, Viewers,
 };
 use crate::config::plan::{Name, Plan};
+use crate::kinds;
 
 /// Alarms of rules that have left the configuration; a person must still be able to see them.
 const ALARMS_FOREIGN_MAX: usize = 64;
@@ -200,6 +201,7 @@ impl Picture {
             },
             gateway: self.gateway(now, viewers),
             machines: self.machines.iter().map(|m| self.view(m, now.boot)).collect(),
+            kinds: self.machines.iter().filter_map(|m| kind(&m.kind)).collect(),
             alarms: self.alarms(now.boot),
         }
     }
@@ -350,6 +352,12 @@ const fn worry(phase: PhaseView) -> u8 {
         PhaseView::Tripping => 3,
         PhaseView::Failed => 4,
     }
+}
+
+/// A ready-made kind as the board shows it.
+fn kind(id: &str) -> Option<(&'static str, KindView)> {
+    let kind = kinds::of(id)?;
+    Some((kind.id, KindView { name: &kind.name, hazards: &kind.hazards }))
 }
 
 const fn clock(now: Moment) -> Clock {

@@ -30,6 +30,9 @@ fn everything_is_unknown_at_the_start() {
     assert_eq!(whole["gateway"]["journal"]["state"], "failing");
     assert_eq!(whole["gateway"]["clock"], "unsynced");
     assert_eq!(whole["gateway"]["mqtt"]["state"], "off");
+    // What hurts people is told whatever is known of the machine.
+    assert_eq!(whole["kinds"]["laser"]["name"]["zh"], "激光切割机");
+    assert!(whole["kinds"]["laser"]["hazards"][0]["en"].is_string());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! the moment of rendering, so that no reader ever compares its wall clock with ours. Released
 //! fields keep their meaning: add, never rename.
 
+use std::collections::BTreeMap;
+
 use andon_engine::event::{Activity, Confirmation, Execution, Severity};
 use andon_engine::value::{Unavailable, Value};
 use serde::Serialize;
@@ -27,6 +29,8 @@ pub struct PictureView<'a> {
     pub gateway: GatewayView<'a>,
     /// The machines, in the order of the configuration.
     pub machines: Vec<MachineView<'a>>,
+    /// What the kinds of those machines have in common; `other` has nothing.
+    pub kinds: BTreeMap<&'static str, KindView>,
     /// The alarms that concern somebody, most urgent first.
     pub alarms: Vec<AlarmView<'a>>,
 }
@@ -86,6 +90,15 @@ pub struct Viewers {
     pub dropped: u64,
     /// Batches that reached the picture merged, because it was behind the engine.
     pub missed: u64,
+}
+
+/// What machines of a kind have in common; it never changes while the gateway runs.
+#[derive(Debug, Serialize)]
+pub struct KindView {
+    /// For people.
+    pub name: &'static Name,
+    /// What hurts people, one short sentence each.
+    pub hazards: &'static [Name],
 }
 
 /// One machine.

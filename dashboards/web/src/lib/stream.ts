@@ -2,7 +2,7 @@
 //! It must not read a clock or the network; `now` is always performance.now() of the caller, in milliseconds.
 //! Once covered, only a fresh picture uncovers: a tick proves that the line lives, not that the page is whole.
 
-import type { Alarm, Gateway, Machine, Picture, Tick } from "./types";
+import type { Alarm, Gateway, Kind, Machine, Picture, Tick } from "./types";
 
 /** Two missed ticks of 5 s: after this long in silence the page may no longer be believed. */
 export const COVER_AFTER_MS = 10_000;
@@ -12,6 +12,8 @@ export interface Received<T> { told: T; at: number }
 export interface Board {
   site: Picture["site"] | null;
   machines: Received<Machine>[];
+  /** What the kinds of the machines have in common; it never changes while a gateway runs. */
+  kinds: Record<string, Kind>;
   alarms: Received<Alarm[]>;
   gateway: Received<Gateway> | null;
   build: string | null;
@@ -31,7 +33,7 @@ export type Message =
 
 export function blank(now: number): Board {
   return {
-    site: null, machines: [], alarms: { told: [], at: now }, gateway: null,
+    site: null, machines: [], kinds: {}, alarms: { told: [], at: now }, gateway: null,
     build: null, beat: now, covered: true, outdated: false,
   };
 }
@@ -70,6 +72,7 @@ function start(board: Board, told: Picture, now: number): Board {
   return {
     site: told.site,
     machines: told.machines.map((machine) => ({ told: machine, at: now })),
+    kinds: told.kinds ?? {},
     alarms: { told: told.alarms, at: now },
     gateway: { told: told.gateway, at: now },
     build: board.build ?? told.gateway.build,

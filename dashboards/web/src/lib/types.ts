@@ -27,6 +27,12 @@ export interface Stop {
   trouble: string | null;
 }
 
+/** What machines of a kind have in common. */
+export interface Kind {
+  name: Words;
+  hazards: Words[];
+}
+
 export interface Machine {
   id: string;
   name: Words;
@@ -99,6 +105,8 @@ export interface Picture {
   site: { id: string; name: Words; time_zone: string };
   gateway: Gateway;
   machines: Machine[];
+  /** By the machines' `kind`; `other` has none. */
+  kinds: Record<string, Kind>;
   alarms: Alarm[];
 }
 

@@ -93,6 +93,7 @@ cover-last = Last live at { $time }
 cover-warning = What is behind this cover is old. Go and look at the machine.
 close = Close
 details = Details
+hazards = Hazards of machines of this kind
 value = Value
 age = Age
 safety = andon is not a safety function. Use the machine’s own emergency stop.

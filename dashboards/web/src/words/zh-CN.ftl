@@ -93,6 +93,7 @@ cover-last = 最后更新于 { $time }
 cover-warning = 后面的画面是旧的，请到设备旁查看。
 close = 关闭
 details = 详情
+hazards = 此类设备的危险
 value = 数值
 age = 时间
 safety = andon 不是安全功能。请使用设备自身的急停按钮。

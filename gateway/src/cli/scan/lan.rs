@@ -11,7 +11,7 @@ use crate::scan::{Proposal, mdns, ssdp, subnet};
 
 /// The arguments of `andon scan lan`.
 #[derive(Debug, Args)]
-pub struct LanArgs {
+pub(super) struct LanArgs {
     /// How long to listen; printers announce themselves every few seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
@@ -30,7 +30,7 @@ pub struct LanArgs {
 ///
 /// # Errors
 /// When the subnet is none.
-pub async fn run(args: LanArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: LanArgs) -> anyhow::Result<()> {
     let hosts = args.subnet.as_deref().map(subnet::hosts).transpose()?.unwrap_or_default();
     let duration = Duration::from_secs(args.seconds);
     let services = async {

@@ -17,7 +17,7 @@ const FRAMING: usize = 1024;
 
 /// The arguments of `andon scan mqtt`.
 #[derive(Debug, Args)]
-pub struct MqttArgs {
+pub(super) struct MqttArgs {
     /// The broker to listen at
     #[command(flatten)]
     pub broker: BrokerArgs,
@@ -36,7 +36,7 @@ pub struct MqttArgs {
 ///
 /// # Errors
 /// When the broker cannot be reached, refuses, or goes away.
-pub async fn run(args: MqttArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: MqttArgs) -> anyhow::Result<()> {
     let link = args.broker.link(format!("andon-scan-{}", std::process::id()))?;
     let mut options = client_options(&link)?;
     // A bridge lists all of its devices in one message.
