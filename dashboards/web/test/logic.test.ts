@@ -12,7 +12,7 @@ import { backoff, blank, look as pass, read, reduce } from "../src/lib/stream";
 import type { Alarm, Execution, Item, Machine, Picture } from "../src/lib/types";
 import { choose, named, parse, speaker } from "../src/lib/words";
 
-const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
+const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", kind: "gauge", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
 const machine = (id: string, execution: Execution, over: Partial<Machine> = {}): Machine => ({ id, name: { en: id }, kind: "x", execution, activity: "idle", why: null, in_state_ms: 0, items: [], stop: null, ...over });
 const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, ...over });
 const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({

@@ -74,6 +74,7 @@ fn a_machine_is_rendered_with_ages() {
           "items": [
             {
               "name": "temperature",
+              "kind": "gauge",
               "unit": "°C",
               "value": null,
               "why": "timeout",
@@ -83,6 +84,7 @@ fn a_machine_is_rendered_with_ages() {
             },
             {
               "name": "power.active",
+              "kind": "gauge",
               "unit": "W",
               "value": 1500.25,
               "why": null,

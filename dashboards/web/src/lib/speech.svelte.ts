@@ -2,7 +2,8 @@
 
 import en from "../words/en.ftl?raw";
 import zh from "../words/zh-CN.ftl?raw";
-import { duration, quantity } from "./format";
+import { conflict, type Seen } from "./controller";
+import { approach, duration, reading, toGo } from "./format";
 import type { Item, Words } from "./types";
 import { choose, named, parse, speaker, type Language } from "./words";
 
@@ -33,8 +34,9 @@ class Speech {
       const key = `item-${words.slice(0, n).join("_")}`;
       if (this.say(key) === key) continue;
       const rest = words.slice(n).map((word) => {
-        const part = this.say(`part-${word}`);
-        return part === `part-${word}` ? word.toUpperCase() : part;
+        const [, place = word, nth = ""] = /^(.+)-(\d)$/.exec(word) ?? [];
+        const part = this.say(`part-${place}`);
+        return part === `part-${place}` ? word.toUpperCase() : `${part} ${nth}`.trim();
       });
       return [this.say(key), ...rest].join(" ");
     }
@@ -50,9 +52,38 @@ class Speech {
 
   value = (item: Item): { text: string; unit: string } => {
     if (item.value === null) return { text: "–", unit: "" };
-    if (typeof item.value === "number") return quantity(item.value, item.unit, this.language);
+    if (typeof item.value === "number") {
+      const lasts = item.unit === "s" && !item.name.startsWith("hours.");
+      if (lasts) return { text: this.lasting(item.value * 1000), unit: "" };
+      return reading(item.name, item.value, item.unit, this.language);
+    }
     if (typeof item.value === "boolean") return { text: this.say(item.value ? "on" : "off"), unit: "" };
     return { text: item.value, unit: "" };
+  };
+
+  /** "205 → 210 °C". A heater's target of 0 is the heater switched off; one that is not known is a question. */
+  approach = (item: Item, target: Item, believed: boolean): { text: string; unit: string } => {
+    if (typeof item.value !== "number") return this.value(item);
+    const known = believed && typeof target.value === "number" ? target.value : null;
+    const aim = known === null ? "?" : known === 0 ? this.say("off") : String(Math.round(known));
+    return { text: approach(item.value, aim, this.language), unit: item.unit };
+  };
+
+  /** "1 h 12 min left". */
+  left = (seconds: number): string => {
+    const time = toGo(seconds, (unit) => this.say(unit));
+    return time === null ? this.say("left-soon") : this.say("left", { time });
+  };
+
+  /** Why a machine's state is unknown; of a contradiction both sides, unless there is no room for them. */
+  why = (seen: Seen, brief = false): string => {
+    const found = brief ? null : conflict(seen);
+    if (found === null) return this.say(`why-${seen.machine.why}`);
+    if (found.key === "why-conflict") return this.say(found.key);
+    const measured = found.power === null ? null : this.value(found.power);
+    const power = measured === null ? this.say("execution-off") : `${measured.text} ${measured.unit}`;
+    const says = found.key === "conflict-controller" ? this.say(`execution-${found.says}`) : "";
+    return this.say(found.key, { says, power });
   };
 
   switch = (): void => {
