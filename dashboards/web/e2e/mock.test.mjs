@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { start, TOKEN } from "../mock/server.mjs";
 import { inspect, LANGUAGES, launch, shot, SIZES, visit } from "./browser.mjs";
 
-const LOOKED_AT = ["normal", "alarm", "stop", "quarantined", "restart"];
+const LOOKED_AT = ["normal", "alarm", "stop", "quarantined", "restart", "controllers", "controllers-gone"];
 let browser, mock;
 
 before(async () => {

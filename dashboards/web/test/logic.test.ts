@@ -152,6 +152,15 @@ describe("words", () => {
     expect(named).toContain("unknown");
     for (const phase of named) expect(en.has(`stop-${phase}`), phase).toBe(true);
   });
+  test("every item that a machine can have, and every place of one, has words", () => {
+    const list = readFileSync(new URL("../../../gateway/engine/src/item.rs", import.meta.url), "utf8");
+    const bases = [...list.matchAll(/^ {4}Base\("([a-z0-9.]+)"/gm)].map(([, name]) => name ?? "");
+    expect(bases).toContain("temperature.target");
+    for (const base of bases) expect(en.has(`item-${base.replaceAll(".", "_")}`), base).toBe(true);
+    const places = [...(/const PLACES[^;]*;/.exec(list)?.[0] ?? "").matchAll(/"([a-z]+)"/g)].map(([, name]) => name);
+    expect(places).toContain("nozzle");
+    for (const place of places) expect(en.has(`part-${place}`), place).toBe(true);
+  });
   test("every refusal of the engine has words", () => {
     const source = (name: string) => readFileSync(new URL(`../../../gateway/engine/src/${name}.rs`, import.meta.url), "utf8");
     const reset = /pub fn reset\(&mut self\)[^]*?\n {4}\}/.exec(source("alarm"))?.[0] ?? "";

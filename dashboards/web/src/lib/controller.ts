@@ -117,7 +117,9 @@ export function values(seen: Seen): Shown[] {
   const taken = new Set(pairs.map(({ target }) => target?.name));
   // A word that may no longer be believed is said nowhere else, so it is told here, with its reason.
   const elsewhere = (item: Item) =>
-    taken.has(item.name) || (said.includes(item.name) && (fresh(seen, item) !== null || item.name === "progress"));
+    taken.has(item.name) ||
+    (item.name === "fault.code" && faultCode(seen) !== null) ||
+    (said.includes(item.name) && (fresh(seen, item) !== null || item.name === "progress"));
   return pairs.filter(({ item }) => !elsewhere(item));
 }
 

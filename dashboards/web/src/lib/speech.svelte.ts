@@ -27,21 +27,31 @@ class Speech {
 
   lasting = (ms: number): string => duration(ms, (unit) => this.say(unit));
 
-  /** "power.active.l1" → "Power L1", "temperature.tube" → "Temperature tube". */
+  /** "power.active.l1" → "Power L1", "temperature.tube" → "Temperature tube", "激光管温度". */
   item = (name: string): string => {
     const words = name.split(".");
     for (let n = words.length; n > 0; n -= 1) {
       const key = `item-${words.slice(0, n).join("_")}`;
       if (this.say(key) === key) continue;
-      const rest = words.slice(n).map((word) => {
-        const [, place = word, nth = ""] = /^(.+)-(\d)$/.exec(word) ?? [];
-        const part = this.say(`part-${place}`);
-        return part === `part-${place}` ? word.toUpperCase() : `${part} ${nth}`.trim();
-      });
-      return [this.say(key), ...rest].join(" ");
+      return words.slice(n).reduce((item, word) => {
+        const part = this.#part(word);
+        return part === null ? `${item} ${word.toUpperCase()}` : this.say("item-at", { item, part });
+      }, this.say(key));
     }
     return name;
   };
+
+  /** "temperature.nozzle-2" → "Nozzle 2"; the whole name where it names no place. */
+  place = (name: string): string => {
+    const part = this.#part(name.split(".").at(-1) ?? "");
+    return part === null ? this.item(name) : part.charAt(0).toUpperCase() + part.slice(1);
+  };
+
+  #part(word: string): string | null {
+    const [, place = word, nth = ""] = /^(.+)-(\d)$/.exec(word) ?? [];
+    const part = this.say(`part-${place}`);
+    return part === `part-${place}` ? null : `${part} ${nth}`.trim();
+  }
 
   /** "its condition still holds" → the key refusal-its_condition_still_holds; unknown sentences stay as they are. */
   refusal = (why: string): string => {
