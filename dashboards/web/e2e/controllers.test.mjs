@@ -8,16 +8,16 @@ import { inspect, LANGUAGES, launch, shot, visit } from "./browser.mjs";
 const WORDS = {
   en: {
     left: "1 h 12 min left", soon: "less than 1 min left", noTime: "time left unknown", nozzle: "Nozzle",
-    torn: "The controller says “Running”, the meter says 0 W: one of them is wrong.",
+    torn: "The controller says “Running”, the meter says 0\u00a0W: one of them is wrong.",
     failed: /^The machine says, code 27\s+“?Heater extruder not heating at expected rate\./,
-    layer: "layer 42 of 98", unheard: ["Hours at work", "Temperature chamber"], off: "53 → off °C",
+    layer: "layer 42 of 98", unheard: ["Hours at work", "Temperature chamber"], off: "53 °C → off",
     gone: "Progress: the connection is gone",
   },
   zh: {
     left: "剩余 1 小时 12 分", soon: "剩余不到 1 分", noTime: "剩余时间未知", nozzle: "喷嘴",
-    torn: "控制器显示“运行”，电表显示 0 W：其中之一有误。",
+    torn: "控制器显示“运行”，电表显示 0\u00a0W：其中之一有误。",
     failed: /^设备消息，代码 27\s+“?Heater extruder not heating at expected rate\./,
-    layer: "第 42 层，共 98 层", unheard: ["工作时数", "腔体温度"], off: "53 → 关 °C",
+    layer: "第 42 层，共 98 层", unheard: ["工作时数", "腔体温度"], off: "53 °C → 关",
     gone: "进度：连接已断开",
   },
 };

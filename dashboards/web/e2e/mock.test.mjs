@@ -86,6 +86,20 @@ test("another build reloads the page, once; the next only after a minute", async
   await close();
 });
 
+test("the last hour is asked for once, not with every message", async () => {
+  const { page, close } = await open("normal");
+  const asked = [];
+  page.on("request", (request) => {
+    if (request.url().includes("/history")) asked.push(request.url());
+  });
+  await page.reload();
+  await page.locator("[data-machine=kiln] .curve path").first().waitFor();
+  await page.waitForTimeout(5000);
+  assert.equal(asked.length, 8, "one for each machine");
+  assert.equal(new Set(asked).size, 8);
+  await close();
+});
+
 test("200 machines do not overflow sideways", async () => {
   const { page, close } = await open("normal", { size: "wall", count: 200 });
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));

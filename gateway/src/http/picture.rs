@@ -191,6 +191,11 @@ impl Picture {
         self.seq
     }
 
+    /// How many machines there are.
+    pub const fn machines(&self) -> usize {
+        self.machines.len()
+    }
+
     /// The whole picture as of `now`.
     pub fn render(&self, now: Moment, viewers: Viewers) -> PictureView<'_> {
         PictureView {

@@ -34,9 +34,9 @@ export function reading(name: string, value: number, unit: string, locale: strin
   return quantity(value / divisor, other, locale);
 }
 
-/** How far a temperature is from its target: whole degrees, "205 → 210". */
-export function approach(actual: number, target: string, locale: string): string {
-  return `${new Intl.NumberFormat(locale, { maximumFractionDigits: 0 }).format(Math.round(actual) + 0)} → ${target}`;
+/** A temperature on its way to a target, in whole degrees. */
+export function whole(value: number, locale: string): string {
+  return new Intl.NumberFormat(locale).format(Math.round(value) + 0);
 }
 
 /** A time to go in hours and minutes: no machine knows its own to the second. Null: less than a minute. */

@@ -3,7 +3,7 @@
 import en from "../words/en.ftl?raw";
 import zh from "../words/zh-CN.ftl?raw";
 import { conflict, type Seen } from "./controller";
-import { approach, duration, reading, toGo } from "./format";
+import { duration, reading, toGo, whole } from "./format";
 import type { Item, Words } from "./types";
 import { choose, named, parse, speaker, type Language } from "./words";
 
@@ -71,12 +71,13 @@ class Speech {
     return { text: item.value, unit: "" };
   };
 
-  /** "205 → 210 °C". A heater's target of 0 is the heater switched off; one that is not known is a question. */
+  /** "205 → 210 °C"; a heater whose target is 0 is switched off: "53 °C → off". */
   approach = (item: Item, target: Item, believed: boolean): { text: string; unit: string } => {
     if (typeof item.value !== "number") return this.value(item);
     const known = believed && typeof target.value === "number" ? target.value : null;
-    const aim = known === null ? "?" : known === 0 ? this.say("off") : String(Math.round(known));
-    return { text: approach(item.value, aim, this.language), unit: item.unit };
+    const actual = whole(item.value, this.language);
+    if (known === 0) return { text: actual, unit: `${item.unit} → ${this.say("off")}` };
+    return { text: `${actual} → ${known === null ? "?" : whole(known, this.language)}`, unit: item.unit };
   };
 
   /** "1 h 12 min left". */
@@ -91,7 +92,7 @@ class Speech {
     if (found === null) return this.say(`why-${seen.machine.why}`);
     if (found.key === "why-conflict") return this.say(found.key);
     const measured = found.power === null ? null : this.value(found.power);
-    const power = measured === null ? this.say("execution-off") : `${measured.text} ${measured.unit}`;
+    const power = measured === null ? this.say("execution-off") : `${measured.text}\u00a0${measured.unit}`;
     const says = found.key === "conflict-controller" ? this.say(`execution-${found.says}`) : "";
     return this.say(found.key, { says, power });
   };
