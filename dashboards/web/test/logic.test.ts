@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { freshness } from "../src/lib/freshness";
-import { duration, quantity, timeOfDay } from "../src/lib/format";
+import { duration, quantity, roughly, timeOfDay } from "../src/lib/format";
 import { failure, isToken } from "../src/lib/answer";
 import { alarmOrder, byNeed, fit, look, DENSITIES, GAP } from "../src/lib/order";
 import { contrast, distance, VISIONS } from "../src/lib/palette";
@@ -122,6 +122,7 @@ test("numbers carry the digits their unit deserves", () => {
   expect(quantity(0.5, "1", "en")).toEqual({ text: "50", unit: "%" });
   expect(duration(734_000, (u) => u)).toBe("12 min 14 s");
   expect(duration(7_440_000, (u) => u)).toBe("2 h 04 min");
+  expect([59_999, 734_000, 7_440_000, 172_800_000].map((ms) => roughly(ms, (u) => u))).toEqual(["59 s", "12 min", "2 h", "2 d"]);
   expect(timeOfDay(0, "Asia/Shanghai", "en")).toBe("08:00:00");
   expect(timeOfDay(0, "No/Where", "en")).toBe("00:00:00 UTC");
 });

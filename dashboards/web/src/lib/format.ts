@@ -58,6 +58,13 @@ export function duration(ms: number, unit: (name: "d" | "h" | "min" | "s") => st
   return `${s} ${unit("s")}`;
 }
 
+/** A duration in its largest unit, for where there is no room: "12 s", "3 min", "2 h", "3 d". */
+export function roughly(ms: number, unit: (name: "d" | "h" | "min" | "s") => string): string {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  const [seconds, name] = ([[86_400, "d"], [3600, "h"], [60, "min"]] as const).find(([least]) => s >= least) ?? [1, "s"] as const;
+  return `${Math.floor(s / seconds)} ${unit(name)}`;
+}
+
 /** The time of day at the site, 24 h; null when the gateway does not know it. */
 export function timeOfDay(ms: number | null, zone: string, locale: string): string | null {
   if (ms === null) return null;

@@ -3,7 +3,7 @@
 import en from "../words/en.ftl?raw";
 import zh from "../words/zh-CN.ftl?raw";
 import { conflict, type Seen } from "./controller";
-import { duration, reading, toGo, whole } from "./format";
+import { duration, reading, roughly, toGo, whole } from "./format";
 import type { Item, Words } from "./types";
 import { choose, named, parse, speaker, type Language } from "./words";
 
@@ -25,7 +25,7 @@ class Speech {
 
   name = (words: Words | null, otherwise: string): string => named(words, this.language, otherwise);
 
-  lasting = (ms: number): string => duration(ms, (unit) => this.say(unit));
+  lasting = (ms: number, brief = false): string => (brief ? roughly : duration)(ms, (unit) => this.say(unit));
 
   /** "power.active.l1" → "Power L1", "temperature.tube" → "Temperature tube", "激光管温度". */
   item = (name: string): string => {
