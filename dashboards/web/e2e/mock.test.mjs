@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { start, TOKEN } from "../mock/server.mjs";
 import { inspect, LANGUAGES, launch, shot, SIZES, visit } from "./browser.mjs";
 
-const LOOKED_AT = ["normal", "alarm", "stop", "quarantined", "restart"];
+const LOOKED_AT = ["normal", "alarm", "stop", "quarantined", "restart", "controllers", "controllers-gone"];
 let browser, mock;
 
 before(async () => {
@@ -96,6 +96,20 @@ test("another build reloads the page, once; the next only after a minute", async
   await page.evaluate(() => sessionStorage.setItem("andon-reloaded", String(Date.now() - 60_001)));
   await page.waitForEvent("load", { timeout: 5000 });
   mock.rebuild("mock");
+  await close();
+});
+
+test("the last hour is asked for once, not with every message", async () => {
+  const { page, close } = await open("normal");
+  const asked = [];
+  page.on("request", (request) => {
+    if (request.url().includes("/history")) asked.push(request.url());
+  });
+  await page.reload();
+  await page.locator("[data-machine=kiln] .curve path").first().waitFor();
+  await page.waitForTimeout(5000);
+  assert.equal(asked.length, 8, "one for each machine");
+  assert.equal(new Set(asked).size, 8);
   await close();
 });
 

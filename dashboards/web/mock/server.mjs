@@ -17,6 +17,8 @@ const TYPES = {
 const CSP = "default-src 'self'; img-src 'self' data:; object-src 'none'; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const ORDER = /^\/api\/v1\/alarms\/([^/]+)\/(acknowledge|reset)$/;
+/** Situations in which nothing is told of the first machine. */
+const MUTE = ["stale", "controllers-mute"];
 const BODY_CHARS_MAX = 4096;
 
 /** Carries out an order as the gateway would: [status, error]. */
@@ -86,7 +88,7 @@ class Mock {
     const { clock, now_ms, build } = now.gateway;
     for (const stream of this.streams) {
       now.machines.forEach((told, i) => {
-        if (this.situation !== "stale" || i > 0) this.tell(stream, "machine", told);
+        if (!MUTE.includes(this.situation) || i > 0) this.tell(stream, "machine", told);
       });
       if (this.seq % 5 === 0) this.tell(stream, "tick", { seq: this.seq, now_ms, build, clock });
     }

@@ -1,6 +1,8 @@
 //! The situations that the mock can be in, as the API's Picture. Pure: a situation and what people have ordered
 //! since it began go in, a picture comes out. No machine is behind any of it.
 
+import { controlled, CONTROLLERS } from "./controllers.mjs";
+
 const NAMES = [
   ["laser", "CO₂ laser", "激光切割机"],
   ["cnc", "CNC router", "数控雕刻机"],
@@ -42,6 +44,9 @@ export const SITUATIONS = {
   quarantined: "a meter is set aside, the broker is gone, the clock unknown",
   restart: "the gateway has just started and knows little",
   stale: "the laser says nothing, the others do",
+  controllers: "printers and a CNC with a controller each, in every state that one can tell of",
+  "controllers-gone": "the same, but the first controller has gone while its meter still tells",
+  "controllers-mute": "the same, but of the first nothing is told any more",
   cut: "every stream is silent, and those opened meanwhile stay so",
 };
 
@@ -53,12 +58,12 @@ function stopOf(situation, orders) {
 }
 
 function itemsOf(id, execution, i, situation) {
-  const item = (name, unit, value, key = true) => ({
-    name, unit, value, why: null, age_ms: 300, stale_after_ms: 5000, key,
+  const item = (name, unit, value, key = true, kind = "gauge") => ({
+    name, kind, unit, value, why: null, age_ms: 300, stale_after_ms: 5000, key,
   });
   const items = [
     item("power.active", "W", (POWER[execution] ?? 46.2) + i),
-    item("energy.import", "Wh", 812_400 + i, false),
+    item("energy.import", "Wh", 812_400 + i, false, "counter"),
     item("voltage", "V", 231.4, false),
   ];
   const hot = situation === "alarm" || situation === "stop";
@@ -68,9 +73,10 @@ function itemsOf(id, execution, i, situation) {
 }
 
 function machine(i, situation, orders) {
-  const [id, en, zh] = NAMES[i % NAMES.length];
-  const round = Math.floor(i / NAMES.length);
-  const stop = i === 0 ? stopOf(situation, orders) : null;
+  const own = situation.startsWith("controllers") ? controlled(i, situation) : null;
+  const [id, en, zh] = own ? [own.id, own.en, own.zh] : NAMES[i % NAMES.length];
+  const round = Math.floor(i / (own ? CONTROLLERS : NAMES.length));
+  const stop = i === 0 && !own ? stopOf(situation, orders) : null;
   let execution = STATES[i % STATES.length];
   if (i === 0 && situation === "cooled") execution = "ready";
   if (stop?.phase === "latched") execution = "stopped";
@@ -83,6 +89,7 @@ function machine(i, situation, orders) {
   };
   if (i === 2 && ["quarantined", "stop"].includes(situation)) silent("timeout", 92_000);
   if (i > 0 && situation === "restart") silent("not_yet", null);
+  if (own) [execution, why, items] = [own.execution, own.why, own.items];
   const again = (name) => (round > 0 ? `${name} ${round + 1}` : name);
   return {
     id: round > 0 ? `${id}-r${round}` : id, name: { en: again(en), zh: again(zh) }, kind: KINDS[id] ?? id,

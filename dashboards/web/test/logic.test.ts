@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { shape } from "../src/lib/kinds";
 import { freshness } from "../src/lib/freshness";
-import { duration, quantity, timeOfDay } from "../src/lib/format";
+import { duration, quantity, roughly, timeOfDay } from "../src/lib/format";
 import { failure, isToken } from "../src/lib/answer";
 import { alarmOrder, byNeed, fit, look, DENSITIES, GAP } from "../src/lib/order";
 import { contrast, distance, VISIONS } from "../src/lib/palette";
@@ -13,7 +13,7 @@ import { backoff, blank, look as pass, read, reduce } from "../src/lib/stream";
 import type { Alarm, Execution, Item, Machine, Picture } from "../src/lib/types";
 import { choose, named, parse, speaker } from "../src/lib/words";
 
-const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
+const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", kind: "gauge", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
 const machine = (id: string, execution: Execution, over: Partial<Machine> = {}): Machine => ({ id, name: { en: id }, kind: "x", execution, activity: "idle", why: null, in_state_ms: 0, items: [], stop: null, ...over });
 const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, ...over });
 const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({
@@ -127,6 +127,7 @@ test("numbers carry the digits their unit deserves", () => {
   expect(quantity(0.5, "1", "en")).toEqual({ text: "50", unit: "%" });
   expect(duration(734_000, (u) => u)).toBe("12 min 14 s");
   expect(duration(7_440_000, (u) => u)).toBe("2 h 04 min");
+  expect([59_999, 734_000, 7_440_000, 172_800_000].map((ms) => roughly(ms, (u) => u))).toEqual(["59 s", "12 min", "2 h", "2 d"]);
   expect(timeOfDay(0, "Asia/Shanghai", "en")).toBe("08:00:00");
   expect(timeOfDay(0, "No/Where", "en")).toBe("00:00:00 UTC");
 });
@@ -156,6 +157,15 @@ describe("words", () => {
     const named = [...phases.matchAll(/^ {4}(\w+),$/gm)].map(([, name]) => name?.toLowerCase());
     expect(named).toContain("unknown");
     for (const phase of named) expect(en.has(`stop-${phase}`), phase).toBe(true);
+  });
+  test("every item that a machine can have, and every place of one, has words", () => {
+    const list = readFileSync(new URL("../../../gateway/engine/src/item.rs", import.meta.url), "utf8");
+    const bases = [...list.matchAll(/^ {4}Base\("([a-z0-9.]+)"/gm)].map(([, name]) => name ?? "");
+    expect(bases).toContain("temperature.target");
+    for (const base of bases) expect(en.has(`item-${base.replaceAll(".", "_")}`), base).toBe(true);
+    const places = [...(/const PLACES[^;]*;/.exec(list)?.[0] ?? "").matchAll(/"([a-z]+)"/g)].map(([, name]) => name);
+    expect(places).toContain("nozzle");
+    for (const place of places) expect(en.has(`part-${place}`), place).toBe(true);
   });
   test("every refusal of the engine has words", () => {
     const source = (name: string) => readFileSync(new URL(`../../../gateway/engine/src/${name}.rs`, import.meta.url), "utf8");

@@ -26,6 +26,8 @@ pub(super) const MACHINES_MAX: usize = 10_000;
 pub(super) const KEY_ITEMS_MAX: usize = 6;
 /// Items on a tile, unless configured.
 const KEY_ITEMS: usize = 3;
+/// What the name of a temperature's target begins with, before the place.
+const TARGET: &str = "temperature.target";
 /// How long a higher band must hold, unless configured.
 const ENTER_FOR: Duration = Duration::from_secs(3);
 /// How long a lower band must hold, unless configured: longer than a pause between two cuts.
@@ -301,17 +303,30 @@ fn max_rates(section: &Section<'_>, machine: &mut Machine) {
     }
 }
 
-/// The items on the tile: as written, or else those of the machine's kind, then power, then what
-/// else goes up and down.
+/// The items on the tile: as written, or else those of the machine's kind, then temperatures that
+/// have a target, progress, power, then what else goes up and down; never words, and a target only
+/// with its temperature.
 fn key_items(section: &Section<'_>, machine: &Machine) -> Vec<usize> {
     let Some(node) = section.get("key_items") else {
         let of_kind: &[String] = kinds::of(&machine.kind).map_or(&[], |kind| &kind.key_items);
         let mut all: Vec<usize> = (0..machine.items.len()).collect();
+        all.retain(|&at| {
+            let item = &machine.items[at].item;
+            item.kind != Kind::Text && !item.name.starts_with(TARGET)
+        });
         all.sort_by_key(|&at| {
             let item = &machine.items[at].item;
             let rank = of_kind.iter().position(|name| **name == *item.name);
-            let rank = rank.unwrap_or(of_kind.len());
-            (rank, item.unit != Unit::Watt, item.unit != Unit::Celsius, item.kind != Kind::Gauge)
+            let place = item.name.strip_prefix("temperature");
+            let aims = place.is_some_and(|p| machine.position(&format!("{TARGET}{p}")).is_some());
+            (
+                rank.unwrap_or(of_kind.len()),
+                !aims,
+                &*item.name != "progress",
+                item.unit != Unit::Watt,
+                item.unit != Unit::Celsius,
+                item.kind != Kind::Gauge,
+            )
         });
         all.truncate(KEY_ITEMS);
         return all;

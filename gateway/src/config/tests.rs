@@ -240,6 +240,48 @@ fn a_machine_without_bands_of_its_own_takes_those_of_its_kind() {
 }
 
 #[test]
+fn a_tile_shows_temperatures_that_have_a_target_then_progress_then_power() {
+    let profile = |names: &[&str]| {
+        let mut text = "title = \"Oven\"\nsource = \"none\"\nevidence = \"datasheet\"\n".to_owned();
+        for (register, name) in names.iter().enumerate() {
+            let read = format!("read = \"input:{register}\"\ntype = \"u16\"");
+            let _ = writeln!(text, "[[item]]\nname = \"{name}\"\n{read}");
+        }
+        let registers = vec!["1"; names.len()].join(", ");
+        let expect: Vec<_> = names.iter().map(|name| format!("\"{name}\" = 1")).collect();
+        let expect = expect.join(", ");
+        let registers = format!("registers = {{ \"input:0\" = [{registers}] }}");
+        let _ = writeln!(text, "[[example]]\n{registers}\nexpect = {{ {expect} }}");
+        text
+    };
+    let keys = |names: &[&str]| {
+        let main = SHOP.replace("eastron/sdm120", "own/oven").replace("\nct_ratio = 20", "");
+        let main = format!(
+            "{main}[profiles]\ndir = \"own\"\n[machine.oven]\nkind = \"other\"\nsource = \"meter\"\n"
+        );
+        let files = [("andon.toml", &*main), ("own/own/oven.toml", &*profile(names))];
+        let loaded = Folder::new(&files).load(&[]).map_err(|p| told(&p)).unwrap();
+        let oven = loaded.plan.machines.last().unwrap().key_items.clone();
+        let items = &loaded.plan.engine.items;
+        oven.iter().map(|key| items[key.0 as usize].item.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        keys(&[
+            "power.active",
+            "temperature",
+            "temperature.target.bed",
+            "progress",
+            "temperature.bed"
+        ]),
+        ["temperature.bed", "progress", "power.active"]
+    );
+    assert_eq!(
+        keys(&["voltage", "temperature", "power.active"]),
+        ["power.active", "temperature", "voltage"]
+    );
+}
+
+#[test]
 fn the_environment_overrides_files_and_is_named_when_wrong() {
     let late = ("conf.d/10.toml", "[mqtt]\nhost = \"late\"\nport = 1884\n");
     let folder = Folder::new(&[("andon.toml", &format!("{SHOP}\n[mqtt]\nhost = \"a\"\n")), late]);

@@ -1,7 +1,8 @@
 //! The task that owns the picture and the last hour, and tells the boards what changes.
 //!
-//! Each board has a bounded queue; one that does not read is disconnected and counted, and starts
-//! over with a whole picture. Machines are told at most every [`FLUSH`], stops and alarms at once;
+//! Each board has a bounded queue; one that does not read is disconnected and counted. Whoever comes
+//! back with the id of a frame of this run is told what it missed, everybody else starts with a whole
+//! picture. Machines are told at most every [`FLUSH`], stops and alarms at once;
 //! two changes of the same alarm are never merged. It ticks only while the engine steps.
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use super::feed::{Feed, Progress};
 use super::picture::{Moment, Picture};
 use super::status::Status;
+use super::told::{FrameId, MISSED_MAX, Subject, Told};
 use super::view::Viewers;
 use crate::history::{Answer, History, Query, SPAN_MAX};
 use crate::journal::{BootId, Follower, Observation, Payload};
@@ -29,6 +31,7 @@ use crate::journal::{BootId, Follower, Observation, Payload};
 pub const CLIENTS_MAX: usize = 64;
 /// Frames that a board may be behind.
 const CLIENT_FRAMES: usize = 256;
+const _: () = assert!(MISSED_MAX < CLIENT_FRAMES, "what was missed fits into the queue");
 /// Questions waiting for the hub.
 const ASKS_MAX: usize = 64;
 /// Records read from the journal at once.
@@ -45,7 +48,7 @@ pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 
 /// What is asked of the hub.
 enum Ask {
-    Subscribe(oneshot::Sender<Option<mpsc::Receiver<Bytes>>>),
+    Subscribe(Option<FrameId>, oneshot::Sender<Option<mpsc::Receiver<Bytes>>>),
     Picture(oneshot::Sender<Bytes>),
     History(Query, oneshot::Sender<Option<Answer>>),
     Restore(Vec<Observation>),
@@ -69,13 +72,13 @@ impl Handle {
         answer.await.map_err(|_| Busy)
     }
 
-    /// Frames of `text/event-stream`, beginning with a whole picture; ends when the reader is too
-    /// slow.
+    /// Frames of `text/event-stream`, beginning with what has changed since the frame `since` or, when
+    /// nobody can say, with a whole picture; ends when the reader is too slow.
     ///
     /// # Errors
     /// [`Busy`] also when [`CLIENTS_MAX`] boards are connected.
-    pub async fn subscribe(&self) -> Result<mpsc::Receiver<Bytes>, Busy> {
-        self.ask(Ask::Subscribe).await?.ok_or(Busy)
+    pub async fn subscribe(&self, since: Option<FrameId>) -> Result<mpsc::Receiver<Bytes>, Busy> {
+        self.ask(|answer| Ask::Subscribe(since, answer)).await?.ok_or(Busy)
     }
 
     /// The picture as JSON.
@@ -144,6 +147,7 @@ pub struct Hub {
     status: watch::Receiver<Status>,
     progress: Arc<Progress>,
     clients: Vec<mpsc::Sender<Bytes>>,
+    told: Told,
     dropped: u64,
     dirty: BTreeSet<MachineIndex>,
     gateway_dirty: bool,
@@ -162,6 +166,7 @@ impl Hub {
         let (feed, batches) = Feed::new(progress.clone(), now().boot);
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let hub = Self {
+            told: Told::new(picture.machines()),
             picture,
             history,
             now,
@@ -214,7 +219,7 @@ impl Hub {
             if let Output::Event(Event::Alarm { state, .. }) = output
                 && !alarms.insert(state.alarm.clone())
             {
-                self.tell_alarms();
+                self.tell(Subject::Alarms);
                 alarms.clear();
                 alarms.insert(state.alarm.clone());
             }
@@ -232,17 +237,17 @@ impl Hub {
         }
         for machine in stops {
             self.dirty.remove(&machine);
-            self.tell_machine(machine);
+            self.tell(Subject::Machine(machine));
         }
         if !alarms.is_empty() {
-            self.tell_alarms();
+            self.tell(Subject::Alarms);
         }
     }
 
     fn answer(&mut self, ask: Ask) {
         // Whoever has stopped waiting for an answer needs none.
         match ask {
-            Ask::Subscribe(answer) => drop(answer.send(self.subscribe())),
+            Ask::Subscribe(since, answer) => drop(answer.send(self.subscribe(since))),
             Ask::Picture(answer) => {
                 let picture = self.picture.render((self.now)(), self.viewers());
                 drop(answer.send(json(&picture)));
@@ -260,16 +265,34 @@ impl Hub {
         }
     }
 
-    fn subscribe(&mut self) -> Option<mpsc::Receiver<Bytes>> {
+    fn subscribe(&mut self, since: Option<FrameId>) -> Option<mpsc::Receiver<Bytes>> {
         self.clients.retain(|client| !client.is_closed());
         if self.clients.len() >= CLIENTS_MAX {
             return None;
         }
         let (sender, frames) = mpsc::channel(CLIENT_FRAMES);
-        let picture = self.picture.render((self.now)(), self.viewers());
-        sender.try_send(frame(self.picture.seq(), "picture", &picture)).ok()?;
+        if let Some(missed) = since.and_then(|since| self.told.missed_since(since)) {
+            for (subject, id) in missed {
+                sender.try_send(self.render(subject, id)?).ok()?;
+            }
+        } else {
+            let picture = self.picture.render((self.now)(), self.viewers());
+            sender.try_send(frame(self.told.last(), "picture", &picture)).ok()?;
+        }
         self.clients.push(sender);
         Some(frames)
+    }
+
+    /// A frame about a subject as of now; none of a machine that does not exist.
+    fn render(&self, subject: Subject, id: FrameId) -> Option<Bytes> {
+        let now = (self.now)();
+        Some(match subject {
+            Subject::Machine(index) => {
+                frame(id, "machine", &self.picture.machine(index, now.boot)?)
+            }
+            Subject::Alarms => frame(id, "alarms", &self.picture.alarms(now.boot)),
+            Subject::Gateway => frame(id, "gateway", &self.picture.gateway(now, self.viewers())),
+        })
     }
 
     fn viewers(&self) -> Viewers {
@@ -284,37 +307,30 @@ impl Hub {
         let now = (self.now)();
         let stepped = BootTime(self.progress.stepped.load(Ordering::Relaxed));
         if now.boot.since(stepped) <= ENGINE_SILENT_MAX {
-            self.tell(&frame(self.picture.seq(), "tick", &self.picture.tick(now)));
+            self.send(&frame(self.told.last(), "tick", &self.picture.tick(now)));
         }
     }
 
     fn flush(&mut self) {
         self.flush_at = Instant::now() + FLUSH;
         for machine in std::mem::take(&mut self.dirty) {
-            self.tell_machine(machine);
+            self.tell(Subject::Machine(machine));
         }
         if std::mem::take(&mut self.gateway_dirty) {
-            let gateway = self.picture.gateway((self.now)(), self.viewers());
-            self.tell(&frame(self.picture.seq(), "gateway", &gateway));
+            self.tell(Subject::Gateway);
         }
     }
 
-    fn tell_machine(&mut self, machine: MachineIndex) {
+    fn tell(&mut self, subject: Subject) {
+        let id = self.told.count(subject);
         if !self.clients.is_empty()
-            && let Some(view) = self.picture.machine(machine, (self.now)().boot)
+            && let Some(frame) = self.render(subject, id)
         {
-            self.tell(&frame(self.picture.seq(), "machine", &view));
+            self.send(&frame);
         }
     }
 
-    fn tell_alarms(&mut self) {
-        if !self.clients.is_empty() {
-            let alarms = self.picture.alarms((self.now)().boot);
-            self.tell(&frame(self.picture.seq(), "alarms", &alarms));
-        }
-    }
-
-    fn tell(&mut self, frame: &Bytes) {
+    fn send(&mut self, frame: &Bytes) {
         let mut slow = 0;
         self.clients.retain(|client| match client.try_send(frame.clone()) {
             Ok(()) => true,
@@ -329,8 +345,8 @@ impl Hub {
 }
 
 /// One event of `text/event-stream`; JSON has no line breaks of its own.
-fn frame(seq: u64, event: &str, shape: &impl Serialize) -> Bytes {
-    let mut frame = format!("id: {seq}\nevent: {event}\ndata: ").into_bytes();
+fn frame(id: FrameId, event: &str, shape: &impl Serialize) -> Bytes {
+    let mut frame = format!("id: {id}\nevent: {event}\ndata: ").into_bytes();
     frame.extend_from_slice(&json(shape));
     frame.extend_from_slice(b"\n\n");
     frame.into()

@@ -45,7 +45,7 @@ async fn with_hub<F: Future<Output = ()>>(scene: impl FnOnce(Bench) -> F) {
 #[tokio::test(start_paused = true)]
 async fn machines_are_coalesced_and_alarms_are_not() {
     with_hub(async |mut bench: Bench| {
-        let mut frames = bench.handle.subscribe().await.unwrap();
+        let mut frames = bench.handle.subscribe(None).await.unwrap();
         assert_eq!(kind(&frames.recv().await.unwrap()), "picture");
         kinds(&mut frames, FLUSH * 2).await;
         for n in 0..20 {
@@ -66,10 +66,56 @@ async fn machines_are_coalesced_and_alarms_are_not() {
     .await;
 }
 
+fn id(frame: &Bytes) -> FrameId {
+    let text = std::str::from_utf8(frame).unwrap();
+    FrameId::parse(text.lines().next().unwrap().strip_prefix("id: ").unwrap()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_board_that_comes_back_is_told_what_it_missed_as_of_now() {
+    with_hub(async |mut bench: Bench| {
+        let mut frames = bench.handle.subscribe(None).await.unwrap();
+        let picture = frames.recv().await.unwrap();
+        assert_eq!(kind(&picture), "picture");
+        let mut last = id(&picture);
+        let end = Instant::now() + FLUSH * 2;
+        while let Ok(Some(frame)) = tokio::time::timeout_at(end, frames.recv()).await {
+            last = id(&frame);
+        }
+        drop(frames);
+        bench.feed.step(s(100), &[sample(0, s(100), number(7.0))].into());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut back = bench.handle.subscribe(Some(last)).await.unwrap();
+        let missed = back.recv().await.unwrap();
+        assert_eq!(kind(&missed), "machine");
+        let text = std::str::from_utf8(&missed).unwrap();
+        let told = text.lines().nth(2).unwrap().strip_prefix("data: ").unwrap();
+        let machine: serde_json::Value = serde_json::from_str(told).unwrap();
+        assert_eq!(machine["items"][1]["value"], 7.0);
+        // Not the age that the frame had when it was missed.
+        assert!(machine["items"][1]["age_ms"].as_u64().unwrap() >= 3000, "{machine}");
+        let after = kinds(&mut back, FLUSH).await;
+        assert!(after.iter().all(|kind| kind != "machine" && kind != "picture"), "{after:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_board_of_another_run_gets_a_whole_picture() {
+    with_hub(async |bench: Bench| {
+        for id in [FrameId::parse("0-0"), FrameId::parse("00000000000000ff-99")] {
+            assert!(id.is_some());
+            let mut frames = bench.handle.subscribe(id).await.unwrap();
+            assert_eq!(kind(&frames.recv().await.unwrap()), "picture");
+        }
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_ticks_only_while_the_engine_steps() {
     with_hub(async |mut bench: Bench| {
-        let mut frames = bench.handle.subscribe().await.unwrap();
+        let mut frames = bench.handle.subscribe(None).await.unwrap();
         for second in 0..20 {
             bench.feed.step(s(100 + second), &Arc::default());
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -87,7 +133,7 @@ async fn it_ticks_only_while_the_engine_steps() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_board_is_dropped_and_counted() {
     with_hub(async |mut bench: Bench| {
-        let mut slow = bench.handle.subscribe().await.unwrap();
+        let mut slow = bench.handle.subscribe(None).await.unwrap();
         for _ in 0..=CLIENT_FRAMES {
             bench.feed.step(s(100), &[alarm(s(100), Some(true), false, false)].into());
             tokio::task::yield_now().await;
@@ -96,7 +142,7 @@ async fn a_slow_board_is_dropped_and_counted() {
         let picture: serde_json::Value = serde_json::from_slice(&picture).unwrap();
         assert_eq!(picture["gateway"]["viewers"]["dropped"], 1);
         slow.close();
-        assert!(bench.handle.subscribe().await.is_ok());
+        assert!(bench.handle.subscribe(None).await.is_ok());
     })
     .await;
 }
@@ -133,11 +179,11 @@ async fn boards_are_bounded() {
     with_hub(async |bench: Bench| {
         let mut boards = Vec::new();
         for _ in 0..CLIENTS_MAX {
-            boards.push(bench.handle.subscribe().await.unwrap());
+            boards.push(bench.handle.subscribe(None).await.unwrap());
         }
-        assert_eq!(bench.handle.subscribe().await.err(), Some(Busy));
+        assert_eq!(bench.handle.subscribe(None).await.err(), Some(Busy));
         boards.pop();
-        assert!(bench.handle.subscribe().await.is_ok());
+        assert!(bench.handle.subscribe(None).await.is_ok());
     })
     .await;
 }

@@ -2,7 +2,7 @@
 //!
 //! Viewers need no login; acknowledging and resetting need the operator's token. Nothing here can
 //! delay the engine: [`feed`] never waits. Reading order: [`picture`] (what is believed), [`view`]
-//! (its JSON), [`feed`] and [`hub`] (how it moves), [`routes`] (who may ask what), [`server`].
+//! (its JSON), [`feed`], [`hub`] and [`told`] (how it moves), [`routes`] (who may ask what), [`server`].
 
 pub mod feed;
 pub mod hub;
@@ -13,6 +13,7 @@ pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod token;
+mod told;
 pub mod view;
 
 pub use feed::Feed;
@@ -22,3 +23,4 @@ pub use routes::{App, Command, Commands, Order, Refusal, build};
 pub use server::serve;
 pub use status::Status;
 pub use token::Token;
+pub use told::FrameId;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use andon_engine::Output;
 use andon_engine::event::{Activity, AlarmState, Event, Execution, TripPhase, TripState};
+use andon_engine::item::Kind;
 use andon_engine::plan::{ItemIndex, MachineIndex};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable};
@@ -67,6 +68,7 @@ struct Machine {
 #[derive(Debug)]
 struct Item {
     name: Arc<str>,
+    kind: Kind,
     unit: &'static str,
     stale_after_ms: u64,
     measured: Measured,
@@ -92,6 +94,7 @@ impl Picture {
     pub fn new(plan: &Plan, rules: &[Arc<str>], build: Arc<str>, started: BootTime) -> Self {
         let items = plan.engine.items.iter().map(|item| Item {
             name: item.item.name.clone(),
+            kind: item.item.kind,
             unit: item.item.unit.symbol(),
             stale_after_ms: millis(item.stale_after),
             measured: Err(Unavailable::NotYet),
@@ -187,6 +190,11 @@ impl Picture {
     /// Counts the changes since the start.
     pub const fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// How many machines there are.
+    pub const fn machines(&self) -> usize {
+        self.machines.len()
     }
 
     /// The whole picture as of `now`.
@@ -320,7 +328,16 @@ impl Item {
             Err(why) => (None, Some(*why)),
         };
         let (name, unit, stale_after_ms) = (&*self.name, self.unit, self.stale_after_ms);
-        ItemView { name, unit, value, why, age_ms, stale_after_ms, key }
+        ItemView { name, kind: kind(self.kind), unit, value, why, age_ms, stale_after_ms, key }
+    }
+}
+
+const fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+        Kind::Flag => "flag",
+        Kind::Text => "text",
     }
 }
 

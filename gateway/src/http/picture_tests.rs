@@ -77,6 +77,7 @@ fn a_machine_is_rendered_with_ages() {
           "items": [
             {
               "name": "temperature",
+              "kind": "gauge",
               "unit": "°C",
               "value": null,
               "why": "timeout",
@@ -86,6 +87,7 @@ fn a_machine_is_rendered_with_ages() {
             },
             {
               "name": "power.active",
+              "kind": "gauge",
               "unit": "W",
               "value": 1500.25,
               "why": null,

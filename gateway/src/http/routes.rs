@@ -22,6 +22,7 @@ use serde_json::json;
 
 use super::hub::{Busy, Handle};
 use super::token::Token;
+use super::told::FrameId;
 use crate::history::Query;
 
 /// Bytes of a request's body.
@@ -173,7 +174,10 @@ impl Endpoint {
                 Self::File(position) => file(position, request.headers()),
                 Self::Health => "ok".into_response(),
                 Self::Picture => app.hub.picture().await.map_or_else(busy, json_bytes),
-                Self::Events => app.hub.subscribe().await.map_or_else(busy, stream),
+                Self::Events => {
+                    let since = last_event(request.headers());
+                    app.hub.subscribe(since).await.map_or_else(busy, stream)
+                }
                 Self::History => history(&app, request.uri().clone()).await,
                 Self::Acknowledge | Self::Reset => command(&app, self, request).await,
             }
@@ -225,6 +229,11 @@ fn file(position: usize, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, [tag]).into_response();
     }
     ([tag, (header::CONTENT_TYPE, kind.to_owned())], bytes).into_response()
+}
+
+/// The last frame that a board says it has heard.
+fn last_event(headers: &HeaderMap) -> Option<FrameId> {
+    headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(FrameId::parse)
 }
 
 fn stream(frames: tokio::sync::mpsc::Receiver<Bytes>) -> Response {

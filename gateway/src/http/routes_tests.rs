@@ -92,6 +92,31 @@ async fn the_table_is_what_the_router_does() {
 }
 
 #[tokio::test]
+async fn a_stream_goes_on_after_the_last_event_that_was_heard() {
+    let desk = desk();
+    let first = async |last: Option<&str>| {
+        let mut request = request(&Method::GET, "/api/v1/events", None);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let answer = desk.service.call(request.body(Body::empty()).unwrap()).await.unwrap();
+        let mut frames = answer.into_body().into_data_stream();
+        let frame = futures_util::StreamExt::next(&mut frames).await.unwrap().unwrap();
+        String::from_utf8(frame.to_vec()).unwrap()
+    };
+    let whole = first(None).await;
+    let (id, _) = whole.strip_prefix("id: ").unwrap().split_once('\n').unwrap();
+    assert!(whole.contains("event: picture"), "{whole}");
+    // From the beginning of this run the gateway's own state has been told, and nothing else.
+    let (run, _) = id.split_once('-').unwrap();
+    let resumed = first(Some(&format!("{run}-0"))).await;
+    assert!(resumed.contains("event: gateway") || resumed.contains("event: tick"), "{resumed}");
+    for rubbish in ["", "12", "0000000000000000-0", "-1"] {
+        assert!(first(Some(rubbish)).await.contains("event: picture"), "{rubbish}");
+    }
+}
+
+#[tokio::test]
 async fn foreign_hosts_and_unknown_paths_are_refused() {
     let desk = desk();
     for (host, status) in [

@@ -129,6 +129,8 @@ pub struct MachineView<'a> {
 pub struct ItemView<'a> {
     /// From the closed list.
     pub name: &'a str,
+    /// `gauge`, `counter`, `flag` or `text`.
+    pub kind: &'static str,
     /// Symbol of its canonical unit.
     pub unit: &'static str,
     /// The value, if there is one.

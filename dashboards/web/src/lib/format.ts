@@ -3,8 +3,15 @@
 
 const DIGITS: Record<string, number> = {
   W: 0, kW: 2, Wh: 0, kWh: 1, V: 1, A: 2, Hz: 2, "°C": 1, s: 0, "mm/min": 0, rpm: 0, g: 0, mm: 1, Pa: 0, ppm: 0, "µg/m³": 0, dB: 0, lx: 0, "%": 0,
+  kPa: 1, m: 2, mA: 2, h: 0,
 };
-const KILO: Record<string, string> = { W: "kW", Wh: "kWh" };
+const KILO: Record<string, string> = { W: "kW", Wh: "kWh", Pa: "kPa" };
+/** Items that are read in another unit than the one they are kept in: unit and divisor. */
+const READ_IN: readonly [RegExp, string, number][] = [
+  [/^filament\.used$/, "m", 1000],
+  [/^loop\./, "mA", 0.001],
+  [/^hours\./, "h", 3600],
+];
 
 export interface Shown { text: string; unit: string }
 
@@ -21,6 +28,25 @@ export function quantity(value: number, unit: string, locale: string): Shown {
   return { text, unit };
 }
 
+/** The value of an item in the unit that a person reads it in. */
+export function reading(name: string, value: number, unit: string, locale: string): Shown {
+  const [, other, divisor] = READ_IN.find(([pattern]) => pattern.test(name)) ?? [null, unit, 1];
+  return quantity(value / divisor, other, locale);
+}
+
+/** A temperature on its way to a target, in whole degrees. */
+export function whole(value: number, locale: string): string {
+  return new Intl.NumberFormat(locale).format(Math.round(value) + 0);
+}
+
+/** A time to go in hours and minutes: no machine knows its own to the second. Null: less than a minute. */
+export function toGo(seconds: number, unit: (name: "d" | "h" | "min") => string): string | null {
+  const [d, h, min] = [Math.floor(seconds / 86_400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  if (d > 0) return `${d} ${unit("d")} ${h} ${unit("h")}`;
+  if (h > 0) return `${h} ${unit("h")} ${min} ${unit("min")}`;
+  return min > 0 ? `${min} ${unit("min")}` : null;
+}
+
 /** A duration in its two largest units: "12 s", "3 min 05 s", "2 h 04 min", "3 d 4 h". */
 export function duration(ms: number, unit: (name: "d" | "h" | "min" | "s") => string): string {
   const s = Math.max(0, Math.floor(ms / 1000));
@@ -30,6 +56,13 @@ export function duration(ms: number, unit: (name: "d" | "h" | "min" | "s") => st
   if (h > 0) return `${h} ${unit("h")} ${pad(min)} ${unit("min")}`;
   if (min > 0) return `${min} ${unit("min")} ${pad(s % 60)} ${unit("s")}`;
   return `${s} ${unit("s")}`;
+}
+
+/** A duration in its largest unit, for where there is no room: "12 s", "3 min", "2 h", "3 d". */
+export function roughly(ms: number, unit: (name: "d" | "h" | "min" | "s") => string): string {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  const [seconds, name] = ([[86_400, "d"], [3600, "h"], [60, "min"]] as const).find(([least]) => s >= least) ?? [1, "s"] as const;
+  return `${Math.floor(s / seconds)} ${unit(name)}`;
 }
 
 /** The time of day at the site, 24 h; null when the gateway does not know it. */

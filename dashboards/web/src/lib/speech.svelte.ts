@@ -2,7 +2,8 @@
 
 import en from "../words/en.ftl?raw";
 import zh from "../words/zh-CN.ftl?raw";
-import { duration, quantity } from "./format";
+import { conflict, type Seen } from "./controller";
+import { duration, reading, roughly, toGo, whole } from "./format";
 import type { Item, Words } from "./types";
 import { choose, named, parse, speaker, type Language } from "./words";
 
@@ -24,22 +25,33 @@ class Speech {
 
   name = (words: Words | null, otherwise: string): string => named(words, this.language, otherwise);
 
-  lasting = (ms: number): string => duration(ms, (unit) => this.say(unit));
+  lasting = (ms: number, brief = false): string => (brief ? roughly : duration)(ms, (unit) => this.say(unit));
 
-  /** "power.active.l1" → "Power L1", "temperature.tube" → "Temperature tube". */
+  /** "power.active.l1" → "Power L1", "temperature.tube" → "Temperature tube", "激光管温度". */
   item = (name: string): string => {
     const words = name.split(".");
     for (let n = words.length; n > 0; n -= 1) {
       const key = `item-${words.slice(0, n).join("_")}`;
       if (this.say(key) === key) continue;
-      const rest = words.slice(n).map((word) => {
-        const part = this.say(`part-${word}`);
-        return part === `part-${word}` ? word.toUpperCase() : part;
-      });
-      return [this.say(key), ...rest].join(" ");
+      return words.slice(n).reduce((item, word) => {
+        const part = this.#part(word);
+        return part === null ? `${item} ${word.toUpperCase()}` : this.say("item-at", { item, part });
+      }, this.say(key));
     }
     return name;
   };
+
+  /** "temperature.nozzle-2" → "Nozzle 2"; the whole name where it names no place. */
+  place = (name: string): string => {
+    const part = this.#part(name.split(".").at(-1) ?? "");
+    return part === null ? this.item(name) : part.charAt(0).toUpperCase() + part.slice(1);
+  };
+
+  #part(word: string): string | null {
+    const [, place = word, nth = ""] = /^(.+)-(\d)$/.exec(word) ?? [];
+    const part = this.say(`part-${place}`);
+    return part === `part-${place}` ? null : `${part} ${nth}`.trim();
+  }
 
   /** "its condition still holds" → the key refusal-its_condition_still_holds; unknown sentences stay as they are. */
   refusal = (why: string): string => {
@@ -50,9 +62,39 @@ class Speech {
 
   value = (item: Item): { text: string; unit: string } => {
     if (item.value === null) return { text: "–", unit: "" };
-    if (typeof item.value === "number") return quantity(item.value, item.unit, this.language);
+    if (typeof item.value === "number") {
+      const lasts = item.unit === "s" && !item.name.startsWith("hours.");
+      if (lasts) return { text: this.lasting(item.value * 1000), unit: "" };
+      return reading(item.name, item.value, item.unit, this.language);
+    }
     if (typeof item.value === "boolean") return { text: this.say(item.value ? "on" : "off"), unit: "" };
     return { text: item.value, unit: "" };
+  };
+
+  /** "205 → 210 °C"; a heater whose target is 0 is switched off: "53 °C → off". */
+  approach = (item: Item, target: Item, believed: boolean): { text: string; unit: string } => {
+    if (typeof item.value !== "number") return this.value(item);
+    const known = believed && typeof target.value === "number" ? target.value : null;
+    const actual = whole(item.value, this.language);
+    if (known === 0) return { text: actual, unit: `${item.unit} → ${this.say("off")}` };
+    return { text: `${actual} → ${known === null ? "?" : whole(known, this.language)}`, unit: item.unit };
+  };
+
+  /** "1 h 12 min left". */
+  left = (seconds: number): string => {
+    const time = toGo(seconds, (unit) => this.say(unit));
+    return time === null ? this.say("left-soon") : this.say("left", { time });
+  };
+
+  /** Why a machine's state is unknown; of a contradiction both sides, unless there is no room for them. */
+  why = (seen: Seen, brief = false): string => {
+    const found = brief ? null : conflict(seen);
+    if (found === null) return this.say(`why-${seen.machine.why}`);
+    if (found.key === "why-conflict") return this.say(found.key);
+    const measured = found.power === null ? null : this.value(found.power);
+    const power = measured === null ? this.say("execution-off") : `${measured.text}\u00a0${measured.unit}`;
+    const says = found.key === "conflict-controller" ? this.say(`execution-${found.says}`) : "";
+    return this.say(found.key, { says, power });
   };
 
   switch = (): void => {

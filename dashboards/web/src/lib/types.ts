@@ -9,6 +9,7 @@ export type Severity = "high" | "medium" | "low";
 
 export interface Item {
   name: string;
+  kind: "gauge" | "counter" | "flag" | "text";
   unit: string;
   value: number | boolean | string | null;
   why: string | null;
