@@ -209,7 +209,7 @@ impl Picture {
             },
             gateway: self.gateway(now, viewers),
             machines: self.machines.iter().map(|m| self.view(m, now.boot)).collect(),
-            kinds: self.machines.iter().filter_map(|m| kind(&m.kind)).collect(),
+            kinds: self.machines.iter().filter_map(|m| face_of_kind(&m.kind)).collect(),
             alarms: self.alarms(now.boot),
         }
     }
@@ -372,7 +372,7 @@ const fn worry(phase: PhaseView) -> u8 {
 }
 
 /// A ready-made kind as the board shows it.
-fn kind(id: &str) -> Option<(&'static str, KindView)> {
+fn face_of_kind(id: &str) -> Option<(&'static str, KindView)> {
     let kind = kinds::of(id)?;
     Some((kind.id, KindView { name: &kind.name, hazards: &kind.hazards }))
 }

@@ -206,7 +206,7 @@ mod tests {
             (proposal.protocol, proposal.host.as_deref()),
             ("octoprint", Some("192.168.1.41"))
         );
-        assert_eq!(proposal.port, Some(5000));
+        assert_eq!(proposal.port, None, "it is the usual one");
     }
 
     #[test]
