@@ -6,18 +6,26 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use andon_adapters::device::{Device, Heard, Outbox, Response, Stop, TEXT_BYTES_MAX};
-use andon_adapters::profile;
+use andon_adapters::modbus::{Holes, Words, coalesce, decode};
+use andon_adapters::profile::{self, Library, Profile};
 use andon_adapters::protocol::{self, Settings};
+use andon_adapters::{dlt645, huanyang};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Unavailable, Value};
 
 /// What is fuzzed, by name.
 static TARGET: LazyLock<String> =
     LazyLock::new(|| std::env::var("ANDON_FUZZ").expect("ANDON_FUZZ names the target"));
+
+/// Every profile in the binary.
+static PROFILES: LazyLock<Vec<Arc<Profile>>> = LazyLock::new(|| {
+    let (library, _) = Library::load(None);
+    library.ids().filter_map(|id| library.get(id)).collect()
+});
 
 /// More than this said in one step is growth that nobody asked for.
 const SAID_MAX: usize = 4096;
@@ -31,7 +39,55 @@ fn target(name: &str, bytes: &[u8]) {
             // Problems are fine, panics are not.
             drop(profile::check(&text, "fuzz/fuzz"));
         }
+        "dlt645" => meter(bytes),
+        "huanyang" => drive(bytes),
+        "modbus" => registers(bytes),
         protocol => converse(protocol, bytes),
+    }
+}
+
+/// A line on which anything may be said to somebody who asked a DL/T 645 meter.
+fn meter(mut bytes: &[u8]) {
+    let address: dlt645::Address = "123456789012".parse().expect("twelve digits");
+    let identifiers = [dlt645::Identifier::Of2007(0x0001_0000), dlt645::Identifier::Of1997(0x9010)];
+    while let Some((frame, length)) = dlt645::cut(bytes) {
+        assert!((1..=bytes.len()).contains(&length), "a frame is part of what was heard");
+        for identifier in &identifiers {
+            if let Ok(value) = dlt645::value(&frame, address, *identifier) {
+                drop(dlt645::words(value));
+            }
+        }
+        dlt645::told_address(&frame);
+        bytes = &bytes[length..];
+    }
+}
+
+/// The same for a drive.
+fn drive(bytes: &[u8]) {
+    for number in 0..=huanyang::STATUS_MAX {
+        huanyang::value(bytes, 1, number);
+    }
+    huanyang::refusal(bytes, 1);
+}
+
+/// Any registers, read as any device that there is a profile of.
+fn registers(bytes: &[u8]) {
+    let profiles = &*PROFILES;
+    let [first, rest @ ..] = bytes else { return };
+    let Some(profile) = profiles.get(usize::from(*first) % profiles.len().max(1)) else { return };
+    let all: Vec<usize> = (0..profile.items.len()).collect();
+    let words: Vec<u16> =
+        rest.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+    let bits: Vec<bool> = rest.iter().map(|byte| byte & 1 == 1).collect();
+    for batch in coalesce(profile, &all, &Holes::default()) {
+        for words in [Words::Registers(&words), Words::Bits(&bits)] {
+            for (item, measured) in decode(profile, &batch, words) {
+                assert!(item < profile.items.len());
+                if let Ok(Value::Number(number)) = measured {
+                    assert!(number.is_finite());
+                }
+            }
+        }
     }
 }
 
@@ -40,7 +96,8 @@ fn converse(name: &str, mut bytes: &[u8]) {
     let protocol = protocol::named(name).unwrap_or_else(|| panic!("no target {name}"));
     let mapping = vec![("power.active".to_owned(), "ENERGY.Power W".to_owned())];
     let settings = Settings { topic: "t".to_owned(), mapping, ..Settings::default() };
-    let mut device = (protocol.device)(&settings).expect("the settings are those of a plain device");
+    let mut device =
+        (protocol.device)(&settings).expect("the settings are those of a plain device");
     let mut now = BootTime::from_millis(1000);
     let mut out = Outbox::default();
     step(&mut *device, now, Heard::Opened, &mut out);
