@@ -18,7 +18,7 @@ use super::EXIT_CONFIG;
 use super::check::listing;
 use crate::bus::timing::LineTiming;
 use crate::config;
-use crate::config::plan::{BusPlan, Plan, UnitPlan};
+use crate::config::plan::{BusPlan, DevicePlan, Plan, UnitPlan};
 
 /// Exit code when a bus cannot do what it is asked.
 const EXIT_OVERLOAD: u8 = 1;
@@ -67,7 +67,11 @@ fn print(plan: &Plan, args: &PlanArgs) -> (String, String, u8) {
         plan.buses.iter().map(|bus| (bus, load(bus, args.answer))).collect();
     let over = loads.iter().any(|(_, load)| load.occupancy > 1.0);
     let code = if over { EXIT_OVERLOAD } else { 0 };
-    let stdout = if args.json { as_json(&loads) } else { as_table(&loads) };
+    let stdout = if args.json {
+        as_json(&loads, &plan.devices)
+    } else {
+        as_table(&loads) + &devices(&plan.devices)
+    };
     let mut stderr = String::new();
     for (bus, load) in loads.iter().filter(|(_, load)| load.occupancy > 1.0) {
         let factor = load.occupancy;
@@ -140,7 +144,21 @@ fn as_table(loads: &[(&BusPlan, BusLoad)]) -> String {
     text
 }
 
-fn as_json(loads: &[(&BusPlan, BusLoad)]) -> String {
+/// Devices with a protocol of their own share no line: they have a period and no occupancy.
+fn devices(plans: &[DevicePlan]) -> String {
+    let mut text = String::new();
+    for device in plans {
+        let (source, protocol) = (&*device.source, device.protocol.name);
+        let (period, age) = (device.period.as_secs_f64(), (device.period * 2).as_secs_f64());
+        let _ = writeln!(
+            text,
+            "device {source:<17} {protocol:<18} every {period:.1} s   worst age {age:.1} s"
+        );
+    }
+    text
+}
+
+fn as_json(loads: &[(&BusPlan, BusLoad)], plans: &[DevicePlan]) -> String {
     let buses: Vec<_> = loads
         .iter()
         .map(|(bus, load)| {
@@ -159,7 +177,17 @@ fn as_json(loads: &[(&BusPlan, BusLoad)]) -> String {
             })
         })
         .collect();
-    format!("{}\n", json!({ "buses": buses }))
+    let devices: Vec<_> = plans
+        .iter()
+        .map(|device| {
+            json!({
+                "source": &*device.source,
+                "protocol": device.protocol.name,
+                "period_s": device.period.as_secs_f64(),
+            })
+        })
+        .collect();
+    format!("{}\n", json!({ "buses": buses, "devices": devices }))
 }
 
 #[cfg(test)]

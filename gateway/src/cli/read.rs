@@ -1,17 +1,25 @@
-//! `andon read`: poll sources once and show raw registers beside decoded values.
+//! `andon read`: poll sources once and show what was said beside what it means: raw registers and
+//! decoded values, or a device's own words and the items made of them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use andon_engine::item::Item;
+use andon_engine::unit::Unit;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
+use crate::bus::device::{ProbedDevice, probe_device};
 use crate::bus::{self, RawReading};
 use crate::config::Loaded;
-use crate::config::plan::Station;
+use crate::config::plan::{DevicePlan, Plan, Station};
+
+/// How long a device with a protocol of its own is listened to: such devices push when they like,
+/// and a controller that was reset by opening its port takes seconds to greet.
+const LISTEN: Duration = Duration::from_secs(8);
 
 /// Arguments of `andon read`.
 #[derive(Debug, Args)]
@@ -40,6 +48,10 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
     let chosen = |source: &str| args.source.as_deref().is_none_or(|wanted| wanted == source);
     let mut silent = Vec::new();
     let mut polled = 0;
+    for device in plan.devices.iter().filter(|device| chosen(&device.source)) {
+        polled += 1;
+        silent.extend(read_device(device, &plan, args.json).await);
+    }
     for bus in &plan.buses {
         let units = bus.units.iter().enumerate().filter(|(_, unit)| chosen(&unit.source));
         for (position, unit) in units {
@@ -63,8 +75,9 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
         }
     }
     if polled == 0 {
+        let units = plan.buses.iter().flat_map(|bus| &bus.units).map(|unit| &*unit.source);
         let known: Vec<&str> =
-            plan.buses.iter().flat_map(|bus| &bus.units).map(|unit| &*unit.source).collect();
+            units.chain(plan.devices.iter().map(|device| &*device.source)).collect();
         let wanted = args.source.context("the configuration has no sources")?;
         bail!("there is no source {wanted:?}; there are {}", known.join(", "));
     }
@@ -72,6 +85,69 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
         bail!("no value from {}", silent.join(", "));
     }
     Ok(())
+}
+
+/// Listens to a device and shows it; its name and why, when it gave no value.
+async fn read_device(device: &DevicePlan, plan: &Plan, json: bool) -> Option<String> {
+    let probed = probe_device(device, &plan.brokers, &plan.state_dir, LISTEN).await;
+    let probed = match probed {
+        Ok(probed) => probed,
+        Err(error) => return Some(format!("{} ({error})", device.source)),
+    };
+    let text = if json { device_json(device, &probed) } else { device_table(device, &probed) };
+    super::say(text.trim_end());
+    let gave = probed.said.iter().any(|(_, measured)| measured.is_ok());
+    let why = probed.trouble.as_deref().unwrap_or("it said nothing");
+    (!gave).then(|| format!("{} ({why})", device.source))
+}
+
+/// One JSON line per item, then one with what was heard.
+fn device_json(device: &DevicePlan, probed: &ProbedDevice) -> String {
+    let mut lines: Vec<String> = probed
+        .said
+        .iter()
+        .map(|(item, measured)| {
+            json!({
+                "source": device.source,
+                "item": item,
+                "unit": symbol(item),
+                "value": measured.as_ref().ok(),
+                "why": measured.as_ref().err(),
+            })
+            .to_string()
+        })
+        .collect();
+    let heard = json!({
+        "source": device.source,
+        "protocol": device.protocol.name,
+        "heard": probed.raw,
+        "truncated": probed.truncated,
+        "trouble": probed.trouble,
+    });
+    lines.push(heard.to_string());
+    lines.join("\n")
+}
+
+fn device_table(device: &DevicePlan, probed: &ProbedDevice) -> String {
+    let mut table = format!("{} ({})\n", device.source, device.protocol.title);
+    // Writing to a String cannot fail.
+    for line in &probed.raw {
+        writeln!(table, "  < {line}").ok();
+    }
+    if probed.truncated {
+        writeln!(table, "  < (and more)").ok();
+    }
+    if let Some(trouble) = &probed.trouble {
+        writeln!(table, "  ! {trouble}").ok();
+    }
+    for (item, measured) in &probed.said {
+        let meaning = match measured {
+            Ok(value) => format!("{value} {}", symbol(item)),
+            Err(why) => format!("– {why}"),
+        };
+        writeln!(table, "  {item:<26} {}", meaning.trim_end()).ok();
+    }
+    table
 }
 
 /// One JSON line per reading.
@@ -114,7 +190,8 @@ fn register(reading: &RawReading) -> String {
     reading.table.place(reading.address)
 }
 
-/// The unit of an item of the closed list.
+/// The unit of an item of the closed list; a share of one is written without.
 fn symbol(item: &str) -> &'static str {
-    Item::named(item).map_or("", |item| item.unit.symbol())
+    let unit = Item::named(item).map_or(Unit::None, |item| item.unit);
+    if unit == Unit::Ratio { "" } else { unit.symbol() }
 }

@@ -127,9 +127,14 @@ impl Probe {
 
     fn is_complete(&self) -> bool {
         let items = self.device.items();
-        items.iter().all(|item| {
-            self.probed.said.iter().any(|(said, measured)| said == item && measured.is_ok())
-        })
+        // "There is none" is an answer too: no job, no mode.
+        let answered = |measured: &Measured| {
+            matches!(measured, Ok(_) | Err(andon_engine::value::Unavailable::Sentinel))
+        };
+        let said = &self.probed.said;
+        items
+            .iter()
+            .all(|item| said.iter().any(|(said, measured)| said == item && answered(measured)))
     }
 
     fn step(&mut self, heard: Heard<'_>) {
