@@ -142,7 +142,7 @@ fn device_table(device: &DevicePlan, probed: &ProbedDevice) -> String {
     }
     for (item, measured) in &probed.said {
         let meaning = match measured {
-            Ok(value) => format!("{value} {}", symbol(item)),
+            Ok(value) => format!("{value} {}", shown(item)),
             Err(why) => format!("– {why}"),
         };
         writeln!(table, "  {item:<26} {}", meaning.trim_end()).ok();
@@ -175,7 +175,7 @@ fn as_table(source: &str, station: Station, bus: &str, readings: &[RawReading]) 
         let words: Vec<String> = reading.words.iter().map(|word| format!("{word:04x}")).collect();
         let words = if words.is_empty() { "–".to_owned() } else { words.join(" ") };
         let meaning = match &reading.measured {
-            Ok(value) => format!("{value} {}", symbol(&reading.item)),
+            Ok(value) => format!("{value} {}", shown(&reading.item)),
             Err(why) => format!("– {why}"),
         };
         let (register, item) = (register(reading), &reading.item);
@@ -190,8 +190,12 @@ fn register(reading: &RawReading) -> String {
     reading.table.place(reading.address)
 }
 
-/// The unit of an item of the closed list; a share of one is written without.
+/// The unit of an item of the closed list.
 fn symbol(item: &str) -> &'static str {
-    let unit = Item::named(item).map_or(Unit::None, |item| item.unit);
-    if unit == Unit::Ratio { "" } else { unit.symbol() }
+    Item::named(item).map_or("", |item| item.unit.symbol())
+}
+
+/// The same for people: a share of one is written without.
+fn shown(item: &str) -> &'static str {
+    Some(symbol(item)).filter(|symbol| *symbol != Unit::Ratio.symbol()).unwrap_or_default()
 }
