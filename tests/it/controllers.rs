@@ -9,7 +9,6 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use andon_tests::andon as binary;
 use andon_tests::controllers::{Board, Fake, LinuxCnc, PATIENCE, hours};
 use andon_tests::process::{free_port, wait_for, work_dir};
 use andon_tests::simulator::Simulator;
@@ -301,10 +300,14 @@ fn a_port_that_another_program_holds_is_refused_with_words_until_it_lets_go() ->
     drop(sender);
     board.wait_for_execution("router", "ready")?;
     // And andon itself is not joined by a second one.
-    let config = dir.join("andon.toml");
-    let second = binary::output(&["read", "--config", &config.to_string_lossy(), "--json"])?;
-    let told = String::from_utf8_lossy(&second.stderr) + String::from_utf8_lossy(&second.stdout);
-    ensure!(told.contains(words), "{told}");
+    let other = dir.join("other");
+    std::fs::create_dir_all(&other)?;
+    std::os::unix::fs::symlink(std::fs::canonicalize(dir.join("tty"))?, other.join("tty"))?;
+    router(&other, "")?;
+    let second = Board::start(&other)?;
+    wait_for("the second to be refused", PATIENCE, || {
+        second.device("cnc").is_ok_and(|cnc| text(&cnc["why"]).contains(words))
+    })?;
     board.always("router", AT_ONCE, |seen| seen["execution"] == "ready")
 }
 
@@ -317,8 +320,9 @@ fn a_job_outlives_a_silent_board_and_a_killed_gateway() -> Result<()> {
     router(&dir, "")?;
     let terminal = beside(&dir)?;
     set_hang_up(&terminal)?;
-    let mut board = Board::start(&dir)?;
+    // Under way before: even what it is must not be asked now.
     cnc.say("run")?;
+    let mut board = Board::start(&dir)?;
     board.wait_for_execution("router", "running")?;
     ensure!(!hangs_up(&terminal)?, "closing the port would drop DTR");
 
@@ -369,7 +373,8 @@ fn a_grbl_is_reset_by_a_rule_reads_it_back_and_stays_latched() -> Result<()> {
     let resets = bytes.as_bytes().chunks(2).filter(|byte| *byte == b"18").count();
     ensure!(resets == 1, "one reset, not {resets}: {bytes}");
     // Reset while it moved: GRBL has lost its position, and says so.
-    board.wait_for_execution("router", "fault")?;
+    board.wait_for_execution("router", "stopped")?;
+    board.wait_for_value("router", "execution", |word| word == "fault")?;
     board.wait_for_value("router", "message", |words| text(words).starts_with("ALARM:3"))?;
     board.wait_for_value("router", "speed.spindle", |speed| *speed == 0.0)?;
     board.always("router", AT_ONCE, |seen| seen["stop"]["phase"] == "latched")?;
@@ -402,8 +407,8 @@ fn a_print_from_marlins_card_is_followed_until_it_runs_away() -> Result<()> {
     board.wait_for_execution("printer", "preparing")?;
     board.wait_for_value("printer", "temperature.target.nozzle", |celsius| *celsius == 45.0)?;
     board.wait_for_value("printer", "temperature.nozzle", above(40.0))?;
-    marlin.say("card part.gco 3000")?;
-    marlin.say("gcode M23 part.gco")?;
+    marlin.say("card calibration.gcode 3000")?;
+    marlin.say("gcode M23 calibration.gcode")?;
     marlin.say("gcode M24")?;
     board.wait_for_execution("printer", "running")?;
     let first = board.wait_for_value("printer", "progress", above(0.0))?;
