@@ -151,7 +151,7 @@ fn silence_during_homing_is_homing_for_two_minutes() {
     for second in 1..=118 {
         let out = trial.due_after(1000);
         assert_eq!(out.trouble, None);
-        assert!(out.alive || second < 2, "it is no loss");
+        assert!(out.alive || second < 3, "it is no loss");
         assert_eq!(trial.text("execution"), "preparing");
     }
     let out = trial.due_after(2000);
@@ -170,7 +170,7 @@ fn silence_after_a_limit_switch_is_the_fault_and_a_reset_ends_it() {
     for second in 1..=500 {
         let out = trial.due_after(1000);
         assert_eq!(trial.text("execution"), "fault");
-        assert!(out.alive || second < 2, "it is no loss");
+        assert!(out.alive || second < 3, "it is no loss");
         assert_eq!(trial.number("fault.code"), 1.0);
     }
     trial.lines(&["Grbl 1.1h ['$' for help]", "[MSG:'$H'|'$X' to unlock]", "<Alarm|MPos:0,0,0>"]);
