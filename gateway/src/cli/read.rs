@@ -1,5 +1,4 @@
-//! `andon read`: poll sources once and show raw registers beside decoded values. Devices that are
-//! more than a register map have no registers to show and are not opened here.
+//! `andon read`: poll sources once and show raw registers beside decoded values.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -64,15 +63,6 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
         }
     }
     if polled == 0 {
-        let followed = plan.devices.iter().find(|device| chosen(&device.source));
-        if let Some(device) = followed {
-            bail!(
-                "source {} speaks {}, which tells by itself and is not polled: see it on the board \
-                 of andon run",
-                device.source,
-                device.protocol.name
-            );
-        }
         let known: Vec<&str> =
             plan.buses.iter().flat_map(|bus| &bus.units).map(|unit| &*unit.source).collect();
         let wanted = args.source.context("the configuration has no sources")?;
