@@ -215,7 +215,7 @@ pub struct Outbox {
     pub said: Vec<(Arc<str>, Measured)>,
     /// How a stop has gone on.
     pub stop: Vec<StopReply>,
-    /// The device has answered something sensible: it is alive.
+    /// The device has answered something sensible, or its silence means something: it is alive.
     pub alive: bool,
     /// What is wrong, in words for the log, `read` and the board: `401: the key is not accepted`.
     pub trouble: Option<String>,

@@ -180,6 +180,8 @@ impl Grbl {
             now.since(last.at) < longest
         });
         if let Some(last) = meant {
+            // It is busy, not lost.
+            out.alive = true;
             out.execution(&last.word, last.execution);
             self.say_words(&last.word, out);
             return;

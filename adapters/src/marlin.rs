@@ -131,6 +131,8 @@ impl Marlin {
             && halt.silent
             && now.since(halt.at) < HALT_SILENCE_MAX
         {
+            // It is halted, not lost.
+            out.alive = true;
             self.say_words(now, out);
             return;
         }

@@ -11,6 +11,7 @@ input, ending when that closes:
     alarm N           ALARM:N; after 1 and 2 silent until reset
     end               the program's end: [MSG:Pgm End] and Idle
     spindle RPM | feed RATE | pins LETTERS | say TEXT | cut    (cut: the next report is cut off)
+    mute | unmute     answers nothing, as a board that hangs while its motors go on
     log               prints every byte received so far, as hex
 
 Liberties: no G-code is executed (every line is answered `ok`); holds and doors take 0.3 s whatever
@@ -168,6 +169,8 @@ class Controller:
             self.line(" ".join(rest))
         elif word == "cut":
             self.cut = True
+        elif word in ("mute", "unmute"):
+            self.silent = word == "mute"
         elif word == "log":
             print(self.received.hex(), flush=True)
 

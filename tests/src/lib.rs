@@ -6,6 +6,7 @@
 
 pub mod andon;
 pub mod compare;
+pub mod controllers;
 pub mod peers;
 pub mod process;
 pub mod simulator;

@@ -220,8 +220,8 @@ fn words_of_a_fault_are_kept_verbatim_and_held_through_the_silence() {
     assert_eq!(trial.text("message"), "0 : Extruder switched off. MAXTEMP triggered !");
     trial.take_sent();
     for _ in 0..59 {
-        trial.due_after(10_000);
-        assert_eq!(trial.text("execution"), "fault");
+        let out = trial.due_after(10_000);
+        assert_eq!((trial.text("execution"), out.alive), ("fault".into(), true));
     }
     assert_eq!(trial.take_sent(), "");
     // Asked once more, it does not answer.
