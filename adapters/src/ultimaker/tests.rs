@@ -71,7 +71,7 @@ fn words_mean_what_the_table_says() {
     for (status, state, expected, word) in [
         ("error", Some("printing"), "fault", "error"),
         ("booting", None, "(not_yet)", "booting"),
-        ("maintenance", None, "preparing", "maintenance"),
+        ("maintenance", None, "ready", "maintenance"),
         ("printing", Some("pre_print"), "preparing", "pre_print"),
         ("printing", Some("printing"), "running", "printing"),
         ("printing", Some("pausing"), "running", "pausing"),
