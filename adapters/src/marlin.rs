@@ -507,8 +507,8 @@ fn nozzle_place(nozzle: usize) -> String {
     }
 }
 
-/// A part of a whole; files of petabytes may lose their last bits.
-#[allow(clippy::cast_precision_loss)]
+/// A part of a whole.
+#[expect(clippy::cast_precision_loss, reason = "files of petabytes may lose their last bits")]
 fn ratio(part: u64, whole: u64) -> f64 {
     (part as f64 / whole as f64).min(1.0)
 }
