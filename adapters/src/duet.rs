@@ -20,7 +20,8 @@
 //!
 //! A heater that is off keeps its last target in the model; off, its target is 0. When the board is
 //! out of buffers it answers 501 or 503: the picture is left out, and after [`BUSY_MAX`] in a row it
-//! counts as silence. A job can only be cancelled while paused, so a cancel pauses first. The firmware
+//! counts as silence. A job can only be cancelled while paused, so a cancel pauses first, and lapses when that takes
+//! longer than [`PAUSED_WITHIN`] or the job ends by itself. The firmware
 //! does not tell a job that is done from one that never was: both are `idle`.
 //!
 //! What is kept: the session, the sequence numbers, which heater is which, the job's file, the last
@@ -30,6 +31,7 @@
 //! documentation of its HTTP requests; that M0 cancels a paused job is from memory of both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use andon_engine::event::Execution;
 use andon_engine::time::BootTime;
@@ -83,6 +85,10 @@ const PASSWORD: &str = "reprap";
 /// "Too busy" that many times in a row is silence; a shortage of buffers passes within a second.
 const BUSY_MAX: u8 = 3;
 
+/// How long a cancel waits for the job to be paused: the board ends the moves that it has planned
+/// and runs its macro. Whoever pauses later than that means something else.
+const PAUSED_WITHIN: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     Session,
@@ -112,8 +118,8 @@ struct Duet {
     live: Option<Json>,
     details: Details,
     stopping: Stopping,
-    /// The job is to be cancelled as soon as it is paused.
-    cancel_when_paused: bool,
+    /// Until when the job is to be cancelled as soon as it is paused.
+    cancel_when_paused: Option<BootTime>,
 }
 
 impl Duet {
@@ -129,7 +135,7 @@ impl Duet {
             live: None,
             details: Details::default(),
             stopping: Stopping::default(),
-            cancel_when_paused: false,
+            cancel_when_paused: None,
         }
     }
 
@@ -141,7 +147,7 @@ impl Duet {
         self.live = None;
         self.details = Details::default();
         self.stopping.clear();
-        self.cancel_when_paused = false;
+        self.cancel_when_paused = None;
     }
 
     fn trouble(&mut self, why: Unavailable, words: impl Into<String>, out: &mut Outbox) {
@@ -173,7 +179,7 @@ impl Duet {
         }
     }
 
-    fn stop(&mut self, stop: Stop, status: Option<&str>, out: &mut Outbox) {
+    fn stop(&mut self, now: BootTime, stop: Stop, status: Option<&str>, out: &mut Outbox) {
         let code = match stop {
             Stop::Emergency => "M112",
             Stop::Cancel if status == Some("paused") => "M0",
@@ -187,7 +193,8 @@ impl Duet {
             let words = "there is no session with the board".to_owned();
             return out.stop.push(StopReply::Failed(words));
         }
-        self.cancel_when_paused = stop == Stop::Cancel && code != "M0";
+        let pauses_first = stop == Stop::Cancel && code != "M0";
+        self.cancel_when_paused = pauses_first.then(|| now + PAUSED_WITHIN);
         self.stopping.begin(stop);
         if !self.get(Question::Stop, format!("/rr_gcode?gcode={code}"), out) {
             let words = "too many requests wait for an answer".to_owned();
@@ -195,7 +202,7 @@ impl Duet {
         }
     }
 
-    fn response(&mut self, response: Response<'_>, out: &mut Outbox) {
+    fn response(&mut self, now: BootTime, response: Response<'_>, out: &mut Outbox) {
         let Some(question) = self.asked.answered() else { return };
         let status = response.status;
         if question == Question::Stop {
@@ -222,11 +229,11 @@ impl Duet {
             }
             (Question::Session, Some(reply)) => self.connected(&reply, out),
             (Question::Live, Some(model)) if model.pointer("/result/state/status").is_some() => {
-                self.live(model, out);
+                self.live(now, model, out);
             }
             (Question::Detail(part), Some(model)) if model.get("result").is_some() => {
                 self.details.take(DETAILS[part], &model["result"]);
-                self.say_when_whole(out);
+                self.say_when_whole(now, out);
             }
             _ => {
                 let words = "the answer is not a Duet's; is the address right?";
@@ -274,7 +281,7 @@ impl Duet {
     }
 
     /// The fields that change often have come; parts that have changed are asked for.
-    fn live(&mut self, model: Json, out: &mut Outbox) {
+    fn live(&mut self, now: BootTime, model: Json, out: &mut Outbox) {
         for (part, name) in DETAILS.iter().enumerate() {
             let sequence = model["result"]["seqs"][name].as_i64();
             let stale = self.details.sequences[part] != sequence || sequence.is_none();
@@ -285,10 +292,10 @@ impl Duet {
             }
         }
         self.live = Some(model);
-        self.say_when_whole(out);
+        self.say_when_whole(now, out);
     }
 
-    fn say_when_whole(&mut self, out: &mut Outbox) {
+    fn say_when_whole(&mut self, now: BootTime, out: &mut Outbox) {
         if !self.asked.is_empty() {
             return;
         }
@@ -296,10 +303,10 @@ impl Duet {
         self.busy = 0;
         self.renewed = false;
         out.alive = true;
-        self.say(&model["result"], out);
+        self.say(now, &model["result"], out);
     }
 
-    fn say(&mut self, model: &Json, out: &mut Outbox) {
+    fn say(&mut self, now: BootTime, model: &Json, out: &mut Outbox) {
         let status = model["state"]["status"].as_str().unwrap_or("");
         let heaters = model["heat"]["heaters"].as_array().map_or(&[][..], Vec::as_slice);
         let faulty = heaters.iter().any(|heater| heater["state"] == "fault");
@@ -324,8 +331,11 @@ impl Duet {
         let position = job.get("filePosition").filter(|_| size.is_some());
         say_number(out, "progress", position, size.unwrap_or(1.0).recip());
         self.temperatures(heaters, out);
-        if self.cancel_when_paused && status == "paused" {
-            self.stop(Stop::Cancel, Some(status), out);
+        // Only the job that was running then: a person may pause the next one.
+        let ended = matches!(status, "idle" | "halted" | "off");
+        self.cancel_when_paused = self.cancel_when_paused.filter(|until| !ended && now < *until);
+        if self.cancel_when_paused.is_some() && status == "paused" {
+            self.stop(now, Stop::Cancel, Some(status), out);
         }
         self.stopping.read_back(execution, out);
     }
@@ -372,7 +382,7 @@ impl Device for Duet {
         STOPS
     }
 
-    fn step(&mut self, _: BootTime, heard: Heard<'_>, out: &mut Outbox) {
+    fn step(&mut self, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {
         match heard {
             Heard::Opened => {
                 self.forget();
@@ -384,14 +394,14 @@ impl Device for Duet {
                 }
                 self.ask(out);
             }
-            Heard::Response(response) => self.response(response, out),
+            Heard::Response(response) => self.response(now, response, out),
             Heard::NoResponse(why) => self.no_response(why, out),
             Heard::Closed => {
                 self.forget();
                 let why = Unavailable::Disconnected;
                 self.trouble(why, silence(why), out);
             }
-            Heard::Stop(stop) => self.stop(stop, None, out),
+            Heard::Stop(stop) => self.stop(now, stop, None, out),
             Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }

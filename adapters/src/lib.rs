@@ -7,6 +7,8 @@
 
 pub mod bambu;
 pub mod catalogue;
+#[cfg(test)]
+mod contract;
 pub mod current_loop;
 pub mod device;
 pub mod dlt645;

@@ -15,14 +15,17 @@
 //! | the same, a not rising for [`STILL_MAX`], nothing busy | paused |
 //! | `busy: paused for user`, `paused for input`; `//action:paused` until resumed | paused |
 //! | `Not SD printing` | ready |
-//! | `Not SD printing`, but busy, or a heater's target above 0 | preparing |
+//! | `Not SD printing`, but `busy: processing` or waiting for heat | preparing |
+//! | no word from the card, and a heater's target above 0 | unknown |
 //! | `Done printing file`, until the next job or heating | finished |
 //! | thermal runaway, heating failed, MAXTEMP, MINTEMP, stopped due to errors | fault |
 //! | M112, kill() and other halts without such a reason | stopped |
 //!
-//! **M27 is blind** to prints that another host or a screen streams. It says `Not SD printing`
-//! then, but heaters are on: so a printer that is hot and not printing is preparing here, not
-//! ready. A printer without a card, or that leaves M27 unanswered, is judged by its heaters alone.
+//! **M27 is blind** to prints that another host or a screen streams: it says `Not SD printing`
+//! then. A heater that is on is no proof of one, because somebody may have forgotten it, and what
+//! is forgotten is not to be billed as run. So the printer is ready here unless it is busy; where
+//! prints come that way, the machine's power is to be watched instead. A printer without a card,
+//! or that leaves M27 unanswered, is ready while its heaters are off and unknown while one is on.
 //!
 //! **After a halt the firmware is silent** until it is reset. The halt is said on for
 //! [`HALT_SILENCE_MAX`]; any other silence longer than [`SILENCE_MAX`] is a timeout. A halt ends
@@ -506,8 +509,8 @@ fn nozzle_place(nozzle: usize) -> String {
     }
 }
 
-/// A part of a whole; files of petabytes may lose their last bits.
-#[allow(clippy::cast_precision_loss)]
+/// A part of a whole.
+#[expect(clippy::cast_precision_loss, reason = "files of petabytes may lose their last bits")]
 fn ratio(part: u64, whole: u64) -> f64 {
     (part as f64 / whole as f64).min(1.0)
 }

@@ -39,7 +39,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 use serde_json::Value as Json;
 
-use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply};
+use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply, clean};
 use crate::http::{
     Asked, document, refusal, say_number, say_text, silence, succeeded, unavailable_but,
 };
@@ -213,9 +213,8 @@ impl OctoPrint {
         out.alive = true;
         let state = job["state"].as_str().unwrap_or("");
         let error = job["error"].as_str().filter(|error| !error.is_empty());
-        let words =
-            format!("OctoPrint is not connected to the printer: {}", error.unwrap_or(state));
-        out.trouble = Some(words);
+        let reason = clean(error.unwrap_or(state));
+        out.trouble = Some(format!("OctoPrint is not connected to the printer: {reason}"));
         let why = Unavailable::Disconnected;
         let execution = error.map(|error| match error.contains("M112") {
             true => Execution::Stopped,
@@ -291,8 +290,5 @@ fn execution(flag: impl Fn(&str) -> bool, complete: bool) -> Option<Execution> {
 /// OctoPrint's own words for a refusal, or else the status.
 fn complaint(document: Option<&Json>, status: u16) -> String {
     let words = document.and_then(|document| document.get("error")).and_then(Json::as_str);
-    words.map_or_else(
-        || refusal(status).1,
-        |words| format!("{status}: {}", crate::device::clean(words)),
-    )
+    words.map_or_else(|| refusal(status).1, |words| format!("{status}: {}", clean(words)))
 }

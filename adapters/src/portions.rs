@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use andon_engine::item::Item;
 use andon_engine::time::BootTime;
-use andon_engine::value::{Measured, Unavailable, Value};
+use andon_engine::value::{Measured, Unavailable};
 use proptest::prelude::*;
 
-use crate::device::{Device, Heard, Outbox, Outgoing, Stop, StopReply, TEXT_BYTES_MAX};
+use crate::contract;
+use crate::device::{Device, Heard, Outbox, Outgoing, Stop, StopReply};
 
 /// What a wire brings to a device.
 #[derive(Clone, Debug)]
@@ -45,11 +45,8 @@ impl Trial {
     pub(crate) fn hear(&mut self, heard: Heard<'_>) -> Outbox {
         let mut out = Outbox::default();
         self.device.step(self.now, heard, &mut out);
+        contract::check(&*self.device, &out);
         for (item, measured) in &out.said {
-            assert!(self.device.items().contains(item), "{item} is not offered");
-            if let Ok(Value::Text(text)) = measured {
-                assert!(text.len() <= TEXT_BYTES_MAX);
-            }
             self.said.insert(item.to_string(), measured.clone());
         }
         for sent in &out.sends {
@@ -118,12 +115,8 @@ impl Trial {
 
 /// Names of a device's items, which must all be on the closed list and be there once.
 pub(crate) fn offered(device: &dyn Device) -> Vec<String> {
-    let names: Vec<String> = device.items().iter().map(ToString::to_string).collect();
-    for (at, name) in names.iter().enumerate() {
-        Item::named(name).unwrap();
-        assert!(!names[..at].contains(name), "{name} twice");
-    }
-    names
+    contract::check_items(device.items());
+    device.items().iter().map(ToString::to_string).collect()
 }
 
 /// Anything a wire may bring: lines of the dialect, whole, cut off or run together, and rubbish.

@@ -113,12 +113,12 @@ impl Stopping {
         *self = Self::default();
     }
 
-    /// The printer has just said what it is doing.
+    /// The printer has just said what it is doing. That it does not stand yet is no reply: a
+    /// printer that cancels retracts and parks first, and how long it may is its owner's business.
     pub(crate) fn read_back(&mut self, execution: Option<Execution>, out: &mut Outbox) {
         let Some(stop) = self.stop.filter(|_| self.answered) else { return };
-        let stands = execution.is_some_and(|execution| stands(stop, execution));
-        out.stop.push(StopReply::ReadBack(stands));
-        if stands {
+        if execution.is_some_and(|execution| stands(stop, execution)) {
+            out.stop.push(StopReply::ReadBack(true));
             self.clear();
         }
     }

@@ -1,20 +1,14 @@
 //! A device in a test: told what it hears, asked what came of it, and tried with rubbish.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use andon_engine::item::{Item, Kind};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
 use proptest::prelude::*;
 
-use crate::device::{
-    Device, Heard, Outbox, Outgoing, REQUESTS_MAX, Response, Stop, TEXT_BYTES_MAX,
-};
+use crate::contract::{check, check_items};
+use crate::device::{Device, Heard, Outbox, Outgoing, Response, Stop};
 use crate::protocol::{Protocol, Settings};
-
-/// Most that a device may send in one step.
-const SENDS_MAX: usize = 64;
 
 /// A device and its clock.
 pub(crate) struct Rehearsal {
@@ -106,33 +100,6 @@ pub(crate) fn published(out: &Outbox, to: &str) -> Vec<String> {
         _ => None,
     };
     out.sends.iter().filter_map(payload).collect()
-}
-
-/// What must hold after every step, whatever was heard.
-fn check(device: &dyn Device, out: &Outbox) {
-    assert!(out.sends.len() <= SENDS_MAX, "{} sends in a step", out.sends.len());
-    let requests = out.sends.iter().filter(|send| matches!(send, Outgoing::Request(_)));
-    assert!(requests.count() <= REQUESTS_MAX);
-    for (name, measured) in &out.said {
-        assert!(device.items().contains(name), "{name} is said but not an item of the device");
-        let kind = Item::named(name).unwrap().kind;
-        match (measured, kind) {
-            (Err(_), _) | (Ok(Value::Flag(_)), Kind::Flag) => {}
-            (Ok(Value::Number(number)), Kind::Gauge | Kind::Counter) => {
-                assert!(number.is_finite(), "{name}");
-            }
-            (Ok(Value::Text(text)), Kind::Text) => assert!(text.len() <= TEXT_BYTES_MAX),
-            (Ok(value), kind) => panic!("{name} is a {kind:?} and said as {value:?}"),
-        }
-    }
-}
-
-/// Every item is of the closed list and named once.
-pub(crate) fn check_items(items: &[Arc<str>]) {
-    for (at, item) in items.iter().enumerate() {
-        assert!(Item::named(item).is_ok(), "{item}");
-        assert!(!items[..at].contains(item), "{item} twice");
-    }
 }
 
 /// Something heard, owned.

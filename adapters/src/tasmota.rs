@@ -221,8 +221,10 @@ impl Tasmota {
                 out.say(&item_of_phase, alive(item, measured.clone()));
             }
         }
-        let whole = values.len() <= phases && adds_up;
-        if whole {
+        if adds_up && values.len() < phases {
+            // What a channel left out is not zero.
+            out.say(item, Err(Unavailable::Garbled));
+        } else if adds_up && values.len() == phases {
             let sum = measured.into_iter().try_fold(0.0, |sum, measured| match measured? {
                 Said::Number(number) => Ok(sum + number),
                 Said::Flag(_) | Said::Text(_) => Err(Unavailable::Garbled),

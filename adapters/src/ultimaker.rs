@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `error` | any | fault |
 //! | `booting` | any | unknown (not yet) |
-//! | `maintenance` (a person has it move or heat) | any | preparing |
+//! | `maintenance` (a person has it move or heat: no job is on) | any | ready |
 //! | `idle`, `printing` | `pre_print` | preparing |
 //! | `idle`, `printing` | `printing`, `pausing`, `resuming`, `post_print` | running |
 //! | `idle`, `printing` | `paused` | paused |
@@ -230,7 +230,8 @@ fn say_temperature(place: &str, temperature: &Json, out: &mut Outbox) {
 fn execution(status: &str, job: Option<&str>) -> Option<Execution> {
     match (status, job) {
         ("error", _) => Some(Execution::Fault),
-        ("maintenance", _) | ("idle" | "printing", Some("pre_print")) => Some(Execution::Preparing),
+        ("maintenance", _) => Some(Execution::Ready),
+        ("idle" | "printing", Some("pre_print")) => Some(Execution::Preparing),
         ("idle" | "printing", Some("printing" | "pausing" | "resuming" | "post_print")) => {
             Some(Execution::Running)
         }

@@ -220,7 +220,7 @@ fn an_emergency_stop_is_read_back_by_halted() {
     let out = step(&mut *device, 2, response(200, r#"{"buff":251}"#));
     assert_eq!(out.stop, [StopReply::Accepted]);
     let out = step(&mut *device, 2, response(200, &live("processing", "active", 1)));
-    assert_eq!(out.stop, [StopReply::ReadBack(false)]);
+    assert_eq!(out.stop, []);
     assert_eq!(next(&mut *device, "halted").stop, [StopReply::ReadBack(true)]);
 }
 
@@ -238,6 +238,16 @@ fn a_cancel_pauses_first() {
     assert_eq!(out.stop, [StopReply::Accepted]);
     let out = step(&mut *device, 3, response(200, &live("idle", "active", 1)));
     assert_eq!(out.stop, [StopReply::ReadBack(true)]);
+}
+
+#[test]
+fn a_cancel_of_a_job_that_ended_by_itself_leaves_the_next_one_alone() {
+    let (mut device, _) = picture("processing", "active");
+    step(&mut *device, 2, Heard::Stop(Stop::Cancel));
+    step(&mut *device, 2, response(200, r#"{"buff":251}"#));
+    let out = step(&mut *device, 2, response(200, &live("idle", "active", 1)));
+    assert_eq!(out.stop, [StopReply::ReadBack(true)]);
+    assert!(next(&mut *device, "paused").sends.is_empty(), "a person has paused the next job");
 }
 
 #[test]

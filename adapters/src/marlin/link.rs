@@ -155,11 +155,10 @@ impl Link {
                     None if busy.is_none() => "ok",
                     _ => "busy: processing",
                 };
-                let working = busy.is_some() || self.hot;
-                // Without a word on the card or the heaters there is no saying that it rests.
-                let known = card.is_some() || (self.no_card && self.temperature_at.is_some());
-                let rests = known.then_some(Execution::Ready);
-                (word, if working { Some(Execution::Preparing) } else { rests })
+                // Without a card's word only cold heaters prove that nothing is printed.
+                let cold = self.no_card && self.temperature_at.is_some() && !self.hot;
+                let rests = (card.is_some() || cold).then_some(Execution::Ready);
+                (word, if busy.is_some() { Some(Execution::Preparing) } else { rests })
             }
         }
     }

@@ -33,14 +33,14 @@ fn every_row_of_the_table() {
         (&["SD printing byte 80/138"], "running"),
         (&["Not SD printing"], "ready"),
         (&[COLD, "Not SD printing"], "ready"),
-        (&[HOT, "Not SD printing"], "preparing"),
+        (&[HOT, "Not SD printing"], "ready"),
         (&["Not SD printing", "echo:busy: processing"], "preparing"),
         (&["Not SD printing", "echo:busy: paused for user"], "paused"),
         (&["Not SD printing", "echo:busy: paused for input"], "paused"),
         (&["SD printing byte 80/138", "//action:paused"], "paused"),
         (&["SD printing byte 80/138", "// action:pause", "//action:resumed"], "running"),
         (&["SD printing byte 80/138", "Done printing file", "Not SD printing"], "finished"),
-        (&["Done printing file", HOT, "Not SD printing"], "preparing"),
+        (&["Done printing file", HOT, "Not SD printing"], "ready"),
         (&["Error:Thermal Runaway, system stopped! Heater_ID: bed"], "fault"),
         (&["Error:Heating failed, system stopped! Heater_ID: 0"], "fault"),
         (&["Error:MINTEMP triggered, system stopped! Heater_ID: 0"], "fault"),
@@ -267,7 +267,7 @@ fn a_period_longer_than_the_patience_is_no_silence() {
 }
 
 #[test]
-fn without_a_card_the_heaters_decide() {
+fn without_a_card_a_cold_printer_rests_and_a_hot_one_is_unknown() {
     let mut trial = trial(&[]);
     trial.lines(&["start"]);
     trial.lines(&["ok", "ok T:21.0 /0.0", "echo:Unknown command: \"M27\"", "ok"]);
@@ -275,6 +275,8 @@ fn without_a_card_the_heaters_decide() {
     trial.lines(&["ok T:21.0 /0.0"]);
     assert_eq!(trial.text("execution"), "ready");
     trial.lines(&["T:90.0 /200.0"]);
+    assert_eq!(trial.text("execution"), "(garbled)");
+    trial.lines(&["T:90.0 /200.0 E:0 W:?"]);
     assert_eq!(trial.text("execution"), "preparing");
 }
 

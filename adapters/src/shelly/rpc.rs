@@ -117,8 +117,8 @@ impl Shelly {
     fn answer(&mut self, answer: &Value, out: &mut Outbox) {
         let id = answer["id"].as_u64().unwrap_or(0);
         if let Some(error) = answer.get("error") {
-            let message = clean(error["message"].as_str().unwrap_or("no reason given"));
-            let words = format!("{}: {message}", error["code"]);
+            let message = error["message"].as_str().unwrap_or("no reason given");
+            let words = clean(&format!("{}: {message}", error["code"]));
             if id <= self.switch_id && self.stopping.pending().is_some() {
                 self.stopping.fail(&words, out);
             }

@@ -52,6 +52,16 @@ fn a_plug_is_asked_at_every_period_and_its_answers_are_said() {
 }
 
 #[test]
+fn a_channel_that_is_left_out_is_not_zero() {
+    let mut meter = with(&[("phases", "3")]);
+    for few in ["[]", "[100,200]"] {
+        let payload = format!(r#"{{"StatusSNS":{{"ENERGY":{{"Power":{few}}}}}}}"#);
+        let out = meter.message("stat/plug-saw/STATUS8", &payload);
+        assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Garbled)), "{few}");
+    }
+}
+
+#[test]
 fn what_the_plug_reports_by_itself_is_said_and_what_the_broker_kept_is_not() {
     let mut plug = opened();
     let out = plug.message("tele/plug-saw/SENSOR", SENSOR);

@@ -5,6 +5,11 @@
 //! one word beside that: a machine without power cannot run. Where a controller or contact says
 //! run and the power says off, nobody knows, and the reason is [`Unavailable::Conflict`]; where it
 //! says idle, the machine is off. A fault stays a fault, with or without power.
+//!
+//! Signals do not change at the same moment: a meter is read later than a controller speaks and
+//! debounced longer, and a controller that lost its power is only silent. So a conflict is told
+//! when it has lasted as long as the slowest signal needs to come round, and is then stamped at
+//! its beginning. One that ends before was none: what is agreed on in the end held all the while.
 
 use std::time::Duration;
 
@@ -34,6 +39,19 @@ pub struct Follower {
     /// Highest authority first.
     signals: Vec<Signal>,
     raw_run: Duration,
+    /// How long the slowest signal may need until it says what the others say.
+    patience: Duration,
+    dispute: Option<Dispute>,
+}
+
+/// One signal says run and the power says off.
+#[derive(Clone, Copy, Debug)]
+struct Dispute {
+    since: BootTime,
+    /// Time that the deciding signal had said run by then.
+    raw_run: Duration,
+    /// It has lasted too long to be a matter of moments.
+    told: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -125,7 +143,14 @@ impl Follower {
     /// `stale_after` gives that of an item.
     pub fn new(plans: &[ActivityPlan], stale_after: impl Fn(ItemIndex) -> Duration) -> Self {
         let signal = |plan: &ActivityPlan| Signal::new(plan, stale_after(plan.item()));
-        Self { signals: plans.iter().map(signal).collect(), raw_run: Duration::ZERO }
+        let debounce = plans.iter().map(debounce).max().unwrap_or_default();
+        let silence = plans.iter().map(|plan| stale_after(plan.item())).max().unwrap_or_default();
+        Self {
+            signals: plans.iter().map(signal).collect(),
+            raw_run: Duration::ZERO,
+            patience: debounce.saturating_add(silence),
+            dispute: None,
+        }
     }
 
     /// Whether it has any signal.
@@ -140,7 +165,7 @@ impl Follower {
 
     /// Takes a sample of an item; nothing follows where no signal is told from it.
     pub fn take(&mut self, item: ItemIndex, at: BootTime, sample: &Measured) -> Vec<Change> {
-        let mut changes = Vec::new();
+        let mut changes = Vec::from_iter(self.tell_dispute(at));
         for nth in 0..self.signals.len() {
             if self.signals[nth].item() != item {
                 continue;
@@ -150,17 +175,17 @@ impl Follower {
             if self.deciding() == Some(nth) {
                 self.raw_run += self.signals[nth].raw_run().saturating_sub(before);
             }
-            changes.extend(words.into_iter().flatten().map(|word| self.change(nth, word)));
+            changes.extend(words.into_iter().flatten().filter_map(|word| self.change(nth, word)));
         }
         changes
     }
 
     /// Lets time pass.
     pub fn age(&mut self, now: BootTime) -> Vec<Change> {
-        let mut changes = Vec::new();
+        let mut changes = Vec::from_iter(self.tell_dispute(now));
         for nth in 0..self.signals.len() {
             let word = self.signals[nth].age(now);
-            changes.extend(word.map(|word| self.change(nth, word)));
+            changes.extend(word.and_then(|word| self.change(nth, word)));
         }
         changes
     }
@@ -170,15 +195,32 @@ impl Follower {
         self.signals.iter().position(|signal| signal.word().0 != Execution::Unknown)
     }
 
-    /// What a word of one signal means for the machine.
-    fn change(&self, nth: usize, word: Word) -> Change {
-        let (execution, why) = self.combined(nth, &word);
+    /// What a word of one signal means for the machine; nothing yet while signals disagree.
+    fn change(&mut self, nth: usize, word: Word) -> Option<Change> {
         // Boundaries lie in the past: take off what the signal ran since.
         let since = self.signals[nth].raw_run().saturating_sub(word.raw_run);
-        Change { execution, at: word.at, why, raw_run: self.raw_run.saturating_sub(since) }
+        let raw_run = self.raw_run.saturating_sub(since);
+        let Some((execution, why)) = self.combined(nth, &word) else {
+            self.dispute.get_or_insert(Dispute { since: word.at, raw_run, told: false });
+            return None;
+        };
+        let settled = self.dispute.take().filter(|dispute| !dispute.told);
+        let (at, raw_run) = settled.map_or((word.at, raw_run), |of| (of.since, of.raw_run));
+        Some(Change { execution, at, why, raw_run })
     }
 
-    fn combined(&self, nth: usize, word: &Word) -> (Execution, Option<Unavailable>) {
+    /// The conflict, once it has lasted too long to be a matter of moments.
+    fn tell_dispute(&mut self, now: BootTime) -> Option<Change> {
+        let patience = self.patience;
+        let ripe = |dispute: &&mut Dispute| !dispute.told && now.since(dispute.since) >= patience;
+        let dispute = self.dispute.as_mut().filter(ripe)?;
+        dispute.told = true;
+        let (at, why) = (dispute.since, Some(Unavailable::Conflict));
+        Some(Change { execution: Execution::Unknown, at, why, raw_run: dispute.raw_run })
+    }
+
+    /// What the signals say together; `None` when one says run and the power says off.
+    fn combined(&self, nth: usize, word: &Word) -> Option<(Execution, Option<Unavailable>)> {
         let says = |at: usize| {
             if at == nth { (word.execution, word.why) } else { self.signals[at].word() }
         };
@@ -187,17 +229,26 @@ impl Follower {
             // The highest has the word on why nothing is known, unless it never spoke.
             let why = (0..self.signals.len()).filter_map(|at| says(at).1);
             let mut why = why.filter(|why| *why != Unavailable::NotYet);
-            return (Execution::Unknown, Some(why.next().unwrap_or(Unavailable::NotYet)));
+            return Some((Execution::Unknown, Some(why.next().unwrap_or(Unavailable::NotYet))));
         };
         let (execution, _) = says(deciding);
         let lower = &self.signals[deciding + 1..];
         match execution.activity() {
-            Activity::Run if lower.iter().any(Signal::is_without_power) => {
-                (Execution::Unknown, Some(Unavailable::Conflict))
+            Activity::Run if lower.iter().any(Signal::is_without_power) => None,
+            Activity::Idle if lower.iter().any(Signal::is_without_power) => {
+                Some((Execution::Off, None))
             }
-            Activity::Idle if lower.iter().any(Signal::is_without_power) => (Execution::Off, None),
-            _ => (execution, None),
+            _ => Some((execution, None)),
         }
+    }
+}
+
+/// The longest that a signal's own debounce keeps it behind.
+fn debounce(plan: &ActivityPlan) -> Duration {
+    match plan {
+        ActivityPlan::Controller { exit_for, .. } => *exit_for,
+        ActivityPlan::Power { enter_for, exit_for, .. }
+        | ActivityPlan::Input { enter_for, exit_for, .. } => (*enter_for).max(*exit_for),
     }
 }
 
@@ -252,10 +303,56 @@ mod tests {
     fn running_without_power_is_a_conflict_and_idle_without_power_is_off() {
         let mut printer = printer();
         says(&mut printer, 1, "running");
-        let off = uses(&mut printer, 1, 0.5);
-        assert_eq!(last(&off), (Execution::Unknown, Some(Unavailable::Conflict)));
-        assert_eq!(last(&says(&mut printer, 2, "ready")), (Execution::Off, None));
-        assert_eq!(last(&says(&mut printer, 3, "fault")), (Execution::Fault, None));
+        let mut changes = Vec::new();
+        for second in 2..=7 {
+            changes.extend(says(&mut printer, second, "running"));
+            changes.extend(uses(&mut printer, second, 0.5));
+        }
+        let conflict = (Execution::Unknown, Some(Unavailable::Conflict));
+        assert_eq!((changes.len(), last(&changes)), (1, conflict));
+        // Since it began, not since it was believed.
+        assert_eq!(changes[0].at, BootTime::from_millis(2000));
+        assert_eq!(last(&says(&mut printer, 8, "ready")), (Execution::Off, None));
+        assert_eq!(last(&says(&mut printer, 9, "fault")), (Execution::Fault, None));
+    }
+
+    #[test]
+    fn a_controller_that_runs_moments_before_its_meter_rises_ran_since_it_said_so() {
+        let mut printer = printer();
+        uses(&mut printer, 1, 0.5);
+        assert_eq!(last(&says(&mut printer, 1, "ready")), (Execution::Off, None));
+        for second in 2..=4 {
+            assert_eq!(says(&mut printer, second, "running"), []);
+            assert_eq!(uses(&mut printer, second, 0.5), []);
+        }
+        let changes = uses(&mut printer, 5, 120.0);
+        assert_eq!(last(&changes), (Execution::Running, None));
+        assert_eq!(changes[0].at, BootTime::from_millis(2000));
+        assert_eq!(changes[0].raw_run, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_controller_that_lost_its_power_is_off_since_then_and_not_unknown() {
+        let mut printer = printer();
+        uses(&mut printer, 1, 120.0);
+        says(&mut printer, 1, "running");
+        for second in 2..=6 {
+            assert_eq!(uses(&mut printer, second, 0.5), []);
+        }
+        let changes = printer.age(BootTime::from_millis(6_500));
+        assert_eq!(last(&changes), (Execution::Off, None));
+        assert_eq!(changes[0].at, BootTime::from_millis(2000));
+    }
+
+    #[test]
+    fn a_meter_that_was_silent_before_a_controller_ran_contradicts_nothing() {
+        let mut printer = printer();
+        uses(&mut printer, 1, 0.5);
+        says(&mut printer, 1, "ready");
+        assert_eq!(says(&mut printer, 3, "running"), []);
+        let changes = printer.age(BootTime::from_millis(6_500));
+        assert_eq!(last(&changes), (Execution::Running, None));
+        assert_eq!(changes[0].at, BootTime::from_millis(3000));
     }
 
     #[test]
