@@ -87,14 +87,14 @@ mod tests {
     #[test]
     fn the_machines_own_word_is_right_and_a_little_late_too() {
         assert_eq!(wrong(5, "ready", json!(20.0)), 0);
-        assert_eq!(wrong(12, "ready", json!(40.5)), 0);
+        assert_eq!(wrong(11, "ready", json!(40.5)), 0);
         assert_eq!(wrong(9, "running", json!(20)), 0, "the next sample counts");
         assert_eq!(wrong(15, "running", json!(60)), 0);
     }
 
     #[test]
     fn what_the_machine_did_not_say_is_counted() {
-        assert_eq!(wrong(13, "ready", json!(60)), 1, "too late");
+        assert_eq!(wrong(12, "ready", json!(60)), 1, "too late");
         assert_eq!(wrong(5, "running", json!(60)), 2, "too early");
         assert_eq!(wrong(5, "paused", json!(20)), 1);
         assert_eq!(wrong(5, "ready", json!(20.1)), 1);
