@@ -28,6 +28,9 @@
 //! `temperature` is `{}`, which is no value. `M112` makes OctoPrint send it and close its port, so
 //! reading it back proves what OctoPrint did and not what the printer did.
 //!
+//! The two answers may be of two moments: when their states differ, both are asked for once more, or a
+//! job that has just ended would be shown as ready instead of finished for a period.
+//!
 //! What is kept: the last answer of `/api/job`, until that of `/api/printer`.
 //!
 //! Facts: OctoPrint's documentation of its REST API; replies of OctoPrint 1.11.8 in the tests.
@@ -89,6 +92,8 @@ struct OctoPrint {
     parts: Parts,
     asked: Asked<Question>,
     job: Option<Json>,
+    /// The picture under way is the second try.
+    again: bool,
     stopping: Stopping,
 }
 
@@ -99,6 +104,7 @@ impl OctoPrint {
             parts,
             asked: Asked::default(),
             job: None,
+            again: false,
             stopping: Stopping::default(),
         }
     }
@@ -106,6 +112,7 @@ impl OctoPrint {
     fn forget(&mut self) {
         self.asked.clear();
         self.job = None;
+        self.again = false;
         self.stopping.clear();
     }
 
@@ -170,9 +177,21 @@ impl OctoPrint {
         }
     }
 
+    /// Asks once more for a picture whose halves are of two moments. Returns whether it did.
+    fn asks_again(&mut self, torn: bool, out: &mut Outbox) -> bool {
+        self.again = torn && !self.again;
+        if self.again {
+            self.ask(out);
+        }
+        self.again
+    }
+
     /// The picture is whole: OctoPrint has a printer.
     fn printer(&mut self, printer: &Json, out: &mut Outbox) {
         let Some(job) = self.job.take() else { return };
+        if self.asks_again(job["state"] != printer["state"]["text"], out) {
+            return;
+        }
         out.alive = true;
         let completion = job.pointer("/progress/completion").and_then(Json::as_f64);
         let complete = completion.is_some_and(|percent| percent >= COMPLETE);
@@ -210,9 +229,12 @@ impl OctoPrint {
     /// OctoPrint answers, but has no printer; `/api/job` knows why.
     fn without_printer(&mut self, out: &mut Outbox) {
         let Some(job) = self.job.take() else { return };
-        out.alive = true;
         let state = job["state"].as_str().unwrap_or("");
         let error = job["error"].as_str().filter(|error| !error.is_empty());
+        if self.asks_again(error.is_none() && !state.starts_with("Offline"), out) {
+            return;
+        }
+        out.alive = true;
         let reason = clean(error.unwrap_or(state));
         out.trouble = Some(format!("OctoPrint is not connected to the printer: {reason}"));
         let why = Unavailable::Disconnected;

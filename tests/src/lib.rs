@@ -4,9 +4,11 @@
 //! Nothing here asks andon how it is doing: losses are counted from the device's own log and an
 //! export of the store.
 
+pub mod agreement;
 pub mod andon;
 pub mod compare;
 pub mod controllers;
+pub mod machines;
 pub mod peers;
 pub mod process;
 pub mod simulator;

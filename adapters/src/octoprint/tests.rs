@@ -147,6 +147,28 @@ fn a_picture_is_asked_for_once_at_a_time() {
 }
 
 #[test]
+fn halves_of_two_moments_are_no_picture() {
+    for (job, printer, status, execution) in
+        [("finishing3", "finished", 200, "finished"), ("printing", "emergency", 409, "stopped")]
+    {
+        let (mut device, _) = picture("printing");
+        step(&mut *device, 2, Heard::Due);
+        step(&mut *device, 2, response(200, recorded(job, "job")));
+        let out = step(&mut *device, 2, response(status, recorded(printer, "printer")));
+        assert!(out.said.is_empty(), "{out:?}");
+        assert_eq!(paths(&out), ["/api/job", "/api/printer?exclude=sd"]);
+        assert_eq!(said(&answer(&mut *device, printer))["execution"], execution);
+        // Halves that never agree are told all the same, after a second try.
+        step(&mut *device, 3, Heard::Due);
+        for asked_again in [true, false] {
+            step(&mut *device, 3, response(200, recorded("printing", "job")));
+            let out = step(&mut *device, 3, response(200, recorded("finished", "printer")));
+            assert_eq!((out.said.is_empty(), out.sends.len() == 2), (asked_again, asked_again));
+        }
+    }
+}
+
+#[test]
 fn stops_are_commanded_and_read_back() {
     for (stop, path, body, not_yet, stands) in [
         (
