@@ -6,6 +6,7 @@ mod echo;
 mod energy;
 mod faults;
 mod places;
+mod plugs;
 mod scan;
 mod secured;
 mod shop;

@@ -7,6 +7,7 @@
 pub mod andon;
 pub mod compare;
 pub mod peers;
+pub mod plugs;
 pub mod process;
 pub mod simulator;
 pub mod workshop;
