@@ -116,16 +116,23 @@ impl Board {
         Ok(found["why"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits until the stop of a machine is in `phase`; returns it.
+    /// Waits until the stop of a machine is in `phase` and confirmed as far as `level` (null for
+    /// one that has not begun).
     ///
     /// # Errors
     /// When it never is; the error says how it was.
-    pub fn wait_for_stop(&self, machine: &str, phase: &str) -> Result<Value> {
+    pub fn wait_for_stop(
+        &self,
+        machine: &str,
+        phase: &str,
+        level: impl Into<Value>,
+    ) -> Result<Value> {
+        let level = level.into();
         let mut found = Value::Null;
-        wait_for(&format!("{machine}'s stop to be {phase}"), PATIENCE, || {
+        wait_for(&format!("{machine}'s stop to be {phase} {level}"), PATIENCE, || {
             let picture = self.picture().unwrap_or_default();
             found = named(&picture["machines"], "id", machine)["stop"].clone();
-            found["phase"] == phase
+            found["phase"] == phase && found["level"] == level
         })
         .with_context(|| format!("it is {found}"))?;
         Ok(found)
@@ -196,6 +203,10 @@ impl Publisher {
     /// # Errors
     /// When the broker does not take them.
     pub fn bytes(self, topic: &str, payload: &[u8]) -> Result<()> {
+        if payload.is_empty() {
+            ensure!(self.command(topic).arg("-n").status()?.success(), "{topic}");
+            return Ok(());
+        }
         let mut child = self.command(topic).arg("-s").stdin(Stdio::piped()).spawn()?;
         child.stdin.take().context("stdin")?.write_all(payload)?;
         ensure!(child.wait()?.success(), "{topic}");

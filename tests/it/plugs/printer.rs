@@ -11,6 +11,7 @@ use andon_tests::plugs::{Board, PATIENCE};
 use andon_tests::process::{Process, free_port, work_dir};
 use andon_tests::workshop::Workshop;
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use super::type_to;
 
@@ -187,10 +188,10 @@ fn a_rule_cancels_the_job_and_the_stop_is_read_back_and_latched() -> Result<()> 
     let board = Board::start(&dir)?;
     printer.say("state RUNNING 0")?;
     board.wait_for_value("printer", "execution", "running")?;
-    board.wait_for_stop("printer", "armed")?;
+    board.wait_for_stop("printer", "armed", Value::Null)?;
     printer.say("set nozzle_temper 290")?;
-    let stop = board.wait_for_stop("printer", "latched")?;
-    ensure!(stop["level"] == "C2" && stop["cause"] == "hot", "{stop}");
+    let stop = board.wait_for_stop("printer", "latched", "C2")?;
+    ensure!(stop["cause"] == "hot", "{stop}");
     board.wait_for_value("printer", "execution", "ready")?;
     board.wait_for_value("printer", "message", "cancelled by a person")
 }
@@ -205,8 +206,27 @@ fn a_printer_that_wants_signed_commands_is_a_failed_stop_that_says_so() -> Resul
     printer.say("state RUNNING 0")?;
     board.wait_for_value("printer", "execution", "running")?;
     printer.say("set nozzle_temper 290")?;
-    let stop = board.wait_for_stop("printer", "failed")?;
+    let stop = board.wait_for_stop("printer", "failed", "C0")?;
     let words = stop["trouble"].as_str().unwrap_or_default();
     ensure!(words.contains("signed commands") && words.contains("developer mode"), "{stop}");
     board.wait_for_value("printer", "execution", "running")
+}
+
+#[test]
+fn a_printer_that_is_slow_to_cancel_is_a_failed_stop_until_it_has() -> Result<()> {
+    let dir = work_dir("bambu-slow")?;
+    let Some(mut printer) = Printer::start(&dir)? else { return Ok(()) };
+    printer.workshop(CODE, RULE)?.write(&dir)?;
+    let board = Board::start(&dir)?;
+    printer.say("state RUNNING 0")?;
+    board.wait_for_value("printer", "execution", "running")?;
+    printer.say("deaf")?;
+    printer.say("set nozzle_temper 290")?;
+    // Every attempt is accepted; none is read back.
+    let stop = board.wait_for_stop("printer", "failed", "C1")?;
+    let words = stop["trouble"].as_str().unwrap_or_default();
+    ensure!(words.contains("does not answer"), "{stop}");
+    printer.say("set print_error 50348044")?;
+    printer.say("state FAILED -1")?;
+    board.wait_for_stop("printer", "latched", "C2").map(drop)
 }

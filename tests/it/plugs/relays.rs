@@ -9,6 +9,7 @@ use andon_tests::peers::{Mosquitto, replay};
 use andon_tests::plugs::{Board, Publisher};
 use andon_tests::process::{Process, work_dir};
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::{at_home, device, has_mosquitto, type_to};
 
@@ -122,10 +123,10 @@ fn a_rule_switches_plugs_off_and_they_are_read_back() -> Result<()> {
     let rules: String = KINDS.iter().map(|(id, ..)| stop(id, "")).collect();
     let board = home.board(&rules)?;
     for ((id, ..), plug) in KINDS.into_iter().zip(&mut home.plugs) {
-        board.wait_for_stop(id, "armed")?;
+        board.wait_for_stop(id, "armed", Value::Null)?;
         plug.say("power 2500")?;
-        let stop = board.wait_for_stop(id, "latched")?;
-        ensure!(stop["level"] == "C2", "{id} has no other meter: {stop}");
+        // There is no other meter that could prove more.
+        board.wait_for_stop(id, "latched", "C2")?;
         board.wait_for_value(id, "relay.1", false)?;
         board.wait_for_value(id, "power.active", 0.0)?;
     }
@@ -142,8 +143,10 @@ fn a_relay_that_sticks_is_a_failed_stop() -> Result<()> {
         plug.say("power 2500")?;
     }
     for (id, ..) in KINDS {
-        let stop = board.wait_for_stop(id, "failed")?;
-        ensure!(stop["trouble"].as_str().is_some_and(|words| !words.is_empty()), "{stop}");
+        // Accepted, but not read back, at the second attempt as at the first.
+        let stop = board.wait_for_stop(id, "failed", "C1")?;
+        let words = stop["trouble"].as_str().unwrap_or_default();
+        ensure!(!words.is_empty() && !words.contains("place"), "{stop}");
         board.wait_for_value(id, "relay.1", true)?;
     }
     Ok(())
@@ -167,15 +170,13 @@ fn a_plugs_own_meter_proves_nothing_and_another_one_does() -> Result<()> {
     ensure!(said.contains("\"saw\" is the output's own"), "{said}");
 
     let board = home.board(&format!("{machine}{}", rule("power.active.l1")))?;
-    board.wait_for_stop("mill", "armed")?;
+    board.wait_for_stop("mill", "armed", Value::Null)?;
     home.plugs[0].say("power 2500")?;
     board.wait_for_value("saw", "relay.1", false)?;
-    let stop = board.wait_for_stop("mill", "tripping")?;
-    ensure!(stop["level"] == "C2", "the other meter still says 73 W: {stop}");
+    // Read back, but the other meter still says 73 W.
+    board.wait_for_stop("mill", "latched", "C2")?;
     home.plugs[1].say("power 1.5")?;
-    let stop = board.wait_for_stop("mill", "latched")?;
-    ensure!(stop["level"] == "C3", "{stop}");
-    Ok(())
+    board.wait_for_stop("mill", "latched", "C3").map(drop)
 }
 
 #[test]

@@ -41,6 +41,13 @@ enum Word {
     Leave(u64),
 }
 
+/// What the broker is told.
+enum Wish {
+    Subscribe(String),
+    Unsubscribe(String),
+    Publish(String, Vec<u8>),
+}
+
 /// A shared broker's connection. It ends when nobody holds it any more.
 #[derive(Clone, Debug)]
 pub(in crate::bus) struct SharedBroker {
@@ -236,47 +243,58 @@ impl Connection {
         }
     }
 
-    /// Does what the devices say, until nobody is left (`None`) or the client takes nothing.
+    /// Does what the devices say, until nobody is left (`None`) or the connection has ended. Waits
+    /// where the client is full: a hundred devices subscribe in the same moment, and one that is
+    /// stuck is found out by its keep-alive.
     async fn obey(&self, heard: &mut mpsc::Receiver<Word>) -> Option<String> {
         while let Some(word) = heard.recv().await {
-            if !self.take(word) {
-                return Some("the broker takes nothing".to_owned());
+            for wish in self.take(word) {
+                let sent = match wish {
+                    Wish::Subscribe(filter) => {
+                        self.client.subscribe(filter, QoS::AtLeastOnce).await
+                    }
+                    Wish::Unsubscribe(filter) => self.client.unsubscribe(filter).await,
+                    Wish::Publish(topic, payload) => {
+                        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await
+                    }
+                };
+                if sent.is_err() {
+                    return Some("the broker takes nothing".to_owned());
+                }
             }
         }
         None
     }
 
-    fn take(&self, word: Word) -> bool {
+    /// Notes what a device says; returns what the broker is to be told of it.
+    fn take(&self, word: Word) -> Vec<Wish> {
         let mut members = self.members();
         match word {
             Word::Join(member) => members.push(member),
             Word::Send(id, Outgoing::Subscribe(filter)) => {
-                let Some(member) = members.iter_mut().find(|member| member.id == id) else {
-                    return true;
+                let member = members.iter_mut().find(|member| member.id == id);
+                let room = |member: &&mut Member| {
+                    member.filters.len() < FILTERS_MAX && !member.filters.contains(&filter)
                 };
-                if member.filters.len() < FILTERS_MAX && !member.filters.contains(&filter) {
+                if let Some(member) = member.filter(room) {
                     member.filters.push(filter.clone());
-                    return self.client.try_subscribe(filter, QoS::AtLeastOnce).is_ok();
+                    return vec![Wish::Subscribe(filter)];
                 }
             }
             Word::Send(id, Outgoing::Publish { topic, payload }) => {
-                let known = members.iter().any(|member| member.id == id);
-                let send = || self.client.try_publish(topic, QoS::AtLeastOnce, false, payload);
-                return !known || send().is_ok();
+                if members.iter().any(|member| member.id == id) {
+                    return vec![Wish::Publish(topic, payload)];
+                }
             }
             Word::Send(..) => {}
             Word::Leave(id) => {
                 let left: Vec<Member> = members.extract_if(.., |member| member.id == id).collect();
-                let unused = |filter: &&String| {
-                    !members.iter().any(|member| member.filters.contains(filter))
-                };
-                for filter in left.iter().flat_map(|member| &member.filters).filter(unused) {
-                    if self.client.try_unsubscribe(filter).is_err() {
-                        return false;
-                    }
-                }
+                let unused =
+                    |filter: &String| !members.iter().any(|member| member.filters.contains(filter));
+                let filters = left.into_iter().flat_map(|member| member.filters);
+                return filters.filter(unused).map(Wish::Unsubscribe).collect();
             }
         }
-        true
+        Vec::new()
     }
 }
