@@ -142,9 +142,10 @@ fn a_relay_that_sticks_is_a_failed_stop() -> Result<()> {
         plug.say("stuck")?;
         plug.say("power 2500")?;
     }
-    for (id, ..) in KINDS {
-        // Accepted, but not read back, at the second attempt as at the first.
-        let stop = board.wait_for_stop(id, "failed", "C1")?;
+    // The first two accept it and are not read back, at the second attempt as at the first; the
+    // first generation only says how its relay stands.
+    for ((id, ..), level) in KINDS.into_iter().zip(["C1", "C1", "C0"]) {
+        let stop = board.wait_for_stop(id, "failed", level)?;
         let words = stop["trouble"].as_str().unwrap_or_default();
         ensure!(!words.is_empty() && !words.contains("place"), "{stop}");
         board.wait_for_value(id, "relay.1", true)?;

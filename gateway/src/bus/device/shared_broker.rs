@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use andon_adapters::device::Outgoing;
+use andon_adapters::device::{BODY_BYTES_MAX, Outgoing, clean};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -23,6 +23,9 @@ use crate::mqtt::{LinkOptions, client_options};
 
 /// Orders of all devices that may wait.
 const ORDERS_MAX: usize = 256;
+/// Longest packet that is taken from the broker, most of it to be thrown away: one device's message
+/// that is too long must not cost the others their connection. Beyond this, memory weighs more.
+const PACKET_BYTES_MAX: usize = 16 * BODY_BYTES_MAX;
 /// Filters that one device may have.
 const FILTERS_MAX: usize = 64;
 
@@ -71,6 +74,7 @@ impl SharedBroker {
         })
         .map_err(|error| io::Error::other(format!("{error:#}")))?;
         bound(&mut options);
+        options.set_max_packet_size(PACKET_BYTES_MAX, BODY_BYTES_MAX);
         let (words, heard) = mpsc::channel(ORDERS_MAX);
         let (say_down, down) = watch::channel(Some("opening".to_owned()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -235,9 +239,14 @@ impl Connection {
             let mut filters = member.filters.iter();
             filters.any(|filter| matches(&publish.topic, filter))
         };
-        let slow = |member: &mut Member| {
-            meant(member) && member.news.try_send(message(publish.clone())).is_err()
+        let news = || match publish.payload.len() {
+            0..=BODY_BYTES_MAX => message(publish.clone()),
+            bytes => News::Trouble(format!(
+                "a message of {bytes} bytes at {} was thrown away; at most {BODY_BYTES_MAX} are read",
+                clean(&publish.topic)
+            )),
         };
+        let slow = |member: &mut Member| meant(member) && member.news.try_send(news()).is_err();
         for member in members.extract_if(.., slow) {
             member.ended.send("more messages came than are taken".to_owned()).ok();
         }
