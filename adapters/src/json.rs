@@ -193,6 +193,8 @@ impl Json {
                 self.held.clear();
                 let trouble = format!("{topic} says {}", availability.offline);
                 self.presence.offline(&self.items, out, trouble);
+            } else if availability.said == Some(true) {
+                self.presence.back();
             }
             // The same topic may carry values as well.
         }

@@ -15,26 +15,41 @@ use crate::device::Outbox;
 pub(crate) const UNANSWERED_MAX: u32 = 3;
 
 /// What is known of a device's presence.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Presence {
     unanswered: u32,
-    offline: bool,
+    /// How it was said that the device is away.
+    offline: Option<String>,
 }
 
 impl Presence {
     /// A question is being asked. Says what has to be said when the last ones were not answered:
-    /// all `items` are not to be had, and `trouble`.
+    /// all `items` are not to be had, and `trouble`; when the device is known to be away, that.
     pub(crate) fn ask(
         &mut self,
         items: &[Arc<str>],
         out: &mut Outbox,
         trouble: impl FnOnce() -> String,
     ) {
-        if !self.offline && self.is_silent() {
+        if !self.remind(items, out) && self.is_silent() {
             absent(items, Unavailable::Timeout, out);
             out.trouble = Some(trouble());
         }
         self.expect_answer();
+    }
+
+    /// Says again that the device is away, where that is known: words that are said once are
+    /// forgotten, and who looks hours later wants them too. Returns whether it is.
+    pub(crate) fn remind(&self, items: &[Arc<str>], out: &mut Outbox) -> bool {
+        let Some(words) = &self.offline else { return false };
+        absent(items, Unavailable::Disconnected, out);
+        out.trouble = Some(words.clone());
+        true
+    }
+
+    /// It is said that the device is no longer away. Until it speaks nothing is known of it.
+    pub(crate) fn back(&mut self) {
+        self.offline = None;
     }
 
     /// A question is being asked that may stay without an answer.
@@ -49,20 +64,19 @@ impl Presence {
     }
 
     /// Whether so many questions were left without an answer that the device counts as absent.
-    pub(crate) fn is_silent(self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         self.unanswered >= UNANSWERED_MAX
     }
 
     /// Whether the last question, if there was one, was followed by an answer.
-    pub(crate) fn is_answered(self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.unanswered == 0
     }
 
     /// The device or its bridge has said that it is away.
     pub(crate) fn offline(&mut self, items: &[Arc<str>], out: &mut Outbox, trouble: String) {
-        self.offline = true;
-        absent(items, Unavailable::Disconnected, out);
-        out.trouble = Some(trouble);
+        self.offline = Some(trouble);
+        self.remind(items, out);
     }
 }
 

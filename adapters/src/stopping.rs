@@ -2,7 +2,8 @@
 //! keeps the order of the replies and the deadline.
 //!
 //! A stop is over with exactly one of `ReadBack` and `Failed`. Bound: one stop at a time; a new
-//! one takes the place of the last, which has failed by that.
+//! one takes the place of the last, which is answered no more: whoever gave both would take the
+//! answer for the new one's.
 
 use std::time::Duration;
 
@@ -31,8 +32,7 @@ struct UnderWay {
 
 impl Stopping {
     /// The command is being sent.
-    pub(crate) fn begin(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        self.fail("another stop took its place", out);
+    pub(crate) fn begin(&mut self, now: BootTime, stop: Stop) {
         let under_way = UnderWay { stop, since: now, accepted: false, contradicted: false };
         self.under_way = Some(under_way);
     }
@@ -100,8 +100,19 @@ mod tests {
 
     fn begun() -> Stopping {
         let mut stopping = Stopping::default();
-        stopping.begin(BootTime(0), Stop::Off, &mut Outbox::default());
+        stopping.begin(BootTime(0), Stop::Off);
         stopping
+    }
+
+    #[test]
+    fn a_stop_that_is_given_again_is_answered_once_and_for_the_new_one() {
+        let (mut stopping, mut out) = (begun(), Outbox::default());
+        stopping.accept(&mut out);
+        stopping.begin(BootTime(0) + SECOND, Stop::Off);
+        assert!(!stopping.is_accepted(), "the old one's acceptance is not the new one's");
+        stopping.accept(&mut out);
+        stopping.seen(true, &mut out);
+        assert_eq!(out.stop, [StopReply::Accepted, StopReply::Accepted, StopReply::ReadBack(true)]);
     }
 
     #[test]

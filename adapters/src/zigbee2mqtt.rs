@@ -194,7 +194,9 @@ impl Zigbee {
                 let minutes = HOLD.as_secs() / 60;
                 out.trouble = Some(format!("the device has said nothing for {minutes} min"));
             }
-        } else if !self.question.is_empty() {
+        } else if self.question.is_empty() {
+            self.presence.remind(&self.items, out);
+        } else {
             let topic = &self.topic;
             self.presence.ask(&self.items, out, || {
                 format!("{topic} does not answer; turn on the bridge's check of availability")
@@ -215,24 +217,26 @@ impl Zigbee {
     ) {
         if topic == self.bridge {
             self.bridge_away = availability(payload) == Some(false);
-            if self.bridge_away {
-                self.away("zigbee2mqtt itself is offline", out);
-            }
+            self.judge(out);
             return;
         }
         match topic.strip_prefix(&*self.topic) {
             Some("/availability") => {
                 self.available = availability(payload);
-                if self.available == Some(false) {
-                    self.away("zigbee2mqtt says that the device is offline", out);
-                }
+                self.judge(out);
             }
             Some("") if !kept => self.state(now, payload, out),
             _ => {}
         }
     }
 
-    fn away(&mut self, words: &str, out: &mut Outbox) {
+    /// What the bridge has said about itself and the device.
+    fn judge(&mut self, out: &mut Outbox) {
+        let words = match (self.bridge_away, self.available) {
+            (true, _) => "zigbee2mqtt itself is offline",
+            (false, Some(false)) => "zigbee2mqtt says that the device is offline",
+            (false, _) => return self.presence.back(),
+        };
         self.held.clear();
         self.presence.offline(&self.items, out, words.to_owned());
     }
@@ -274,7 +278,7 @@ impl Zigbee {
     }
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        self.stopping.begin(now, stop, out);
+        self.stopping.begin(now, stop);
         if stop != Stop::Off {
             self.stopping.fail("a relay can only be switched off", out);
         } else if self.relays.is_empty() {

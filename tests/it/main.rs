@@ -7,6 +7,7 @@ mod echo;
 mod energy;
 mod faults;
 mod places;
+mod plugs;
 mod printers;
 mod scan;
 mod secured;

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod controllers;
 pub mod machines;
 pub mod peers;
+pub mod plugs;
 pub mod process;
 pub mod simulator;
 pub mod workshop;

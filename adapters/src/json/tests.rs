@@ -100,7 +100,12 @@ fn a_silent_meter_without_presence_is_unknown() {
     meter.message("lab/meter/SENSOR", SENSOR);
     let out = meter.message("lab/meter/LWT", "offline");
     assert!(all_unavailable(&*meter.device, &out, Unavailable::Disconnected));
-    assert!(meter.hear(Heard::Due).said.is_empty());
+    let later = meter.hear(Heard::Due);
+    assert!(all_unavailable(&*meter.device, &later, Unavailable::Disconnected));
+    assert_eq!(later.trouble, out.trouble, "the reason is still there later");
+    meter.message("lab/meter/LWT", "online");
+    let out = meter.hear(Heard::Due);
+    assert!(out.said.is_empty() && out.trouble.is_none(), "nothing is known yet");
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl Http {
     }
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        self.stopping.begin(now, stop, out);
+        self.stopping.begin(now, stop);
         let channels = self.layout.channels;
         if stop != Stop::Off {
             self.stopping.fail("a relay can only be switched off", out);

@@ -82,6 +82,11 @@ fn a_plug_is_offline_by_its_will_and_back_by_its_answer() {
         assert!(all_unavailable(&*plug.device, &out, Unavailable::Disconnected));
         assert!(out.trouble.unwrap().contains("offline"));
     }
+    for _ in 0..9 {
+        let out = plug.hear(Heard::Due);
+        assert!(all_unavailable(&*plug.device, &out, Unavailable::Disconnected));
+        assert!(out.trouble.unwrap().contains("offline"), "the reason is still there later");
+    }
     let out = plug.message("stat/plug-saw/STATUS11", STATUS11);
     assert_eq!((said(&out, "online"), out.trouble), (flag(true), None));
 }

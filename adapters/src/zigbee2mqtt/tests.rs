@@ -104,8 +104,14 @@ fn a_device_or_bridge_that_is_offline_leaves_nothing_known() {
         plug.message(TOPIC, PLUG);
         let out = plug.message(topic, payload);
         assert!(all_unavailable(&*plug.device, &out, Unavailable::Disconnected), "{payload}");
-        assert!(out.trouble.unwrap().contains("offline"));
-        assert!(plug.hear(Heard::Due).said.is_empty(), "{payload}");
+        let words = out.trouble.unwrap();
+        assert!(words.contains("offline"));
+        let later = plug.hear(Heard::Due);
+        assert!(all_unavailable(&*plug.device, &later, Unavailable::Disconnected), "{payload}");
+        assert_eq!(later.trouble, Some(words), "the reason is still there later");
+        plug.message(topic, &payload.replace("offline", "online"));
+        let out = plug.hear(Heard::Due);
+        assert!(out.said.is_empty() && out.trouble.is_none(), "{payload}: nothing is known yet");
     }
 }
 

@@ -20,6 +20,9 @@ pub const PAYLOAD_MAX: usize = 4 * 1024 * 1024;
 /// Most channels of a relay or meter that are counted.
 const CHANNELS_MAX: usize = 32;
 
+/// What is known of a device of which only the last will was heard.
+const ONLY_THERE: &str = "it only said that it is there: channels and meter are guesses";
+
 /// Where announcements are. The two discovery prefixes and the bridge's base are the usual ones.
 pub const FILTERS: &[&str] = &[
     "tasmota/discovery/#",
@@ -27,6 +30,7 @@ pub const FILTERS: &[&str] = &[
     "zigbee2mqtt/bridge/devices",
     "shellies/announce",
     "shellies/+/announce",
+    "shellies/+/online",
     "+/online",
     "+/events/rpc",
     "homeassistant/#",
@@ -75,6 +79,7 @@ impl Announced {
                 let Some(id) = document["id"].as_str().map(str::to_owned) else { return };
                 keep(&mut self.gen1, &id, |known| *known = document)
             }
+            ["shellies", id, "online"] => keep(&mut self.gen1, id, |_| {}),
             [prefix, "online"] if prefix.starts_with("shelly") => {
                 keep(&mut self.later, prefix, |_| {})
             }
@@ -223,8 +228,9 @@ fn properties<'a>(exposes: &'a Value, depth: u8, found: &mut Vec<&'a str>) {
 }
 
 fn shelly_gen1(id: &str, announced: &Value) -> Proposal {
-    let model = announced["model"].as_str().unwrap_or("?");
-    let proposal = at(id, Proposal::new(id, "shelly-gen1")).note(model);
+    let proposal = at(id, Proposal::new(id, "shelly-gen1"));
+    let Some(model) = announced["model"].as_str() else { return proposal.note(ONLY_THERE) };
+    let proposal = proposal.note(model);
     match model {
         "SHEM" => proposal.option("meter", "em1").option("meters", "2"),
         "SHEM-3" => proposal.option("meter", "em1").option("meters", "3"),
@@ -241,7 +247,7 @@ fn shelly(prefix: &str, parts: &[String]) -> Proposal {
     let switches = count("switch");
     let proposal = match switches {
         0 if parts.is_empty() => {
-            return proposal.note("it only said that it is there: channels and meter are guesses");
+            return proposal.note(ONLY_THERE);
         }
         1 => proposal,
         n => proposal.option("channels", n.to_string()),

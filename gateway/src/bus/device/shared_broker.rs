@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use andon_adapters::device::Outgoing;
+use andon_adapters::device::{BODY_BYTES_MAX, Outgoing, clean};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -23,6 +23,9 @@ use crate::mqtt::{LinkOptions, client_options};
 
 /// Orders of all devices that may wait.
 const ORDERS_MAX: usize = 256;
+/// Longest packet that is taken from the broker, most of it to be thrown away: one device's message
+/// that is too long must not cost the others their connection. Beyond this, memory weighs more.
+const PACKET_BYTES_MAX: usize = 16 * BODY_BYTES_MAX;
 /// Filters that one device may have.
 const FILTERS_MAX: usize = 64;
 
@@ -39,6 +42,13 @@ enum Word {
     Join(Member),
     Send(u64, Outgoing),
     Leave(u64),
+}
+
+/// What the broker is told.
+enum Wish {
+    Subscribe(String),
+    Unsubscribe(String),
+    Publish(String, Vec<u8>),
 }
 
 /// A shared broker's connection. It ends when nobody holds it any more.
@@ -64,6 +74,7 @@ impl SharedBroker {
         })
         .map_err(|error| io::Error::other(format!("{error:#}")))?;
         bound(&mut options);
+        options.set_max_packet_size(PACKET_BYTES_MAX, BODY_BYTES_MAX);
         let (words, heard) = mpsc::channel(ORDERS_MAX);
         let (say_down, down) = watch::channel(Some("opening".to_owned()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -228,55 +239,71 @@ impl Connection {
             let mut filters = member.filters.iter();
             filters.any(|filter| matches(&publish.topic, filter))
         };
-        let slow = |member: &mut Member| {
-            meant(member) && member.news.try_send(message(publish.clone())).is_err()
+        let news = || match publish.payload.len() {
+            0..=BODY_BYTES_MAX => message(publish.clone()),
+            bytes => News::Trouble(format!(
+                "a message of {bytes} bytes at {} was thrown away; at most {BODY_BYTES_MAX} are read",
+                clean(&publish.topic)
+            )),
         };
+        let slow = |member: &mut Member| meant(member) && member.news.try_send(news()).is_err();
         for member in members.extract_if(.., slow) {
             member.ended.send("more messages came than are taken".to_owned()).ok();
         }
     }
 
-    /// Does what the devices say, until nobody is left (`None`) or the client takes nothing.
+    /// Does what the devices say, until nobody is left (`None`) or the connection has ended. Waits
+    /// where the client is full: a hundred devices subscribe in the same moment, and one that is
+    /// stuck is found out by its keep-alive.
     async fn obey(&self, heard: &mut mpsc::Receiver<Word>) -> Option<String> {
         while let Some(word) = heard.recv().await {
-            if !self.take(word) {
-                return Some("the broker takes nothing".to_owned());
+            for wish in self.take(word) {
+                let sent = match wish {
+                    Wish::Subscribe(filter) => {
+                        self.client.subscribe(filter, QoS::AtLeastOnce).await
+                    }
+                    Wish::Unsubscribe(filter) => self.client.unsubscribe(filter).await,
+                    Wish::Publish(topic, payload) => {
+                        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await
+                    }
+                };
+                if sent.is_err() {
+                    return Some("the broker takes nothing".to_owned());
+                }
             }
         }
         None
     }
 
-    fn take(&self, word: Word) -> bool {
+    /// Notes what a device says; returns what the broker is to be told of it.
+    fn take(&self, word: Word) -> Vec<Wish> {
         let mut members = self.members();
         match word {
             Word::Join(member) => members.push(member),
             Word::Send(id, Outgoing::Subscribe(filter)) => {
-                let Some(member) = members.iter_mut().find(|member| member.id == id) else {
-                    return true;
+                let member = members.iter_mut().find(|member| member.id == id);
+                let room = |member: &&mut Member| {
+                    member.filters.len() < FILTERS_MAX && !member.filters.contains(&filter)
                 };
-                if member.filters.len() < FILTERS_MAX && !member.filters.contains(&filter) {
+                if let Some(member) = member.filter(room) {
                     member.filters.push(filter.clone());
-                    return self.client.try_subscribe(filter, QoS::AtLeastOnce).is_ok();
+                    return vec![Wish::Subscribe(filter)];
                 }
             }
             Word::Send(id, Outgoing::Publish { topic, payload }) => {
-                let known = members.iter().any(|member| member.id == id);
-                let send = || self.client.try_publish(topic, QoS::AtLeastOnce, false, payload);
-                return !known || send().is_ok();
+                if members.iter().any(|member| member.id == id) {
+                    return vec![Wish::Publish(topic, payload)];
+                }
             }
             Word::Send(..) => {}
             Word::Leave(id) => {
                 let left: Vec<Member> = members.extract_if(.., |member| member.id == id).collect();
-                let unused = |filter: &&String| {
-                    !members.iter().any(|member| member.filters.contains(filter))
-                };
-                for filter in left.iter().flat_map(|member| &member.filters).filter(unused) {
-                    if self.client.try_unsubscribe(filter).is_err() {
-                        return false;
-                    }
-                }
+                let unused =
+                    |filter: &String| !members.iter().any(|member| member.filters.contains(filter));
+                let filters = left.into_iter().flat_map(|member| member.filters);
+                return filters.filter(unused).map(Wish::Unsubscribe).collect();
             }
         }
-        true
+        Vec::new()
     }
 }

@@ -42,6 +42,8 @@ fn broker() -> Announced {
     hear("tele/plug-saw/LWT", "Online");
     hear("zigbee2mqtt/bridge/devices", ZIGBEE);
     hear("shellies/announce", SHELLY_GEN1);
+    hear("shellies/shellyem3-ABC/online", "true");
+    hear("shellies/shelly1pm-DEF/online", "true");
     hear("shellyplus1pm-a8032/online", "true");
     hear("meter-panel/events/rpc", SHELLY);
     hear("other/online", "true");
@@ -92,6 +94,13 @@ fn everything_that_was_announced_becomes_a_source_once() {
         protocol = "tasmota"
         topic = "plug-saw"
         period = "2 s"
+
+        # it only said that it is there: channels and meter are guesses
+        [source.shelly1pm-def]
+        bus = "home"
+        protocol = "shelly-gen1"
+        topic = "shelly1pm-DEF"
+        period = "5 s"
 
         # SHEM-3
         [source.shellyem3-abc]

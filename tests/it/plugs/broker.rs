@@ -1,0 +1,144 @@
+//! The broker that devices share: lost and back, and shared by many; and what a scan of it proposes,
+//! taken over as a configuration.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use andon_tests::andon;
+use andon_tests::peers::{Mosquitto, replay};
+use andon_tests::plugs::{Board, Publisher};
+use andon_tests::process::work_dir;
+use anyhow::{Result, ensure};
+
+use super::{at_home, broker, device, has_mosquitto};
+
+const PLUG: &str = "protocol = \"tasmota\"\ntopic = \"plug-saw\"";
+
+#[test]
+fn values_return_with_a_lost_broker_and_the_other_broker_goes_on() -> Result<()> {
+    if !has_mosquitto() {
+        return Ok(());
+    }
+    let (dir, far) = (work_dir("broker-lost")?, work_dir("broker-other")?);
+    let Some(mut home) = Mosquitto::start(&dir)? else { return Ok(()) };
+    let Some(other) = Mosquitto::start(&far)? else { return Ok(()) };
+    let (port, other_port) = (home.port.to_string(), other.port.to_string());
+    let Some(_plug) = replay("tasmota", &dir, &["--port", &port])? else { return Ok(()) };
+    let Some(_far) = replay("tasmota", &far, &["--port", &other_port])? else { return Ok(()) };
+    at_home(&dir, home.port)
+        .with(&broker("other", other.port))
+        .with(&device("home", "near", PLUG))
+        .with(&device("other", "far", PLUG))
+        .write(&dir)?;
+    let board = Board::start(&dir)?;
+    for machine in ["near", "far"] {
+        board.wait_for_value(machine, "power.active", 5.0)?;
+    }
+    for _ in 0..2 {
+        home.kill();
+        board.wait_for_unknown("near", "power.active", "disconnected")?;
+        let why = board.wait_for_device("near", "down", "")?;
+        ensure!(!why.is_empty(), "it is down without a word");
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            let power = board.item("far", "power.active")?;
+            ensure!(power["value"] == 5.0, "the other broker's plug: {power}");
+            ensure!(power["age_ms"].as_u64().is_some_and(|age| age < 3000), "{power}");
+        }
+        home.restart()?;
+        board.wait_for_value("near", "power.active", 5.0)?;
+        board.wait_for_device("near", "answering", "")?;
+    }
+    Ok(())
+}
+
+/// Devices of a large workshop, all at one broker.
+const MANY: usize = 120;
+
+#[test]
+fn many_devices_share_a_broker_and_come_back_together() -> Result<()> {
+    if !has_mosquitto() {
+        return Ok(());
+    }
+    let dir = work_dir("broker-many")?;
+    let Some(mut home) = Mosquitto::start(&dir)? else { return Ok(()) };
+    let mut workshop = at_home(&dir, home.port);
+    for n in 0..MANY {
+        let rest = format!(
+            "protocol = \"json\"\ntopic = \"room/{n}\"\nmapping = {{ \"co2\" = \"co2 ppm\", \
+             \"temperature\" = \"air:t °C\" }}\nretained = \"use\""
+        );
+        workshop = workshop.with(&device("home", &format!("room-{n}"), &rest));
+    }
+    workshop.write(&dir)?;
+    let board = Board::start(&dir)?;
+    let last = format!("room-{}", MANY - 1);
+    for _ in 0..2 {
+        board.wait_for_device(&last, "silent", "")?;
+        for n in [0, MANY / 2, MANY - 1] {
+            Publisher(home.port).keep(&format!("room/{n}"), r#"{"co2":415}"#)?;
+            let room = format!("room-{n}");
+            board.wait_for_value(&room, "co2", 415.0)?;
+        }
+        home.kill();
+        board.wait_for_unknown(&last, "co2", "disconnected")?;
+        home.restart()?;
+    }
+    let log = std::fs::read_to_string(&board.process.log)?;
+    ensure!(!log.contains("takes nothing"), "the connection is too narrow:\n{log}");
+    Ok(())
+}
+
+#[test]
+fn what_a_scan_of_a_broker_proposes_runs_and_shows_values() -> Result<()> {
+    if !has_mosquitto() {
+        return Ok(());
+    }
+    let dir = work_dir("scan-round")?;
+    let Some(home) = Mosquitto::start(&dir)? else { return Ok(()) };
+    let port = home.port.to_string();
+    let mut peers = Vec::new();
+    for name in ["tasmota", "shelly", "shelly_gen1"] {
+        let Some(peer) = replay(name, &dir, &["--port", &port])? else { return Ok(()) };
+        peers.push(peer);
+    }
+    let publisher = Publisher(home.port);
+    publisher.keep(
+        "homeassistant/sensor/lab/co2/config",
+        r#"{"device_class":"carbon_dioxide","unit_of_measurement":"ppm","state_topic":"lab/co2",
+        "value_template":"{{ value_json.co2 }}","device":{"identifiers":["l1"],"name":"Lab"}}"#,
+    )?;
+    publisher.keep(
+        "zigbee2mqtt/bridge/devices",
+        r#"[{"friendly_name":"air","definition":{"vendor":"Tuya","model":"TS0601",
+        "exposes":[{"property":"temperature"}]}}]"#,
+    )?;
+    let address = format!("127.0.0.1:{port}");
+    let output = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "2"])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut found = String::from_utf8(output.stdout)?;
+    let sources: Vec<String> = found
+        .lines()
+        .filter_map(|line| line.strip_prefix("[source.")?.strip_suffix(']').map(str::to_owned))
+        .collect();
+    ensure!(sources.len() == 5, "{found}");
+    for id in &sources {
+        write!(found, "\n[machine.{id}]\nkind = \"other\"\nsource = \"{id}\"\n")?;
+    }
+    andon_tests::workshop::Workshop::new(&dir).with(&found).write(&dir)?;
+    let board = Board::start(&dir)?;
+    for id in &sources {
+        // Whatever speaks by itself does so now that it is subscribed to.
+        publisher.say("lab/co2", r#"{"co2":415}"#)?;
+        publisher.say("zigbee2mqtt/air", r#"{"temperature":21.5}"#)?;
+        let (item, expected) = match id.as_str() {
+            id if id.starts_with("plug") => ("power.active", 5.0),
+            id if id.starts_with("shellyplus") => ("power.active", 73.2),
+            id if id.starts_with("shelly1") => ("power.active", 36.5),
+            "lab" => ("co2", 415.0),
+            _ => ("temperature", 21.5),
+        };
+        board.wait_for_value(id, item, expected)?;
+    }
+    Ok(())
+}
