@@ -278,7 +278,7 @@ impl Bambu {
     }
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        self.stopping.begin(now, stop, out);
+        self.stopping.begin(now, stop);
         if self.picture.signature_required {
             self.stopping.fail(NO_SIGNATURE, out);
             return;

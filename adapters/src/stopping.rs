@@ -2,7 +2,7 @@
 //! keeps the order of the replies and the deadline.
 //!
 //! A stop is over with exactly one of `ReadBack` and `Failed`. Bound: one stop at a time; a new
-//! one takes the place of the last, which has failed by that.
+//! one takes the place of the last, of which nothing more is said: whoever replaced it knows.
 
 use std::time::Duration;
 
@@ -31,8 +31,7 @@ struct UnderWay {
 
 impl Stopping {
     /// The command is being sent.
-    pub(crate) fn begin(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        self.fail("another stop took its place", out);
+    pub(crate) fn begin(&mut self, now: BootTime, stop: Stop) {
         let under_way = UnderWay { stop, since: now, accepted: false, contradicted: false };
         self.under_way = Some(under_way);
     }
@@ -100,8 +99,19 @@ mod tests {
 
     fn begun() -> Stopping {
         let mut stopping = Stopping::default();
-        stopping.begin(BootTime(0), Stop::Off, &mut Outbox::default());
+        stopping.begin(BootTime(0), Stop::Off);
         stopping
+    }
+
+    #[test]
+    fn a_stop_that_is_commanded_again_is_not_refused_by_the_one_before() {
+        let (mut stopping, mut out) = (begun(), Outbox::default());
+        stopping.accept(&mut out);
+        stopping.begin(BootTime(1), Stop::Off);
+        assert!(!stopping.is_accepted() && stopping.accept(&mut out));
+        stopping.seen(true, &mut out);
+        let accepted = StopReply::Accepted;
+        assert_eq!(out.stop, [accepted.clone(), accepted, StopReply::ReadBack(true)]);
     }
 
     #[test]

@@ -292,7 +292,7 @@ impl Tasmota {
     }
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        self.stopping.begin(now, stop, out);
+        self.stopping.begin(now, stop);
         match stop {
             Stop::Off if self.channels == 0 => self.stopping.fail("the device has no relay", out),
             Stop::Off if self.channels == 1 => self.publish("POWER", "OFF", out),

@@ -274,7 +274,7 @@ impl Zigbee {
     }
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        self.stopping.begin(now, stop, out);
+        self.stopping.begin(now, stop);
         if stop != Stop::Off {
             self.stopping.fail("a relay can only be switched off", out);
         } else if self.relays.is_empty() {

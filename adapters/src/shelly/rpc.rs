@@ -138,7 +138,7 @@ impl Shelly {
     }
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        self.stopping.begin(now, stop, out);
+        self.stopping.begin(now, stop);
         if stop != Stop::Off {
             self.stopping.fail("a relay can only be switched off", out);
         } else if self.layout.channels == 0 {

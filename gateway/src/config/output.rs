@@ -97,8 +97,8 @@ pub(super) fn outputs<'a>(
         }
         let tripped = section.one_of("trip_when", &["off", "on"]).unwrap_or(0) == 1;
         let after_reset = section.one_of("after_reset", &["leave", "permit"]).unwrap_or(0);
-        let deadline = section
-            .duration("attempt_deadline", Duration::from_millis(50)..=ATTEMPT_DEADLINE_MAX);
+        let deadline =
+            section.duration("attempt_deadline", Duration::from_millis(50)..=ATTEMPT_DEADLINE_MAX);
         let attempts = section.integer("attempts", 1..=20);
         let proof = machine.and_then(|machine| {
             let actuator = relay.map(|(source, _)| source).or(target.map(|(source, _)| source));

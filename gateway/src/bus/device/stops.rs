@@ -136,7 +136,10 @@ mod tests {
     fn order(stop: Stop) -> (StopOrder, Replies) {
         let replies = Replies::default();
         let heard = replies.clone();
-        (StopOrder { stop, reply: Box::new(move |reply| heard.lock().unwrap().push(reply)) }, replies)
+        (
+            StopOrder { stop, reply: Box::new(move |reply| heard.lock().unwrap().push(reply)) },
+            replies,
+        )
     }
 
     fn begun(stop: Stop) -> (Stops, Replies) {
