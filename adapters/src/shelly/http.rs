@@ -58,6 +58,8 @@ enum Asked {
     Off {
         last: bool,
     },
+    /// The same for a stop whose place another one has taken.
+    Replaced,
 }
 
 /// A device.
@@ -135,7 +137,7 @@ impl Http {
                 // What was asked before the command proves nothing; the answer to this does.
                 self.ask(out);
             }
-            Asked::Off { .. } => {}
+            Asked::Off { .. } | Asked::Replaced => {}
         }
     }
 
@@ -152,6 +154,12 @@ impl Http {
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
         self.stopping.begin(now, stop);
+        // What becomes of the commands of an earlier stop is not this one's business.
+        for asked in &mut self.asked {
+            if let Asked::Off { .. } = asked {
+                *asked = Asked::Replaced;
+            }
+        }
         let channels = self.layout.channels;
         if stop != Stop::Off {
             self.stopping.fail("a relay can only be switched off", out);

@@ -72,14 +72,13 @@ impl Controller {
             Ok(Value::Text(word)) => Execution::of_word(word),
             Ok(_) => None,
             Err(why) => {
-                self.trouble = *why;
-                return [self.age(at), None];
+                let explained = self.doubt(at, *why);
+                return [self.age(at), explained];
             }
         };
         let gap = self.age(at);
         let Some(said) = word.filter(|word| *word != Execution::Unknown) else {
-            self.trouble = Unavailable::Garbled;
-            return [gap, None];
+            return [gap, self.doubt(at, Unavailable::Garbled)];
         };
         if let Some(last) = self.last_good.filter(|_| gap.is_none())
             && self.said.activity() == Activity::Run
@@ -91,6 +90,15 @@ impl Controller {
         self.trouble = Unavailable::Stale;
         let [ended, news] = self.believe_what_is_said(at);
         [gap.or(ended), news]
+    }
+
+    /// Notes why it is not known. The first reason of a controller that never spoke is worth a
+    /// word: "not yet" is no answer for ever.
+    fn doubt(&mut self, at: BootTime, why: Unavailable) -> Option<Word> {
+        let before = std::mem::replace(&mut self.trouble, why);
+        let first =
+            self.last_good.is_none() && before == Unavailable::NotYet && why != Unavailable::NotYet;
+        first.then(|| self.believe(Execution::Unknown, (at, self.raw_run)))
     }
 
     fn believe_what_is_said(&mut self, at: BootTime) -> [Option<Word>; 2] {
@@ -182,6 +190,17 @@ mod tests {
         expect(&told, &[("running", 1), ("unknown", 1), ("running", 9)]);
         let told = play(&mut controller(0), "running dancing x x x x x");
         expect(&told, &[("running", 1), ("unknown", 1)]);
+    }
+
+    #[test]
+    fn a_controller_that_never_spoke_says_why_once() {
+        let told = play(&mut controller(0), "- - - - - - - running");
+        expect(&told, &[("unknown", 1), ("running", 8)]);
+        let mut silent = controller(0);
+        let told = silent.take(BootTime::from_millis(1000), &Err(Unavailable::NotYet));
+        assert_eq!(told, [None, None], "that is known already");
+        let told = silent.take(BootTime::from_millis(2000), &Err(Unavailable::Disconnected));
+        assert_eq!(told[1].unwrap().why, Some(Unavailable::Disconnected));
     }
 
     #[test]

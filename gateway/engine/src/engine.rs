@@ -598,9 +598,9 @@ impl Engine {
             followed => followed,
         };
         let activity = execution.activity();
-        // That the signs are wrong must be seen, though the machine stays as unknown as it was.
+        // Why nothing is heard must be seen, though the machine stays as unknown as it was.
         let explained =
-            |told| told == Some(Unavailable::NotYet) && why == Some(Unavailable::Conflict);
+            |told| told == Some(Unavailable::NotYet) && why.is_some_and(|why| Some(why) != told);
         if machine.told.is_some_and(|(told, why, _)| told == execution && !explained(why)) {
             return;
         }

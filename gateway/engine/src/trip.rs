@@ -1,7 +1,8 @@
 //! A protective stop: commanded, echoed, read back, proved, latched.
 //!
 //! Every reply is matched by its attempt, so a late one changes nothing. What is not read back
-//! within its deadline is commanded again; after the configured attempts the stop is failed,
+//! within its deadline is commanded again, and what is refused after [`RETRY_REFUSED`] at the
+//! latest; after the configured attempts the stop is failed,
 //! which a person must see, and is tried on at [`RETRY_FAILED`]. Proof comes from an independent
 //! meter: several samples, all newer than the command, by magnitude: a meter wired the wrong way
 //! round reads a large negative power, which is no proof of none. Power that flows again, or still,
@@ -20,6 +21,9 @@ use crate::value::Measured;
 
 /// Pause between attempts once the stop has failed.
 pub const RETRY_FAILED: Duration = Duration::from_secs(5);
+/// Pause after an attempt that was refused: whoever has given it up confirms nothing any more, and
+/// a device that refuses at once is not flooded.
+pub const RETRY_REFUSED: Duration = Duration::from_secs(1);
 
 /// The state of one output of kind `trip`.
 #[derive(Clone, Debug)]
@@ -155,13 +159,19 @@ impl Trip {
                 let reached = self.reach(Confirmation::C2);
                 Outcome { command: None, changed: changed || latched || reached }
             }
+            // It may still come to stand: a controller takes its time.
             Reply::ReadBack(false) => self.failed(plan, now, "the output does not read back"),
-            Reply::Failed(words) => self.failed(plan, now, words),
+            Reply::Failed(words) => {
+                if pending.tries <= plan.attempts {
+                    let deadline = pending.deadline.min(now + RETRY_REFUSED);
+                    self.pending = Some(Pending { deadline, ..pending });
+                }
+                self.failed(plan, now, words)
+            }
         }
     }
 
-    /// Notes why an attempt failed. The next one waits for the deadline, so that a device that
-    /// refuses at once is not flooded.
+    /// Notes why an attempt failed. The next one waits for the deadline.
     fn failed(&mut self, plan: &TripPlan, now: BootTime, words: &str) -> Outcome {
         // What the meter says weighs more than what becomes of the attempts to mend it.
         let changed = self.contradicted.is_none() && self.trouble.as_deref() != Some(words);
@@ -252,7 +262,8 @@ impl Trip {
     }
 
     fn command(&mut self, plan: &TripPlan, now: BootTime, act: Act, tries: u8) -> Command {
-        let wait = if tries > plan.attempts { RETRY_FAILED } else { plan.attempt_deadline };
+        let least = if tries > plan.attempts { RETRY_FAILED } else { Duration::ZERO };
+        let wait = plan.attempt_deadline.max(least);
         self.attempt = self.attempt.wrapping_add(1);
         self.pending = Some(Pending { act, deadline: now + wait, tries });
         if act == Act::Trip {

@@ -11,12 +11,14 @@ use andon_engine::item::Kind;
 use super::keys;
 use super::machine::{Machine, MachineItem, resolve};
 use super::named::Named;
+use super::plan::{ATTEMPT_DEADLINE_MAX, stop_deadline};
 use super::section::{Section, say};
 use super::source::{Source, Speaks};
 
 /// Most outputs.
 pub(super) const OUTPUTS_MAX: usize = 1000;
-/// When an attempt is taken to have failed, unless configured.
+/// When an attempt of a relay is taken to have failed, unless configured. A controller's stop has
+/// [`stop_deadline`]: to command it again while it is being confirmed would confirm nothing.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(1);
 /// Attempts before a trip is failed, unless configured.
 const ATTEMPTS: u8 = 3;
@@ -95,8 +97,8 @@ pub(super) fn outputs<'a>(
         }
         let tripped = section.one_of("trip_when", &["off", "on"]).unwrap_or(0) == 1;
         let after_reset = section.one_of("after_reset", &["leave", "permit"]).unwrap_or(0);
-        let deadline = section
-            .duration("attempt_deadline", Duration::from_millis(50)..=Duration::from_secs(60));
+        let deadline =
+            section.duration("attempt_deadline", Duration::from_millis(50)..=ATTEMPT_DEADLINE_MAX);
         let attempts = section.integer("attempts", 1..=20);
         let proof = machine.and_then(|machine| {
             let actuator = relay.map(|(source, _)| source).or(target.map(|(source, _)| source));
@@ -104,6 +106,10 @@ pub(super) fn outputs<'a>(
         });
         let coil = relay.map(|(source, coil)| (source, Act::Coil { coil, tripped }));
         let (source, act) = target.or(coil)?;
+        let usual = match act {
+            Act::Coil { .. } => ATTEMPT_DEADLINE,
+            Act::Stop(_) => stop_deadline(sources.list[source].period),
+        };
         Some(Output {
             id: id.into(),
             machine: machine?,
@@ -111,7 +117,7 @@ pub(super) fn outputs<'a>(
             act,
             permit_on_reset: after_reset == 1,
             proof,
-            attempt_deadline: deadline.unwrap_or(ATTEMPT_DEADLINE),
+            attempt_deadline: deadline.unwrap_or(usual),
             attempts: attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(ATTEMPTS),
         })
     })

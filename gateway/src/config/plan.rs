@@ -165,6 +165,16 @@ pub struct OutputPlan {
     pub target: OutputTarget,
 }
 
+/// How long a device that is asked every `period` may take to confirm a stop: three questions, and
+/// what the controller needs for itself. No longer than an attempt may last at most.
+pub(crate) fn stop_deadline(period: Duration) -> Duration {
+    const OF_ITS_OWN: Duration = Duration::from_secs(2);
+    (period.saturating_mul(3) + OF_ITS_OWN).min(ATTEMPT_DEADLINE_MAX)
+}
+
+/// Longest that an attempt of an output may last.
+pub(crate) const ATTEMPT_DEADLINE_MAX: Duration = Duration::from_secs(60);
+
 /// What a trip output commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputTarget {

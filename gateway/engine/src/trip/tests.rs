@@ -131,6 +131,32 @@ fn carried_out_and_proved_step_by_step() {
 }
 
 #[test]
+fn a_controller_that_takes_seconds_to_stop_is_commanded_once() {
+    let mut bench = Bench::new();
+    bench.plan.attempt_deadline = Duration::from_secs(8);
+    bench.trip(100 * SECOND, "hot");
+    bench.reply(100_100, Reply::Echoed);
+    bench.reply(102_000, Reply::ReadBack(false));
+    bench.ticks(102 * SECOND, 106 * SECOND);
+    bench.reply(106 * SECOND, Reply::ReadBack(true));
+    assert_eq!(bench.state(), (TripPhase::Latched, Some(Confirmation::C2), None));
+    assert_eq!(bench.sent.len(), 1);
+}
+
+#[test]
+fn what_is_refused_is_tried_again_before_a_long_deadline_and_slower_once_failed() {
+    let mut bench = Bench::new();
+    bench.plan.attempt_deadline = Duration::from_secs(8);
+    bench.trip(100 * SECOND, "hot");
+    for at in (100..140).map(|at| at * SECOND) {
+        bench.reply(at, Reply::Failed("not connected".into()));
+        bench.ticks(at, at + SECOND);
+    }
+    let times: Vec<u64> = bench.sent.iter().map(|(at, _)| at / SECOND).collect();
+    assert_eq!(times, [100, 101, 102, 103, 111, 119, 127, 135]);
+}
+
+#[test]
 fn one_high_sample_starts_the_proof_over() {
     let mut bench = Bench::latched();
     for (at, watts) in [(101, 0.0), (102, 0.0), (103, 500.0), (104, 0.0), (105, 0.0)] {

@@ -3,8 +3,9 @@
 //! and opens again; readings leave through a [`Sink`], stops come in through a [`DeviceHandle`].
 //!
 //! Reading order: `wire` (a connection as two queues), `stream`, `serial`, `http`, `login`,
-//! `websocket`, `own_broker`, `pin`, `shared_broker`, `mqtt`, `gpio` (the kinds of it), `link` (opening and opening again),
-//! `owner` (the loop), `stops` (how far a stop has come), `probe` (one look). Nothing here knows what a device says.
+//! `websocket`, `own_broker`, `pin`, `shared_broker`, `mqtt`, `gpio` (the kinds of it), `link`
+//! (opening and opening again), `owner` (the loop), `stops` (how far a stop has come), `probe` (one
+//! look). Nothing here knows what a device says.
 //!
 //! Bounds: stops that wait ([`STOPS_MAX`]), orders and news of a connection (`wire`), bodies,
 //! frames and messages ([`BODY_BYTES_MAX`](andon_adapters::device::BODY_BYTES_MAX)), the time a
@@ -49,6 +50,7 @@ pub use probe::{ProbedDevice, probe_device};
 pub(super) use shared_broker::SharedBroker;
 pub use status::{DeviceState, DeviceStatus};
 pub use stops::STOP_WITHIN;
+use stops::stop_within;
 
 /// Stops that may wait. A stop is one command per attempt; more than this waiting means that the
 /// device is dead, and the next is better refused than late.
@@ -81,9 +83,9 @@ impl DeviceHandle {
         while running.changed().await.is_ok() {}
     }
 
-    /// Queues a stop and returns at once. `reply` is called with [`Reply::Echoed`] and then
-    /// [`Reply::ReadBack`], or with [`Reply::Failed`] in the place of either, on the device's own
-    /// thread: it must not block. What is not on the allow-list, or finds the queue full, is
+    /// Queues a stop and returns at once. `reply` is called with [`Reply::Echoed`], then with
+    /// [`Reply::ReadBack`], at last with that it stands, or with [`Reply::Failed`] in the place of
+    /// either, on the device's own thread: it must not block. What is not on the allow-list, or finds the queue full, is
     /// answered [`Reply::Failed`] now.
     pub fn stop(&self, stop: Stop, mut reply: Box<dyn FnMut(Reply) + Send>) {
         if !self.plan.stops.contains(&stop) {

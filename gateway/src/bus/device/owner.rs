@@ -27,10 +27,10 @@ use crate::bus::pause::{PAUSE_MAX_LOCAL, PAUSE_MAX_NET, Pauses};
 use crate::bus::{Delivery, Sink};
 use crate::config::plan::{DevicePlan, Place};
 
-/// Deliveries that may wait for the engine. With so many waiting the connection is not read any
-/// further; a stop's answers still are, and then the oldest is dropped.
+/// Deliveries that may wait for the engine. With so many waiting the device is neither asked nor
+/// read any further, unless a stop is with it: that waits for nobody.
 const PENDING_MAX: usize = 64;
-/// See [`PENDING_MAX`].
+/// The same while a stop is with the device; beyond it the oldest delivery is dropped.
 const PENDING_WITH_STOP_MAX: usize = 4 * PENDING_MAX;
 /// A device that has not answered for three periods, or this long, is shown as not answering.
 const SILENCE_MIN: Duration = Duration::from_secs(5);
@@ -93,7 +93,7 @@ impl Owner {
             sink,
             pending: VecDeque::new(),
             orders: stops,
-            stops: Stops::new(device.stops()),
+            stops: Stops::new(device.stops(), super::stop_within(plan.period)),
             status: DeviceStatus::before(&plan),
             shared: status,
             next_due: now,
@@ -120,7 +120,7 @@ impl Owner {
             let sink = self.sink.clone();
             let (due, deadline) = (self.instant(self.next_due), self.stops.deadline());
             let deadline = deadline.map_or(due, |until| self.instant(until));
-            let most = if self.stops.is_idle() { PENDING_MAX } else { PENDING_WITH_STOP_MAX };
+            let flows = self.flows();
             tokio::select! {
                 biased;
                 order = self.orders.recv(), if !ending && self.stops.has_room() => match order {
@@ -134,11 +134,15 @@ impl Owner {
                             permit.send(delivery);
                         }
                     }
-                    Err(_) => ending = true,
+                    Err(_) => {
+                        // Nobody wants them; what is left to do is the stop.
+                        self.pending.clear();
+                        ending = true;
+                    }
                 },
                 () = sink.closed(), if !ending => ending = true,
-                () = sleep_until(due), if self.pending.len() < PENDING_MAX => self.due(),
-                change = self.link.next(), if self.pending.len() < most => self.take(change).await,
+                () = sleep_until(due), if flows => self.due(),
+                change = self.link.next(), if flows => self.take(change).await,
             }
             if std::mem::take(&mut self.reopen) {
                 self.open_again().await;
@@ -159,9 +163,14 @@ impl Owner {
     fn look(&mut self) {
         let now = self.now();
         self.stops.look(now);
-        if now >= self.next_due && self.pending.len() < PENDING_MAX {
+        if now >= self.next_due && self.flows() {
             self.due();
         }
+    }
+
+    /// Whether the device is asked and read.
+    fn flows(&self) -> bool {
+        self.pending.len() < PENDING_MAX || !self.stops.is_idle()
     }
 
     fn begin_stops(&mut self) {
@@ -273,7 +282,9 @@ impl Owner {
                 return;
             }
             if self.link.wire().is_some_and(|wire| !wire.order(Order::Send(outgoing))) {
-                self.trouble("the connection takes nothing more".to_owned());
+                let words = "the connection takes nothing more";
+                self.trouble(words.to_owned());
+                self.stops.fail(words);
                 self.reopen = true;
                 return;
             }

@@ -1,8 +1,9 @@
 //! How far a stop has come: one at a time is with the device, the strongest first, and each is
-//! answered within [`STOP_WITHIN`], come what may. Pure; time comes in.
+//! answered within its time, come what may. Pure; time comes in.
 //!
-//! A device that does not stand yet may take its time: that is passed on, and what it says later still
-//! counts. So does what it says after a refusal, which may only mean that nothing is left to stop.
+//! Only that it stands ends a stop before that. A device may refuse to cancel because there is
+//! nothing to cancel, or say that it does not stand yet: both are passed on, and what it says next
+//! still counts.
 
 use std::time::Duration;
 
@@ -11,30 +12,38 @@ use andon_engine::engine::Reply;
 use andon_engine::time::BootTime;
 
 use super::{STOPS_MAX, StopOrder};
+use crate::config::plan::stop_deadline;
 
-/// How long a device may take from the command to its confirmation. After it the stop counts as
-/// failed; the engine, which tries again, must not wait for ever.
+/// How long a device may take from the command to its confirmation, at least. After it the stop
+/// counts as failed; the engine, which tries again, must not wait for ever.
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a device that is asked every `period` may take.
+pub(super) fn stop_within(period: Duration) -> Duration {
+    STOP_WITHIN.max(stop_deadline(period))
+}
 
 struct Current {
     order: StopOrder,
     rank: usize,
     until: BootTime,
+    /// The device has refused it. It may still say that it stands, but nobody waits for that.
+    refused: bool,
 }
 
 /// The stops of one device.
 pub(super) struct Stops {
     /// What the device offers, strongest first.
     offered: Vec<Stop>,
+    /// How long each may take.
+    within: Duration,
     waiting: Vec<StopOrder>,
     current: Option<Current>,
-    /// The last one, when the device has refused it.
-    refused: Option<StopOrder>,
 }
 
 impl Stops {
-    pub(super) fn new(offered: &[Stop]) -> Self {
-        Self { offered: offered.to_vec(), waiting: Vec::new(), current: None, refused: None }
+    pub(super) fn new(offered: &[Stop], within: Duration) -> Self {
+        Self { offered: offered.to_vec(), within, waiting: Vec::new(), current: None }
     }
 
     /// Whether another may be taken.
@@ -47,8 +56,8 @@ impl Stops {
         self.waiting.push(order);
     }
 
-    /// The stop that is to go out now: nothing is with the device, or something weaker or equal,
-    /// which gives way. A weaker one waits.
+    /// The stop that is to go out now: nothing is with the device, or something weaker, equal or
+    /// refused, which gives way. A weaker one waits.
     pub(super) fn begin(&mut self, now: BootTime) -> Option<Stop> {
         let rank = |order: &StopOrder| {
             let found = self.offered.iter().position(|stop| *stop == order.stop);
@@ -56,61 +65,61 @@ impl Stops {
         };
         let (at, rank) =
             self.waiting.iter().map(rank).enumerate().min_by_key(|&(at, rank)| (rank, at))?;
-        if self.current.as_ref().is_some_and(|current| current.rank < rank) {
+        let stronger = |current: &Current| current.rank < rank && !current.refused;
+        if self.current.as_ref().is_some_and(stronger) {
             return None;
         }
-        self.fail("a newer stop has taken its place");
+        self.finish(Reply::Failed("a newer stop has taken its place".into()));
         let order = self.waiting.remove(at);
         let stop = order.stop;
-        self.current = Some(Current { order, rank, until: now + STOP_WITHIN });
+        self.current = Some(Current { order, rank, until: now + self.within, refused: false });
         Some(stop)
     }
 
     /// Until when the device must have answered.
     pub(super) fn deadline(&self) -> Option<BootTime> {
-        self.current.as_ref().map(|current| current.until)
+        self.expected().map(|current| current.until)
     }
 
-    /// Whether anything is with the device or waits.
-    pub(super) const fn is_idle(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty()
+    /// Whether nothing waits, nor for anything that the device has not refused.
+    pub(super) fn is_idle(&self) -> bool {
+        self.expected().is_none() && self.waiting.is_empty()
+    }
+
+    /// What is with the device and may still succeed.
+    fn expected(&self) -> Option<&Current> {
+        self.current.as_ref().filter(|current| !current.refused)
     }
 
     /// Passes on what the device says.
     pub(super) fn answered(&mut self, reply: StopReply) {
+        let Some(current) = &mut self.current else { return };
         match reply {
-            StopReply::Accepted => self.tell(Reply::Echoed),
-            StopReply::ReadBack(false) => self.tell(Reply::ReadBack(false)),
-            StopReply::ReadBack(true) => {
-                let current = self.current.take().map(|current| current.order);
-                if let Some(mut order) = current.or_else(|| self.refused.take()) {
-                    (order.reply)(Reply::ReadBack(true));
-                }
-            }
+            StopReply::Accepted => (current.order.reply)(Reply::Echoed),
+            StopReply::ReadBack(true) => self.finish(Reply::ReadBack(true)),
+            StopReply::ReadBack(false) => (current.order.reply)(Reply::ReadBack(false)),
             StopReply::Failed(words) => {
-                self.tell(Reply::Failed(words.into()));
-                self.refused =
-                    self.current.take().map(|current| current.order).or(self.refused.take());
+                current.refused = true;
+                (current.order.reply)(Reply::Failed(words.into()));
             }
         }
     }
 
-    /// What is with the device has failed for good.
+    /// What is with the device has failed.
     pub(super) fn fail(&mut self, words: &str) {
-        self.tell(Reply::Failed(words.into()));
-        (self.current, self.refused) = (None, None);
+        self.finish(Reply::Failed(words.into()));
     }
 
     /// Looks at the time.
     pub(super) fn look(&mut self, now: BootTime) {
         if self.deadline().is_some_and(|until| now >= until) {
-            let seconds = STOP_WITHIN.as_secs();
+            let seconds = self.within.as_secs();
             self.fail(&format!("the device has not confirmed the stop within {seconds} s"));
         }
     }
 
-    fn tell(&mut self, reply: Reply) {
-        if let Some(current) = &mut self.current {
+    fn finish(&mut self, reply: Reply) {
+        if let Some(mut current) = self.current.take() {
             (current.order.reply)(reply);
         }
     }
@@ -122,72 +131,57 @@ mod tests {
 
     use super::*;
 
-    type Told = Arc<Mutex<Vec<Reply>>>;
+    type Replies = Arc<Mutex<Vec<Reply>>>;
 
-    fn begun(stops: &mut Stops, stop: Stop) -> Told {
-        let told = Told::default();
-        let replies = told.clone();
-        let reply = Box::new(move |reply| replies.lock().unwrap().push(reply));
-        stops.take(StopOrder { stop, reply });
-        assert_eq!(stops.begin(BootTime(0)), Some(stop));
-        told
+    fn order(stop: Stop) -> (StopOrder, Replies) {
+        let replies = Replies::default();
+        let heard = replies.clone();
+        (
+            StopOrder { stop, reply: Box::new(move |reply| heard.lock().unwrap().push(reply)) },
+            replies,
+        )
     }
 
-    fn offering() -> Stops {
-        Stops::new(&[Stop::Emergency, Stop::Cancel])
+    fn begun(stop: Stop) -> (Stops, Replies) {
+        let mut stops = Stops::new(&[Stop::Emergency, Stop::Cancel], STOP_WITHIN);
+        let (order, replies) = order(stop);
+        stops.take(order);
+        assert_eq!(stops.begin(BootTime::default()), Some(stop));
+        (stops, replies)
     }
 
-    fn refused(words: &str) -> StopReply {
-        StopReply::Failed(words.to_owned())
+    fn said(replies: &Replies) -> String {
+        format!("{:?}", std::mem::take(&mut *replies.lock().unwrap()))
     }
 
     #[test]
-    fn a_device_that_does_not_stand_yet_may_still_stand_later() {
-        let mut stops = offering();
-        let told = begun(&mut stops, Stop::Cancel);
+    fn a_stop_that_stands_only_after_a_while_is_confirmed_all_the_same() {
+        let (mut stops, replies) = begun(Stop::Cancel);
         stops.answered(StopReply::Accepted);
+        stops.answered(StopReply::ReadBack(false));
         stops.answered(StopReply::ReadBack(false));
         assert!(!stops.is_idle());
         stops.answered(StopReply::ReadBack(true));
-        stops.answered(StopReply::ReadBack(true));
-        let expected = [Reply::Echoed, Reply::ReadBack(false), Reply::ReadBack(true)];
-        assert_eq!(*told.lock().unwrap(), expected);
+        let expected = "[Echoed, ReadBack(false), ReadBack(false), ReadBack(true)]";
+        assert_eq!(said(&replies), expected);
         assert!(stops.is_idle());
     }
 
     #[test]
-    fn a_device_that_refuses_because_it_stands_already_is_believed() {
-        let mut stops = offering();
-        let told = begun(&mut stops, Stop::Cancel);
-        stops.answered(refused("no job"));
+    fn a_refusal_because_nothing_runs_does_not_hide_that_nothing_runs() {
+        let (mut stops, replies) = begun(Stop::Emergency);
+        stops.answered(StopReply::Failed("409: nothing runs".into()));
         assert!(stops.is_idle(), "nobody waits for what was refused");
-        stops.answered(StopReply::ReadBack(false));
         stops.answered(StopReply::ReadBack(true));
-        stops.answered(StopReply::ReadBack(true));
-        let expected = [Reply::Failed("no job".into()), Reply::ReadBack(true)];
-        assert_eq!(*told.lock().unwrap(), expected);
+        assert_eq!(said(&replies), "[Failed(\"409: nothing runs\"), ReadBack(true)]");
     }
 
     #[test]
-    fn what_stands_for_one_order_says_nothing_of_another_or_of_another_connection() {
-        let mut stops = offering();
-        let first = begun(&mut stops, Stop::Cancel);
-        stops.answered(refused("no job"));
-        let second = begun(&mut stops, Stop::Cancel);
-        stops.fail("the connection was lost");
-        stops.answered(StopReply::ReadBack(true));
-        assert_eq!(*first.lock().unwrap(), [Reply::Failed("no job".into())]);
-        assert_eq!(*second.lock().unwrap(), [Reply::Failed("the connection was lost".into())]);
-    }
-
-    #[test]
-    fn a_stop_that_is_never_confirmed_ends() {
-        let mut stops = offering();
-        let told = begun(&mut stops, Stop::Emergency);
-        stops.answered(StopReply::ReadBack(false));
-        stops.look(BootTime(0) + STOP_WITHIN);
-        assert!(stops.is_idle());
-        let told = told.lock().unwrap();
-        assert!(matches!(&told[..], [Reply::ReadBack(false), Reply::Failed(_)]), "{told:?}");
+    fn a_refused_stop_gives_way_to_a_weaker_one_and_a_stop_under_way_does_not() {
+        let (mut stops, _) = begun(Stop::Emergency);
+        stops.take(order(Stop::Cancel).0);
+        assert_eq!(stops.begin(BootTime::default()), None);
+        stops.answered(StopReply::Failed("no".into()));
+        assert_eq!(stops.begin(BootTime::default()), Some(Stop::Cancel));
     }
 }

@@ -126,6 +126,26 @@ async fn a_stop_goes_out_although_the_engine_takes_nothing() {
 }
 
 #[tokio::test]
+async fn a_stop_is_confirmed_although_the_engine_takes_nothing_and_the_device_talks_on() {
+    let (listener, place) = listen().await;
+    let (sink, _full) = mpsc::channel(1);
+    let shared = Runtime::start().unwrap();
+    let plan = plan(stream(), place);
+    let handle =
+        start_device(&plan, &[], &engine(), Path::new("/nonexistent"), sink, &shared).unwrap();
+    let mut device = accept(&listener).await;
+    // More than the owner keeps for the engine, with a stop under way or without.
+    say(&mut device, &"T 1\n".repeat(1000)).await;
+    let (replied, mut replies) = mpsc::unbounded_channel();
+    handle.stop(Stop::Emergency, Box::new(move |reply| drop(replied.send(reply))));
+    while line(&mut device).await != "emergency" {}
+    say(&mut device, "accepted\nT 2\nstands\n").await;
+    for expected in [Reply::Echoed, Reply::ReadBack(true)] {
+        assert_eq!(timeout(SOON, replies.recv()).await.unwrap().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_stop_that_nobody_answers_fails_in_time() {
     let (listener, place) = listen().await;
     let mut bench = Bench::start(&plan(stream(), place), &[], Path::new("/nonexistent"));
