@@ -21,11 +21,14 @@ const KINDS: [(&str, &str, &str); 3] =
     [("saw", "tasmota", TASMOTA), ("fan", "shelly", SHELLY), ("lamp", "shelly_gen1", GEN1)];
 
 /// A replay and a way to type to it.
-struct Plug(Process, ChildStdin);
+struct Plug {
+    _process: Process,
+    stdin: ChildStdin,
+}
 
 impl Plug {
     fn say(&mut self, line: &str) -> Result<()> {
-        type_to(&mut self.1, line)
+        type_to(&mut self.stdin, line)
     }
 }
 
@@ -49,7 +52,7 @@ impl Home {
             let Some((process, stdin)) = replay(name, &dir, &["--port", &port])? else {
                 return Ok(None);
             };
-            plugs.push(Plug(process, stdin));
+            plugs.push(Plug { _process: process, stdin });
         }
         Ok(Some(Self { dir, broker, plugs }))
     }
@@ -258,7 +261,7 @@ fn what_a_broker_has_kept_is_not_shown_as_a_value() -> Result<()> {
         let Some((process, stdin)) = replay(name, &home.dir, &["--port", &port])? else {
             return Ok(());
         };
-        home.plugs.push(Plug(process, stdin));
+        home.plugs.push(Plug { _process: process, stdin });
     }
     for ((id, ..), watts) in KINDS.into_iter().zip([5.0, 73.2, 36.5]) {
         board.wait_for_value(id, "power.active", watts)?;
