@@ -14,8 +14,8 @@ use super::{at_home, device, has_mosquitto};
 const MEGABYTE: usize = 1024 * 1024;
 /// Messages of this length, one after the other.
 const MEGABYTES: usize = 40;
-/// A debug build with its buffers, and some forty messages of the longest kind on their way.
-const MEMORY_MAX: u64 = 256 * 1024 * 1024;
+/// A debug build, usually 40 MB, and the longest messages that may wait for one device.
+const MEMORY_MAX: u64 = 128 * 1024 * 1024;
 const VICTIM: &str = "protocol = \"json\"\ntopic = \"shop/victim\"\n\
      mapping = { \"power.active\" = \"w W\", \"temperature\" = \"air:t °C\" }";
 const PLUG: &str = "protocol = \"tasmota\"\ntopic = \"plug-saw\"";
