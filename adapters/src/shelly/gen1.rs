@@ -29,7 +29,7 @@ pub const PROTOCOL: Protocol = Protocol {
     name: "shelly-gen1",
     title: "Shelly of the first generation (1PM, 2.5, Plug S, EM, 3EM) over MQTT",
     source: "Shelly Gen1 API documentation: MQTT support",
-    evidence: "against recorded messages only",
+    evidence: "against a replay through mosquitto; not yet against a device",
     reach: Reach::SharedBroker,
     login: Login::None,
     options: OPTIONS,

@@ -24,7 +24,7 @@ pub const PROTOCOL: Protocol = Protocol {
     name: "shelly-http",
     title: "Shelly (Plus, Pro, Gen3, Gen4) over HTTP",
     source: "Shelly Gen2+ API documentation: RPC over HTTP, authentication",
-    evidence: "against recorded responses only",
+    evidence: "against a fake that asks for digest; not yet against a device",
     reach: Reach::Http { port: 80 },
     login: Login::Digest("admin"),
     options: OPTIONS,

@@ -79,7 +79,7 @@ fn a_plug_with_a_password_is_read_and_switched_off_while_its_nonces_expire() -> 
 }
 
 #[test]
-fn a_wrong_password_is_named_and_not_tried_over_and_over() -> Result<()> {
+fn a_wrong_password_is_named_and_stays_out_of_the_log() -> Result<()> {
     let dir = work_dir("digest-wrong")?;
     let Some((mut plug, mut stdin)) = start(&dir, "nine dry cats")? else { return Ok(()) };
     let board = Board::start(&dir)?;

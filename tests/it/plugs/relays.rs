@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 use std::process::ChildStdin;
+use std::time::{Duration, Instant};
 
 use andon_tests::andon;
 use andon_tests::peers::{Mosquitto, replay};
-use andon_tests::plugs::{Board, Publisher};
+use andon_tests::plugs::{Board, PATIENCE, Publisher};
 use andon_tests::process::{Process, work_dir};
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -20,12 +21,22 @@ const GEN1: &str = "protocol = \"shelly-gen1\"\ntopic = \"shelly1pm-A4CF12F45A10
 const KINDS: [(&str, &str, &str); 3] =
     [("saw", "tasmota", TASMOTA), ("fan", "shelly", SHELLY), ("lamp", "shelly_gen1", GEN1)];
 
+/// Three questions without an answer, at the period of these tests, and the fourth that finds out.
+const UNANSWERED: Duration = Duration::from_millis(4 * 300);
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_secs(4);
+/// Longer than words about trouble that are not said again stay on the board.
+const FORGOTTEN: Duration = Duration::from_secs(8);
+
 /// A replay and a way to type to it.
-struct Plug(Process, ChildStdin);
+struct Plug {
+    _process: Process,
+    stdin: ChildStdin,
+}
 
 impl Plug {
     fn say(&mut self, line: &str) -> Result<()> {
-        type_to(&mut self.1, line)
+        type_to(&mut self.stdin, line)
     }
 }
 
@@ -49,7 +60,7 @@ impl Home {
             let Some((process, stdin)) = replay(name, &dir, &["--port", &port])? else {
                 return Ok(None);
             };
-            plugs.push(Plug(process, stdin));
+            plugs.push(Plug { _process: process, stdin });
         }
         Ok(Some(Self { dir, broker, plugs }))
     }
@@ -187,9 +198,13 @@ fn a_plug_that_leaves_or_falls_silent_is_unknown_with_the_reason() -> Result<()>
     for plug in &mut home.plugs {
         plug.say("silent")?;
     }
+    let since = Instant::now();
     for (id, ..) in KINDS {
         board.wait_for_unknown(id, "power.active", "timeout")?;
+        ensure!(since.elapsed() < UNANSWERED + SLACK, "{id}: {:?}", since.elapsed());
         board.wait_for_value(id, "online", false)?;
+    }
+    for (id, ..) in KINDS {
         let why = board.wait_for_device(id, "silent", "")?;
         ensure!(!why.is_empty(), "{id} is silent without a word");
     }
@@ -204,13 +219,17 @@ fn a_plug_that_leaves_or_falls_silent_is_unknown_with_the_reason() -> Result<()>
     for plug in &mut home.plugs {
         plug.say("quit")?;
     }
+    let since = Instant::now();
     for (id, ..) in KINDS {
         board.wait_for_unknown(id, "power.active", "disconnected")?;
-        board.wait_for_device(id, "silent", "the broker says that the")?;
+        ensure!(since.elapsed() < UNANSWERED + SLACK, "{id}: {:?}", since.elapsed());
         board.wait_for_value(id, "online", false)?;
     }
+    for (id, ..) in KINDS {
+        board.wait_for_device(id, "silent", "the broker says that the")?;
+    }
     // The reason is still there when nobody has spoken for long.
-    std::thread::sleep(std::time::Duration::from_secs(8));
+    std::thread::sleep(FORGOTTEN);
     for (id, ..) in KINDS {
         board.wait_for_device(id, "silent", "the broker says that the")?;
         board.wait_for_unknown(id, "power.active", "disconnected")?;
@@ -248,9 +267,11 @@ fn what_a_broker_has_kept_is_not_shown_as_a_value() -> Result<()> {
         Ok(())
     };
     // All three have been asked three times and have not answered; meanwhile it is never shown.
+    let since = Instant::now();
     for (id, ..) in KINDS {
         while board.item(id, "power.active")?["why"] != "timeout" {
             never("before anybody was there")?;
+            ensure!(since.elapsed() < PATIENCE, "{id} was never found missing");
         }
     }
     for (_, name, _) in KINDS {
@@ -258,7 +279,7 @@ fn what_a_broker_has_kept_is_not_shown_as_a_value() -> Result<()> {
         let Some((process, stdin)) = replay(name, &home.dir, &["--port", &port])? else {
             return Ok(());
         };
-        home.plugs.push(Plug(process, stdin));
+        home.plugs.push(Plug { _process: process, stdin });
     }
     for ((id, ..), watts) in KINDS.into_iter().zip([5.0, 73.2, 36.5]) {
         board.wait_for_value(id, "power.active", watts)?;

@@ -153,9 +153,8 @@ async fn a_broken_pin_is_not_taken_for_none() {
     assert_eq!(std::fs::read_to_string(printer.pin()).unwrap(), "");
 }
 
-#[tokio::test]
-async fn devices_share_a_broker_and_hear_their_own_topics_also_after_it_was_away() {
-    let Some(mut mosquitto) = Mosquitto::start().await else { return };
+/// A device with this topic at a broker that others share.
+fn at_broker(mosquitto: &Mosquitto, shared: &Runtime, topic: &str) -> Bench {
     let broker = BrokerPlan {
         id: "hall".into(),
         host: "127.0.0.1".to_owned(),
@@ -163,17 +162,46 @@ async fn devices_share_a_broker_and_hear_their_own_topics_also_after_it_was_away
         login: None,
         ca_file: None,
     };
+    let mut plan = plan(protocol!(SHARED, Login::None), Place::Broker(0));
+    topic.clone_into(&mut plan.settings.topic);
+    let (sink, deliveries) = mpsc::channel(1000);
+    let dir = Path::new("/nonexistent");
+    let handle = start_device(&plan, &[broker], &engine(), dir, sink, shared).unwrap();
+    let (reply, replies) = mpsc::unbounded_channel();
+    Bench { handle, deliveries, replies, reply }
+}
+
+#[tokio::test]
+async fn more_devices_than_the_client_takes_at_once_and_a_message_too_long_leave_the_broker_up() {
+    let Some(mosquitto) = Mosquitto::start().await else { return };
     let shared = Runtime::start().unwrap();
-    let start = |topic: &str| {
-        let mut plan = plan(protocol!(SHARED, Login::None), Place::Broker(0));
-        topic.clone_into(&mut plan.settings.topic);
-        let (sink, deliveries) = mpsc::channel(1000);
-        let brokers = std::slice::from_ref(&broker);
-        let dir = Path::new("/nonexistent");
-        let handle = start_device(&plan, brokers, &engine(), dir, sink, &shared).unwrap();
-        let (reply, replies) = mpsc::unbounded_channel();
-        Bench { handle, deliveries, replies, reply }
+    let start = |n: usize| at_broker(&mosquitto, &shared, &format!("hall/{n}"));
+    let mut devices: Vec<Bench> = (0..2 * super::wire::ORDERS_MAX).map(start).collect();
+    let port = mosquitto.port.to_string();
+    let say = |topic: &str, words: &[&str]| {
+        let mut command = Command::new("mosquitto_pub");
+        let arguments = ["-h", "127.0.0.1", "-p", &port, "-t", topic, "-r"];
+        assert!(command.args(arguments).args(words).status().unwrap().success());
     };
+    let last = devices.len() - 1;
+    say(&format!("hall/{last}/say"), &["-m", "T 7"]);
+    devices[last].until(0, &number(7.0)).await;
+
+    let file = folder("too-long").join("message");
+    std::fs::write(&file, vec![b'9'; 2 * andon_adapters::device::BODY_BYTES_MAX]).unwrap();
+    say("hall/0/say", &["-f", &file.to_string_lossy()]);
+    let told = |words: &str| words.contains("2097152 bytes at hall/0/say");
+    devices[0].status(|status| status.trouble.as_deref().is_some_and(told)).await;
+    say("hall/0/say", &["-m", "T 1"]);
+    devices[0].until(0, &number(1.0)).await;
+    assert!(devices.iter().all(|device| device.handle.status().state != DeviceState::Down));
+}
+
+#[tokio::test]
+async fn devices_share_a_broker_and_hear_their_own_topics_also_after_it_was_away() {
+    let Some(mut mosquitto) = Mosquitto::start().await else { return };
+    let shared = Runtime::start().unwrap();
+    let start = |topic: &str| at_broker(&mosquitto, &shared, topic);
     let (mut first, mut second) = (start("hall/1"), start("hall/2"));
     let say = |topic: &str, words: &str| {
         let port = mosquitto.port.to_string();
