@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,11 +125,16 @@ pub(super) fn parity(section: &Section<'_>) -> Parity {
 pub(super) fn host<'a>(section: &Section<'a>) -> Option<&'a str> {
     let host = section.need("host", "\"192.168.1.50\"", section.text("host"));
     host.filter(|host| {
-        let fine = !host.contains(|c: char| c.is_whitespace() || c == '/' || c == '@');
-        if !fine {
-            section.problem("host", format!("\"{host}\" is not a host name"), None);
+        let odd = host.contains(|c: char| c.is_whitespace() || c == '/' || c == '@');
+        // A colon is part of an IPv6 address, which may have brackets and a zone, or a mistake.
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let address = bare.split('%').next().unwrap_or(bare);
+        let colon = host.contains(':') && address.parse::<Ipv6Addr>().is_err();
+        if odd || colon {
+            let hint = "write the name or address alone, and the port as port = 1234".to_owned();
+            section.problem("host", format!("\"{host}\" is not a host name"), Some(hint));
         }
-        fine
+        !odd && !colon
     })
 }
 

@@ -206,7 +206,12 @@ pub(super) fn secret(
         Some(Content::Environment(text)) => return Some(Secret(text.clone())),
         Some(_) => {
             let variable = section.path_of(key).to_uppercase().replace('.', "__");
-            let hint = format!("use {file_key}, or the environment variable ANDON__{variable}");
+            let hint = if variable.contains('-') {
+                // No shell sets a variable of such a name.
+                format!("use {file_key}")
+            } else {
+                format!("use {file_key}, or the environment variable ANDON__{variable}")
+            };
             section.problem(key, "secrets are not written into the configuration", Some(hint));
             return None;
         }

@@ -106,6 +106,7 @@ impl Source {
 struct Taken<'a> {
     units: HashMap<(usize, Station), &'a str>,
     ports: HashMap<String, &'a str>,
+    devices: HashMap<String, &'a str>,
 }
 
 /// Every `[source.ID]`.
@@ -253,9 +254,15 @@ fn spoken<'a>(
     let period = period(section, PERIOD_DEVICE_LEAST, PERIOD_DEVICE);
     let credentials = credentials(section, protocol, folder);
     let settings = settings(section, protocol, &credentials);
+    if let (Some(place), Some(settings)) = (&place, &settings) {
+        only_once(id, section, (protocol, place, settings), taken);
+    }
     let (settings, device) = settings.and_then(|settings| {
-        let made =
-            (protocol.device)(&settings).map_err(|why| section.problem("protocol", why, None));
+        let made = (protocol.device)(&settings).map_err(|why| {
+            // The words begin with the key that they are about, where it is one.
+            let key = why.split([' ', ':']).next().filter(|key| section.has(key));
+            section.problem(key.unwrap_or("protocol"), why.clone(), None);
+        });
         Some((settings, made.ok()?))
     })?;
     let items = device.items().iter().map(|name| Item::named(name)).collect::<Result<_, _>>();
@@ -273,6 +280,30 @@ fn spoken<'a>(
             stops: device.stops().to_vec(),
         })),
     })
+}
+
+/// Reports a device that another source asks already. Serial ports are looked at elsewhere.
+fn only_once<'a>(
+    id: &'a str,
+    section: &Section<'a>,
+    (protocol, place, settings): (&Protocol, &SpokenPlace, &Settings),
+    taken: &mut Taken<'a>,
+) {
+    let key = match place {
+        SpokenPlace::Own(Place::Net { .. }) => "host",
+        SpokenPlace::Bus(_) => "topic",
+        SpokenPlace::Own(_) => return,
+    };
+    // An agent may speak for several devices, and a message tell of several.
+    let which = settings.option("device").unwrap_or_default();
+    let mapping = &settings.mapping;
+    let device = format!("{} {place:?} {} {which} {mapping:?}", protocol.name, settings.topic);
+    if let Some(other) = taken.devices.get(&device) {
+        let hint = format!("one device is one source: machines may share the items of \"{other}\"");
+        section.problem(key, format!("source \"{other}\" is this device already"), Some(hint));
+    } else {
+        taken.devices.insert(device, id);
+    }
 }
 
 fn protocol(section: &Section<'_>) -> Option<&'static Protocol> {
@@ -302,7 +333,7 @@ fn known_keys<'p>(section: &Section<'_>, protocol: &'p Protocol) -> Vec<&'p str>
         Login::Header(_) => keys::SOURCE_KEY,
         Login::Digest(_) | Login::Basic | Login::Mqtt(_) => keys::SOURCE_PASSWORD,
         Login::DigestOrHeader(..) => keys::SOURCE_KEY_OR_PASSWORD,
-        Login::InBand => &["password", "password_file"],
+        Login::InBand => keys::SOURCE_IN_BAND,
     };
     let options = protocol.options.iter().map(|(name, _)| *name);
     [keys::SOURCE_PROTOCOL, place, login].concat().into_iter().chain(options).collect()
@@ -377,8 +408,19 @@ fn gpio(section: &Section<'_>) -> Option<Place> {
     let chip = section.text("chip").unwrap_or("/dev/gpiochip0").into();
     let table = section.table("lines")?;
     let mut lines = Vec::new();
+    let mut wrong = false;
     for (name, _) in table.iter() {
-        lines.push(gpio_line(&table, name)?);
+        let Some(line) = gpio_line(&table, name) else {
+            wrong = true;
+            continue;
+        };
+        if lines.iter().any(|known: &GpioLine| known.offset == line.offset) {
+            table.problem(name, format!("line {} is there twice", line.offset), None);
+        }
+        lines.push(line);
+    }
+    if wrong {
+        return None;
     }
     if lines.is_empty() {
         let hint = "write lines = { \"input.1\" = \"17 low pull-up\" }".to_owned();
@@ -390,8 +432,11 @@ fn gpio(section: &Section<'_>) -> Option<Place> {
 
 fn gpio_line(table: &Section<'_>, name: &str) -> Option<GpioLine> {
     if let Some(Content::Integer(offset)) = table.get(name).map(|node| &node.content) {
-        let offset = u32::try_from(*offset).ok()?;
-        return Some(GpioLine { offset, active_low: false, bias: Bias::AsIs });
+        let line = u32::try_from(*offset);
+        if line.is_err() {
+            table.problem(name, format!("{offset} is no GPIO line"), None);
+        }
+        return line.ok().map(|offset| GpioLine { offset, active_low: false, bias: Bias::AsIs });
     }
     let text = table.text(name)?;
     let mut words = text.split_whitespace();
@@ -421,11 +466,30 @@ fn credentials(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Cre
         Login::Digest(_) | Login::Basic | Login::Mqtt(_) | Login::InBand => (true, false),
         Login::DigestOrHeader(..) => (true, true),
     };
-    Credentials {
-        user: section.has("user").then(|| section.text("user").unwrap_or_default().to_owned()),
-        password: if wants_password { secret("password", "password_file") } else { None },
-        key: if wants_key { secret("key", "key_file") } else { None },
+    let user = section.text("user").map(str::to_owned);
+    let password = if wants_password { secret("password", "password_file") } else { None };
+    let key = if wants_key { secret("key", "key_file") } else { None };
+    let written = |key: &str, file: &str| section.has(key) || section.has(file);
+    let has_password = wants_password && written("password", "password_file");
+    let usual = match protocol.login {
+        Login::Digest(user) | Login::DigestOrHeader(user, _) | Login::Mqtt(user) => user,
+        Login::Basic => "",
+        Login::None | Login::Header(_) | Login::InBand => {
+            return Credentials { user, password, key };
+        }
+    };
+    if has_password && usual.is_empty() && !section.has("user") {
+        section.problem("user", "missing", Some("a password needs a user here".to_owned()));
     }
+    if section.has("user") && !has_password {
+        let hint = "write password_file = \"device.password\"".to_owned();
+        section.problem("user", "has no password", Some(hint));
+    }
+    if has_password && wants_key && written("key", "key_file") {
+        let hint = "leave out the password, or the key".to_owned();
+        section.problem("key_file", "there is a password as well", Some(hint));
+    }
+    Credentials { user, password, key }
 }
 
 fn settings(

@@ -436,3 +436,44 @@ proptest! {
         }
     }
 }
+
+/// A second command while the first is being confirmed would confirm nothing.
+#[test]
+fn a_controllers_stop_has_three_periods_and_a_relay_a_second() {
+    let deadlines = |period: &str, more: &str| {
+        let text = format!(
+            "{SHOP}
+             [source.voron]
+             protocol = \"moonraker\"
+             host = \"10.0.0.20\"
+             {period}
+             [machine.voron]
+             kind = \"fdm-printer\"
+             source = \"voron\"
+             [source.relays]
+             bus = \"panel\"
+             unit_id = 9
+             profile = \"waveshare/relay-8ch\"
+             [output.cut]
+             kind = \"trip\"
+             machine = \"voron\"
+             relay = \"relays.relay.1\"
+             [output.halt]
+             kind = \"trip\"
+             machine = \"voron\"
+             stop = \"voron.emergency\"
+             {more}"
+        );
+        let loaded = Folder::new(&[("andon.toml", &text)]).load(&[]);
+        let loaded = loaded.map_err(|problems| told(&problems)).unwrap();
+        let deadline = |id: &str| {
+            let mut trips = loaded.plan.engine.trips.iter();
+            trips.find(|trip| &*trip.id == id).unwrap().attempt_deadline.as_secs()
+        };
+        (deadline("cut"), deadline("halt"))
+    };
+    assert_eq!(deadlines("", ""), (1, 8));
+    assert_eq!(deadlines("period = \"5 s\"", ""), (1, 17));
+    assert_eq!(deadlines("period = \"1 h\"", ""), (1, 60));
+    assert_eq!(deadlines("", "attempt_deadline = \"3 s\""), (1, 3));
+}
