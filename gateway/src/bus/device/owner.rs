@@ -186,12 +186,17 @@ impl Owner {
         }
     }
 
-    fn due(&mut self) {
-        let now = self.now();
+    /// The next point of the grid after `now`.
+    fn advance(&mut self, now: BootTime) {
         let period = self.plan.period.max(Duration::from_millis(1));
         let late = now.since(self.next_due).as_nanos() / period.as_nanos();
         let periods = u32::try_from(late).unwrap_or(u32::MAX).saturating_add(1);
         self.next_due = self.next_due + period.saturating_mul(periods);
+    }
+
+    fn due(&mut self) {
+        let now = self.now();
+        self.advance(now);
         if let Some(wire) = self.link.wire() {
             wire.order(Order::Due);
             self.step(Heard::Due);
@@ -209,7 +214,11 @@ impl Owner {
                 self.status.down = Some("not heard yet".to_owned());
                 self.step(Heard::Opened);
                 if self.link.wire().is_some() && !self.reopen {
-                    // The first question does not wait for the grid.
+                    // The first question does not wait for the grid, and stands for the point of it
+                    // that has come meanwhile.
+                    if self.changed_at >= self.next_due {
+                        self.advance(self.changed_at);
+                    }
                     if let Some(wire) = self.link.wire() {
                         wire.order(Order::Due);
                     }
