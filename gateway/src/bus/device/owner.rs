@@ -209,7 +209,9 @@ impl Owner {
                 self.status.down = Some("not heard yet".to_owned());
                 self.step(Heard::Opened);
                 if self.link.wire().is_some() && !self.reopen {
-                    // The first question does not wait for the grid.
+                    // The first question does not wait for the grid, which begins with it: one that
+                    // is due at the same moment would be asked twice.
+                    self.next_due = self.changed_at + self.plan.period;
                     if let Some(wire) = self.link.wire() {
                         wire.order(Order::Due);
                     }
