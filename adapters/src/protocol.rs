@@ -42,7 +42,7 @@ pub enum Reach {
 }
 
 /// What a configuration says of a device beyond its address.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// The topic, serial number or device id that tells it from its neighbours.
     pub topic: String,
@@ -50,6 +50,15 @@ pub struct Settings {
     pub mapping: Vec<(String, String)>,
     /// Whatever else a protocol is told: keys of [`Protocol::options`].
     pub options: Vec<(&'static str, String)>,
+}
+
+impl std::fmt::Debug for Settings {
+    /// Without the values of options: passwords that a protocol puts into its own words are there.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let options: Vec<&str> = self.options.iter().map(|(name, _)| *name).collect();
+        let Self { topic, mapping, .. } = self;
+        write!(f, "Settings {{ topic: {topic:?}, mapping: {mapping:?}, options: {options:?} }}")
+    }
 }
 
 impl Settings {
@@ -137,6 +146,13 @@ pub fn named(name: &str) -> Option<&'static Protocol> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_are_printed_show_no_password() {
+        let options = vec![("password", "s3cret".to_owned())];
+        let settings = Settings { options, ..Settings::default() };
+        assert!(!format!("{settings:?}").contains("s3cret"));
+    }
 
     #[test]
     fn every_protocol_is_sorted_whole_and_makes_a_device_of_known_items() {
