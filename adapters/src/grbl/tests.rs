@@ -1,3 +1,5 @@
+//! A GRBL, grblHAL or FluidNC as its lines tell of it: words, flavours, meant silences, stops.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! A Haas control as its replies to Q codes tell of it, beside those of other clients.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! LinuxCNC as its remote shell tells of it; the replies are those of a real one.
+
 use proptest::prelude::*;
 
 use super::*;

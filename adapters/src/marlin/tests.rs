@@ -1,3 +1,5 @@
+//! A Marlin board as its lines tell of it: reports, halts, cards, stops.
+
 use proptest::prelude::*;
 
 use super::*;
