@@ -3,8 +3,8 @@
 //! The bridge publishes a device's state when it changes. `state` and `power` are asked for at
 //! every period (`NAME/get`), which only devices on mains answer; a sensor that sleeps reports
 //! when something changes. While the bridge's own check of availability says `online`, the last
-//! values that were heard in this session stand for at most [`HOLD`]; without it a device that
-//! does not answer is unknown. So is one that answered [`ANSWERS`] questions in a row and then
+//! values that were heard over this connection stand for at most [`HOLD`]; without it a device
+//! that does not answer is unknown. So is one that answered [`ANSWERS`] questions in a row and then
 //! falls silent: the bridge takes ten minutes to notice that it was unplugged. What a broker has
 //! kept from before is never a value.
 //!

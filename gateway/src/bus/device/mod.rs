@@ -83,10 +83,10 @@ impl DeviceHandle {
         while running.changed().await.is_ok() {}
     }
 
-    /// Queues a stop and returns at once. `reply` is called with [`Reply::Echoed`], then with
-    /// [`Reply::ReadBack`], at last with that it stands, or with [`Reply::Failed`] in the place of
-    /// either, on the device's own thread: it must not block. What is not on the allow-list, or finds the queue full, is
-    /// answered [`Reply::Failed`] now.
+    /// Queues a stop and returns at once. `reply` is called with [`Reply::Echoed`] and
+    /// [`Reply::ReadBack`], in the end with `ReadBack(true)` once it stands, or with
+    /// [`Reply::Failed`] in the place of either; on the device's own thread: it must not block.
+    /// What is not on the allow-list, or finds the queue full, is answered [`Reply::Failed`] now.
     pub fn stop(&self, stop: Stop, mut reply: Box<dyn FnMut(Reply) + Send>) {
         if !self.plan.stops.contains(&stop) {
             reply(Reply::Failed("this stop is not on the allow-list".into()));
