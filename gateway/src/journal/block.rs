@@ -283,6 +283,14 @@ impl Decoder {
         Ok((seq, payload, length))
     }
 
+    /// Goes over a record whose frame checks without reading what it holds: how many bytes it
+    /// takes. After this the block's records can only be gone over.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<usize, NoFrame> {
+        let (_, length) = take_frame(bytes, self.seed)?;
+        self.next_seq = self.next_seq.checked_add(1).ok_or(NoFrame::Broken)?;
+        Ok(length)
+    }
+
     fn observation(&mut self, bytes: &mut Bytes<'_>) -> Option<Observation> {
         let position = bytes.length()?;
         if position == self.shapes.len() && position < SHAPES_MAX {

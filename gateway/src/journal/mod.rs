@@ -15,7 +15,7 @@
 //!   2²⁰ numbers later, so that records torn off the end keep theirs. Numbers may therefore leap;
 //!   [`Record::prev`] tells what lies directly before.
 //! - Whatever bytes are found, opening succeeds: what cannot be read is quarantined, one block at
-//!   a time, and counted. Only footers and the last segment are read.
+//!   a time, and counted. Only footers are read, and of segments without one the newest 64 MiB.
 //! - Telemetry stays within `telemetry_bytes`; the oldest segment is recycled and what a
 //!   registered consumer had not read is counted. Events are never recycled.
 //! - A failed write, sync or creation gives up the segment and is tried again in a new one, after
@@ -80,6 +80,7 @@ mod record;
 mod segment;
 mod series;
 mod shared;
+mod stock;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -138,7 +139,7 @@ impl Journal {
     ) -> io::Result<Self> {
         let lock = lock(dir)?;
         let mut state = State::default();
-        let found = Stream::ALL.map(|stream| stream::take_stock(&dir.join(stream.word())));
+        let found = Stream::ALL.map(|stream| stock::take(&dir.join(stream.word())));
         let [telemetry, events] = found;
         let found = [telemetry?, events?];
         for (found, segments) in found.iter().zip(&mut state.segments) {

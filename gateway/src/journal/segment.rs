@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crc32c::crc32c;
 
+use super::block::HEADER_MAX;
 use super::bytes::{Bytes, put_varint};
 use super::record::{BootId, Position};
 use super::walk::{BlockEntry, Walker};
@@ -199,14 +200,38 @@ pub(super) struct Opened {
     pub(super) quarantined: u64,
 }
 
+impl Opened {
+    /// Of a segment with a good footer.
+    fn sealed(file: &File, number: u32) -> Option<Self> {
+        let (end, blocks) = footer(file)?;
+        let summary = Summary::of(number, end, &blocks);
+        Some(Self { summary, blocks, sealed: true, torn: false, quarantined: 0 })
+    }
+}
+
+/// Reads the footer of a segment, or its first header alone when it has none: then it is taken to
+/// hold one record and to reach to the end of its file.
+pub(super) fn glance(file: &Arc<File>, number: u32) -> io::Result<Opened> {
+    if let Some(opened) = Opened::sealed(file, number) {
+        return Ok(opened);
+    }
+    let end = file.metadata()?.len();
+    let mut summary = Summary { end, ..Summary::empty(number) };
+    let mut first = Walker::new(Arc::clone(file), 0, end.min(HEADER_MAX as u64));
+    first.pass()?;
+    if let Some(block) = first.blocks.first() {
+        summary.add(block.boot, block.first_seq, 1);
+    }
+    Ok(Opened { summary, blocks: Vec::new(), sealed: false, torn: false, quarantined: 0 })
+}
+
 /// Reads the footer of a segment, or walks it when it has none.
 pub(super) fn inspect(file: &Arc<File>, number: u32) -> io::Result<Opened> {
-    if let Some((end, blocks)) = footer(file) {
-        let summary = Summary::of(number, end, &blocks);
-        return Ok(Opened { summary, blocks, sealed: true, torn: false, quarantined: 0 });
+    if let Some(opened) = Opened::sealed(file, number) {
+        return Ok(opened);
     }
     let mut walker = Walker::new(Arc::clone(file), 0, file.metadata()?.len());
-    while walker.next()?.is_some() {}
+    while walker.pass()? {}
     let (end, torn) = (walker.written_end(), walker.torn());
     let blocks = std::mem::take(&mut walker.blocks);
     let summary = Summary::of(number, end, &blocks);

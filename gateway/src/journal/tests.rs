@@ -15,7 +15,7 @@ use super::*;
 const BOOT: BootId = BootId([1; 16]);
 const BIG: u64 = 256 * 1024;
 /// Small enough for several segments in a test; a footer's reserve is most of it.
-const SMALL: u64 = 64 * 1024;
+pub(super) const SMALL: u64 = 64 * 1024;
 
 /// A folder of its own, removed at the end.
 pub(crate) struct Folder(PathBuf);
@@ -41,12 +41,12 @@ impl Drop for Folder {
     }
 }
 
-fn open(folder: &Folder, boot: BootId, segment: u64, total: Option<u64>) -> Journal {
+pub(super) fn open(folder: &Folder, boot: BootId, segment: u64, total: Option<u64>) -> Journal {
     let sizes = [Sizes { segment, total }, Sizes { segment: BIG, total: None }];
     Journal::open_sized(folder.path(), sizes, Duration::from_secs(5), boot).unwrap()
 }
 
-fn observation(at_ms: u64, value: f64) -> Payload {
+pub(super) fn observation(at_ms: u64, value: f64) -> Payload {
     let items = vec![
         ("power.active".into(), Ok(Value::Number(value))),
         ("relay.1".into(), Ok(Value::Flag(at_ms.is_multiple_of(3)))),
@@ -85,7 +85,7 @@ fn until(mut done: impl FnMut() -> bool) {
     }
 }
 
-fn follow_all(journal: &Journal, stream: Stream, count: usize) -> Vec<Record> {
+pub(super) fn follow_all(journal: &Journal, stream: Stream, count: usize) -> Vec<Record> {
     let mut follower = journal.follow(stream, None);
     let mut records = Vec::new();
     until(|| {
@@ -434,7 +434,7 @@ fn a_write_that_fails_is_repeated_in_a_new_segment_under_new_numbers() {
     fs::create_dir_all(folder.path().join("telemetry")).unwrap();
     let shared = Arc::new(Shared::new(folder.path(), State::default()));
     let sizes = Sizes { segment: SMALL, total: None };
-    let found = stream::take_stock(&folder.path().join("telemetry")).unwrap();
+    let found = stock::take(&folder.path().join("telemetry")).unwrap();
     let mut writer = StreamWriter::new(Stream::Telemetry, BOOT, sizes, Arc::clone(&shared), found);
     let mut queue: std::collections::VecDeque<_> = [observation(1, 1.0)].into();
     writer.write(&mut queue, BootTime(0)).unwrap();

@@ -36,8 +36,7 @@ fn main() -> Result<()> {
 
     let mut dice = Dice::new(seed);
     let mut cursor = journal.cursor("reader", Stream::Telemetry)?;
-    let mut followers =
-        Stream::ALL.map(|stream| journal.follow(stream, journal.newest(stream)));
+    let mut followers = Stream::ALL.map(|stream| journal.follow(stream, journal.newest(stream)));
     let mut numbers = [0_u64; 2];
     loop {
         let burst = 1 + dice.below(BURST_MAX);
