@@ -13,4 +13,5 @@ mod printers;
 mod scan;
 mod secured;
 mod shop;
+mod soak;
 mod trips;

@@ -23,6 +23,8 @@ const TRAILER: usize = 16;
 pub(super) const BLOCKS_MAX: usize = 1024;
 /// Most bytes of a footer: each entry is two offsets, two numbers and at worst a boot id.
 pub(super) const FOOTER_MAX: usize = BLOCKS_MAX * (4 * 10 + 16) + 64;
+/// Blanks that are written at once.
+const BLANK: usize = 16 * 1024;
 /// Greatest segment number that its file name can hold.
 pub(super) const NUMBER_MAX: u32 = 99_999_999;
 
@@ -103,7 +105,7 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<u32>> {
 pub(super) fn create(folder: &Path, number: u32, bytes: u64) -> io::Result<File> {
     let path = path(folder, number);
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-    let made = preallocate(&file, bytes).and_then(|()| File::open(folder)?.sync_all());
+    let made = preallocate(&file, 0, bytes).and_then(|()| File::open(folder)?.sync_all());
     if let Err(error) = made {
         // An empty segment is of no use; should removing it fail, it is read as an empty one.
         let _ = fs::remove_file(&path);
@@ -112,13 +114,23 @@ pub(super) fn create(folder: &Path, number: u32, bytes: u64) -> io::Result<File>
     Ok(file)
 }
 
-/// Reserves space where the file system can; where it cannot, writes find out.
-pub(super) fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+/// Makes the file `to` bytes long, blank from `from` on and durable. The blanks are written: where
+/// they were only reserved, the file system would have to note with every later sync that another
+/// block of them is in use, which wears a card more than the records do.
+pub(super) fn preallocate(file: &File, from: u64, to: u64) -> io::Result<()> {
     use rustix::io::Errno;
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::INVAL) => Ok(()),
-        Err(error) => Err(error.into()),
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, to) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
     }
+    let blank = [0; BLANK];
+    let mut at = from;
+    while at < to {
+        let length = usize::try_from(to - at).unwrap_or(BLANK).min(BLANK);
+        file.write_all_at(&blank[..length], at)?;
+        at += length as u64;
+    }
+    Ok(rustix::fs::fdatasync(file)?)
 }
 
 /// Writes the footer at `end` and cuts the file behind it.

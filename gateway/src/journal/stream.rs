@@ -86,8 +86,9 @@ impl StreamWriter {
         let sealed = if stock.last.is_some() { None } else { sealed };
         let active = stock.last.and_then(|Last { number, file, end, blocks }| {
             // A file cut short was torn at a frame's edge: preallocated space is part of it.
-            let whole = file.metadata().is_ok_and(|found| found.len() >= sizes.segment);
-            if !whole && segment::preallocate(&file, sizes.segment).is_err() {
+            let length = file.metadata().ok()?.len();
+            if length < sizes.segment && segment::preallocate(&file, length, sizes.segment).is_err()
+            {
                 return None;
             }
             Some(Active { number, file, end, blocks, encoder: None })
