@@ -133,12 +133,7 @@ pub fn coalesce(profile: &Profile, items: &[usize], holes: &Holes) -> Vec<Batch>
 /// than the profile's `max_registers` (2000 bits), and one of several items never touches a hole;
 /// an item that lies in a hole is asked for alone, so that a device which changes its mind is
 /// noticed.
-pub fn plan_reads(
-    profile: &Profile,
-    items: &[usize],
-    holes: &Holes,
-    cost: ReadCost,
-) -> Vec<Batch> {
+pub fn plan_reads(profile: &Profile, items: &[usize], holes: &Holes, cost: ReadCost) -> Vec<Batch> {
     let mut wanted: Vec<(Block, usize)> =
         items.iter().filter_map(|&at| Some((profile.items.get(at)?.block(), at))).collect();
     wanted.sort_unstable();
