@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use andon_adapters::modbus::{Batch, Block, Holes};
+use andon_adapters::profile::ProfileItem;
 
 use super::group::Group;
 use super::memory::Remembered;
@@ -200,7 +201,7 @@ impl<'a> Unit<'a> {
                 }
             }
         }
-        items.sort_by_key(|item| profile.items.get(item.position).map(|it| it.block()));
+        items.sort_by_key(|item| profile.items.get(item.position).map(ProfileItem::block));
         let source = self.bus.units[self.at].source.clone();
         SourceLoad { source, occupancy, turnaround: self.turnaround, items }
     }
@@ -277,7 +278,7 @@ fn response_time(tasks: &[Task], at: usize) -> Duration {
 fn rounds(own: &Task, other: &Task, response: Duration) -> u32 {
     let Some(before) = own.period.checked_sub(other.period) else { return 1 };
     let (window, period) = (response.min(before).as_nanos(), other.period.as_nanos().max(1));
-    let harmonic = own.period.as_nanos() % period == 0;
+    let harmonic = own.period.as_nanos().is_multiple_of(period);
     let more = if harmonic { window / period } else { window.div_ceil(period) };
     u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1)
 }

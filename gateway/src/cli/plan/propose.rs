@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_engine::plan::ItemIndex;
+use andon_engine::plan::{ActivityPlan, ItemIndex};
+use andon_engine::rules::Condition;
 
 use crate::bus::load::{load, unit_occupancy};
 use crate::bus::memory::Remembered;
@@ -49,8 +50,8 @@ pub(super) fn urgent(plan: &Plan) -> BTreeSet<ItemIndex> {
     let conditions = rules.flat_map(|rule| std::iter::once(&rule.when).chain(&rule.clear));
     let proofs = engine.trips.iter().filter_map(|trip| trip.proof.as_ref());
     activity
-        .map(|activity| activity.item())
-        .chain(conditions.flat_map(|condition| condition.items()))
+        .map(ActivityPlan::item)
+        .chain(conditions.flat_map(Condition::items))
         .chain(proofs.map(|proof| proof.item))
         .collect()
 }
@@ -114,7 +115,7 @@ fn best_move(
         };
         let fed = polls[poll].feeds.iter().chain(polls[poll].loops.iter().map(|(item, _)| item));
         let period = polls[poll].period;
-        let harmonic = period < to && to.as_nanos() % period.as_nanos().max(1) == 0;
+        let harmonic = period < to && to.as_nanos().is_multiple_of(period.as_nanos().max(1));
         if harmonic && !fed.clone().any(|item| urgent.contains(item)) {
             reads.entry((period, item.read)).or_default().push(poll);
         }
