@@ -18,7 +18,7 @@ use crate::config::plan::{BusPlan, Plan};
 /// What a proposal is to leave of a bus for retries and writes: a tenth.
 const OCCUPANCY_WANTED: f64 = 0.9;
 /// Periods that are proposed, in seconds, the shortest that is enough first.
-const LADDER: [u64; 4] = [5, 10, 60, 300];
+const LADDER: [u64; 5] = [1, 5, 10, 60, 300];
 /// A move that saves less than this share of the bus is not worth an entry.
 const GAIN_LEAST: f64 = 0.001;
 /// Names in one line of text.
