@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::keys;
 use super::node::Content;
-use super::plan::{HistoryPlan, HttpPlan, JournalPlan, MqttPlan, Name, Secret, SitePlan, StorePlan};
+use super::plan::{
+    HistoryPlan, HttpPlan, JournalPlan, MqttPlan, Name, Secret, SitePlan, StorePlan,
+};
 use super::problem::did_you_mean;
 use super::section::{ID_HINT, Section, is_id};
 

@@ -3,8 +3,8 @@
 
 /// The sections of a configuration.
 pub const SECTIONS: &[&str] = &[
-    "site", "clock", "state", "journal", "history", "mqtt", "store", "http", "profiles", "bus", "source",
-    "machine", "output", "rule",
+    "site", "clock", "state", "journal", "history", "mqtt", "store", "http", "profiles", "bus",
+    "source", "machine", "output", "rule",
 ];
 
 /// `[site]`

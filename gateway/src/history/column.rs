@@ -90,7 +90,9 @@ pub(super) fn write_values(samples: &Samples) -> (u8, Vec<u8>) {
     let known = known.filter(|(mark, _)| is_value(**mark)).map(|(_, number)| *number);
     let scale = scale_of(known.clone());
     let column = match scale {
-        Some(scale) => integers(&known.filter_map(|number| scale.steps(number)).collect::<Vec<_>>()),
+        Some(scale) => {
+            integers(&known.filter_map(|number| scale.steps(number)).collect::<Vec<_>>())
+        }
         None => doubles(&known.collect::<Vec<_>>()),
     };
     out.extend_from_slice(&column);

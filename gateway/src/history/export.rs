@@ -5,13 +5,13 @@ use rusqlite::Connection;
 
 use andon_engine::value::Measured;
 
+use super::Archive;
 use super::file::{self, Stored, Trouble};
 use super::keeper::{DAY_HOURS, group_of};
 use super::merge::rows;
 use super::query::{Unreadable, whole};
 use super::samples::Samples;
 use super::summary::{DAY_MS, HOUR_MS, stretch_of};
-use super::Archive;
 
 /// What is exported.
 #[derive(Clone, Debug)]

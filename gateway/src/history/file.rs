@@ -14,8 +14,8 @@ use rusqlite::blob::Blob;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
 use super::column;
-use super::row::{self, Entry, Header, PREFIX};
 use super::rollup;
+use super::row::{self, Entry, Header, PREFIX};
 use super::samples::Samples;
 use super::summary::Sum;
 
@@ -49,9 +49,12 @@ CREATE TABLE IF NOT EXISTS damaged (
     body BLOB NOT NULL);
 ";
 
-/// A row that is not what was written.
+/// Why something cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
+    /// It does not say how far the journal was read: nothing can be added without counting twice.
+    #[error("its place in the journal cannot be read")]
+    Place,
     /// One row does not check.
     #[error("row {0} is damaged")]
     Row(i64),
@@ -71,10 +74,7 @@ impl Trouble {
 }
 
 fn ruins(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 /// Opens or creates the file for writing; one that is damaged is set aside.
@@ -153,11 +153,7 @@ pub(super) struct Stored<'c> {
 
 impl<'c> Stored<'c> {
     /// Opens a row of `table` and reads its header.
-    pub(super) fn open(
-        database: &'c Connection,
-        table: &str,
-        id: i64,
-    ) -> Result<Self, Trouble> {
+    pub(super) fn open(database: &'c Connection, table: &str, id: i64) -> Result<Self, Trouble> {
         let mut blob = database.blob_open(MAIN_DB, table, "body", id, true)?;
         let mut prefix = [0; PREFIX];
         read_at(&mut blob, &mut prefix, 0, id)?;

@@ -80,7 +80,8 @@ impl Catalogue {
         let mut statement = database.prepare("SELECT id, machine, item FROM series ORDER BY id")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let (id, machine, item): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (id, machine, item): (i64, String, String) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
             let period = periods.of(&machine, &item);
             catalogue.numbers.entry(machine.into()).or_default().insert(item.into(), (id, period));
             catalogue.count = catalogue.count.max(usize::try_from(id).unwrap_or(0));
@@ -184,12 +185,10 @@ impl Keeper {
         let place: Option<String> = database
             .query_row("SELECT place FROM place WHERE id = 0", [], |row| row.get(0))
             .optional()?;
-        // A place that cannot be read is none: then the journal is read from its begin, and what
-        // was written before would be there twice. So the file is set aside by whoever opens it.
         let place: Place = match place.map(|place| serde_json::from_str(&place)) {
             None => Place::default(),
             Some(Ok(place)) => place,
-            Some(Err(_)) => return Err(Trouble::Row(0)),
+            Some(Err(_)) => return Err(Trouble::Place),
         };
         let catalogue = Catalogue::read(&database, &periods)?;
         let newest: Option<i64> =
@@ -289,7 +288,8 @@ impl Keeper {
         let transaction = self.database.unchecked_transaction()?;
         for (id, machine, item) in &fresh {
             let row = params![id, &**machine, &**item];
-            transaction.execute("INSERT INTO series (id, machine, item) VALUES (?1, ?2, ?3)", row)?;
+            transaction
+                .execute("INSERT INTO series (id, machine, item) VALUES (?1, ?2, ?3)", row)?;
         }
         let mut samples = 0;
         for hour in &due {
@@ -303,7 +303,8 @@ impl Keeper {
                 samples += count;
                 insert(&transaction, group, *hour, 1, &row)?;
                 let day = hour.div_euclid(DAY_HOURS);
-                transaction.execute("INSERT OR IGNORE INTO pending VALUES (?1, ?2)", [group, day])?;
+                transaction
+                    .execute("INSERT OR IGNORE INTO pending VALUES (?1, ?2)", [group, day])?;
             }
         }
         write_place(&transaction, &place)?;

@@ -73,8 +73,7 @@ impl Keeper {
     pub(super) fn merge(&mut self, Pending { group, day }: Pending) -> Result<(), Trouble> {
         let transaction = self.database.unchecked_transaction()?;
         let damaged = merge(&transaction, group, day)?;
-        transaction
-            .execute("DELETE FROM pending WHERE grp = ?1 AND day = ?2", [group, day])?;
+        transaction.execute("DELETE FROM pending WHERE grp = ?1 AND day = ?2", [group, day])?;
         step("before the merge's commit")?;
         transaction.commit()?;
         step("after the merge's commit")?;
@@ -221,11 +220,8 @@ fn write_level(
     let start = level.row_of(day);
     let per_day = level.slots() / usize::try_from(level.days()).unwrap_or(1);
     let first = usize::try_from(day - start).unwrap_or(0) * per_day;
-    let mut before = if level == Level::Minute {
-        None
-    } else {
-        row_of_level(transaction, level, group, start)?
-    };
+    let mut before =
+        if level == Level::Minute { None } else { row_of_level(transaction, level, group, start)? };
     let mut builder = Builder::new(Kind::Slots, start * DAY_MS);
     for index in 0..GROUP_SERIES {
         let of_day = minutes.iter().find(|(of, _)| *of == index);

@@ -47,6 +47,7 @@ pub mod export;
 mod file;
 mod keeper;
 mod merge;
+pub mod offline;
 pub mod query;
 pub mod recent;
 mod retention;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::Archive;
 use super::buffer::Packed;
 use super::file::{self, Stored, Trouble};
 use super::keeper::{DAY_HOURS, group_of, lock};
@@ -17,7 +18,6 @@ use super::merge::{Found, rows};
 use super::rollup::Level;
 use super::samples::Samples;
 use super::summary::{DAY_MS, HOUR_MS, Stretches, Sum, reach_ms, stretch_of};
-use super::Archive;
 
 /// Series of a question.
 pub const SERIES_MAX: usize = 128;
@@ -276,20 +276,19 @@ impl Reading<'_> {
         group_of(self.series).1
     }
 
-    fn fold_slots(
-        &self,
-        level: Level,
-        open: &[i64],
-        steps: &mut Stretches,
-    ) -> Result<(), Trouble> {
+    fn fold_slots(&self, level: Level, open: &[i64], steps: &mut Stretches) -> Result<(), Trouble> {
         let (begin, end) = (self.frame.begin_ms, self.frame.end_ms());
         let first = level.row_of(stretch_of(begin + 1, DAY_MS));
-        let rows = "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start BETWEEN ?3 AND ?4";
+        let rows =
+            "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start BETWEEN ?3 AND ?4";
         let mut statement = self.database.prepare(rows)?;
         let last = stretch_of(end, DAY_MS);
-        let ids = statement.query_map([level as i64, self.group(), first, last], |row| row.get(0))?;
+        let ids =
+            statement.query_map([level as i64, self.group(), first, last], |row| row.get(0))?;
         for id in ids {
-            let Some(mut row) = whole(Stored::open(self.database, "rollup", id?))? else { continue };
+            let Some(mut row) = whole(Stored::open(self.database, "rollup", id?))? else {
+                continue;
+            };
             let Some(entry) = row.header.entry(self.index()).copied() else { continue };
             let Some(slots) = whole(row.slots(&entry, false))? else { continue };
             for (number, sum) in slots {
@@ -332,7 +331,10 @@ impl Reading<'_> {
             let reach = reach_ms(entry.period_ms);
             let begins = start * HOUR_MS - reach < self.frame.end_ms();
             let ends = (start + span) * HOUR_MS + reach > self.frame.begin_ms;
-            if begins && ends && let Some(part) = whole(row.samples(&entry))? {
+            if begins
+                && ends
+                && let Some(part) = whole(row.samples(&entry))?
+            {
                 samples.append(&part);
             }
             period_ms = entry.period_ms;

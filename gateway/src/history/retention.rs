@@ -37,7 +37,9 @@ impl Keeper {
         let today = newest_ms.div_euclid(DAY_MS);
         let raw = "SELECT min(start) / 24 FROM chunk";
         let oldest: Option<i64> = self.database.query_row(raw, [], |row| row.get(0))?;
-        if let Some(day) = oldest.filter(|day| (full && *day < today) || *day < today - days(limits.keep)) {
+        if let Some(day) =
+            oldest.filter(|day| (full && *day < today) || *day < today - days(limits.keep))
+        {
             self.give_up_samples(day)?;
             return Ok(true);
         }

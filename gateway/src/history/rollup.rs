@@ -75,7 +75,8 @@ pub(super) fn write(row: &mut Builder, index: u8, slots: &[Sum]) {
     }
     let numbers: Vec<i64> = known.iter().map(|(slot, _)| *slot).collect();
     let shared = row.share(known.len(), column::integers(&numbers));
-    let of = |pick: fn(&Sum) -> f64| known.iter().map(move |(_, sum)| pick(sum)).collect::<Vec<_>>();
+    let of =
+        |pick: fn(&Sum) -> f64| known.iter().map(move |(_, sum)| pick(sum)).collect::<Vec<_>>();
     let whole = |pick: fn(&Sum) -> i64| known.iter().map(|(_, sum)| pick(sum)).collect::<Vec<_>>();
     let mut body = Vec::new();
     put(&mut body, &column::integers(&whole(|sum| sum.known_ms)));
@@ -162,9 +163,8 @@ fn numbers(scale: Scale, columns: [Vec<i64>; 4]) -> [Vec<f64>; 4] {
         steps.map(|steps| scale.number(steps)).collect()
     };
     let (greatest, last) = (beyond(greatest), beyond(last));
-    let part = |(mean, least): (&i64, &i64)| {
-        (*mean as f64 / MEAN_PARTS + *least as f64) / scale.factor()
-    };
+    let part =
+        |(mean, least): (&i64, &i64)| (*mean as f64 / MEAN_PARTS + *least as f64) / scale.factor();
     let mean = mean.iter().zip(&least).map(part).collect();
     [least.into_iter().map(|steps| scale.number(steps)).collect(), greatest, mean, last]
 }

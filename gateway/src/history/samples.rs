@@ -94,7 +94,11 @@ impl Samples {
         self.marks.extend_from_slice(&other.marks);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place")]
         self.numbers.extend(other.marks.iter().zip(&other.numbers).map(|(mark, number)| {
-            if *mark == TEXT { places.get(*number as usize).copied().unwrap_or(0.0) } else { *number }
+            if *mark == TEXT {
+                places.get(*number as usize).copied().unwrap_or(0.0)
+            } else {
+                *number
+            }
         }));
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::super::testing::{rules, shop};
 use super::super::{Hub, Moment, Picture, Status};
 use super::*;
-use crate::history::Recent;
+use crate::history::{Archive, Recent};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -30,6 +30,7 @@ pub(in super::super) fn app() -> (App, super::super::Feed) {
     let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), status, now);
     tokio::spawn(hub.run());
     let app = App {
+        archive: Archive::in_folder(std::path::Path::new("/nonexistent")),
         hub: handle,
         token: Token::of(SECRET),
         commands: Arc::new(|_| Box::pin(async { Ok(()) })),

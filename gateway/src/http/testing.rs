@@ -10,7 +10,9 @@ use andon_engine::plan::{self, ItemIndex, ItemPlan, MachineIndex, MachinePlan};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Value};
 
-use crate::config::plan::{HistoryPlan, HttpPlan, JournalPlan, MachineFace, Name, Plan, RuleFace, SitePlan};
+use crate::config::plan::{
+    HistoryPlan, HttpPlan, JournalPlan, MachineFace, Name, Plan, RuleFace, SitePlan,
+};
 
 pub(super) fn name(text: &str) -> Name {
     Name { en: text.into(), zh: text.into() }

@@ -17,7 +17,9 @@ use super::broker_fixture::{DeafBroker, Mosquitto};
 use super::publisher::{Message, Publisher, WINDOW};
 use super::*;
 use crate::clock::Anchors;
-use crate::config::plan::{HistoryPlan, HttpPlan, JournalPlan, MachineFace, Name, Plan, SitePlan, StorePlan};
+use crate::config::plan::{
+    HistoryPlan, HttpPlan, JournalPlan, MachineFace, Name, Plan, SitePlan, StorePlan,
+};
 use crate::journal::{Observation, Payload};
 use crate::recorder::broker::{self, BrokerInputs};
 use crate::recorder::fake::{FakeStore, folder};
