@@ -120,7 +120,9 @@ pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, Trouble> {
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "cache_size", -256)?;
-    Ok(Some(database))
+    let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    // Whoever makes it has not come to its tables yet.
+    Ok((version == VERSION).then_some(database))
 }
 
 /// Renames a file that is beyond use, so that a person may look at it, and its log with it.
