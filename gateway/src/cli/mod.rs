@@ -5,6 +5,7 @@
 pub mod alarms;
 pub mod check;
 pub mod demo;
+pub mod export;
 pub mod history;
 pub mod learn;
 pub mod meter;
@@ -63,6 +64,8 @@ enum Command {
     Alarms(alarms::AlarmsArgs),
     /// Machine-hours from the journal
     History(history::HistoryArgs),
+    /// Every sample of a stretch of time, as CSV or line protocol
+    Export(export::ExportArgs),
     /// Propose a machine's bands from what it draws off, idle and running; or try others on the past
     Learn(learn::LearnArgs),
     /// Print a shell's completions
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Alarms(args) => asynchronously(alarms::run(args)),
         Command::History(args) => outcome(history::run(args)),
+        Command::Export(args) => outcome(export::run(args)),
         Command::Learn(args) => learn::run(args),
         Command::Completions { shell } => {
             let mut command = Cli::command();

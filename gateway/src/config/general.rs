@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::keys;
 use super::node::Content;
-use super::plan::{HttpPlan, JournalPlan, MqttPlan, Name, Secret, SitePlan, StorePlan};
+use super::plan::{
+    HistoryPlan, HttpPlan, JournalPlan, MqttPlan, Name, Secret, SitePlan, StorePlan,
+};
 use super::problem::did_you_mean;
 use super::section::{ID_HINT, Section, is_id};
 
@@ -23,6 +25,16 @@ const STATE_DIR: &str = "/var/lib/andon";
 const TELEMETRY_BYTES: u64 = 256_000_000;
 /// How often telemetry is synced, unless configured.
 const SYNC: Duration = Duration::from_secs(5);
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Age of samples, unless configured: two years of 100 series at 1 Hz are 3 GB.
+const HISTORY_KEEP: Duration = Duration::from_secs(730 * 86_400);
+/// Age of minutes, unless configured.
+const HISTORY_KEEP_MINUTES: Duration = Duration::from_secs(1825 * 86_400);
+/// A century.
+const HISTORY_KEEP_MAX: Duration = Duration::from_secs(36_525 * 86_400);
+/// Bytes of history, unless configured: on a card of 16 GB beside everything else.
+const HISTORY_BYTES: u64 = 4_000_000_000;
 
 /// `[site]`
 pub(super) fn site(root: &Section<'_>) -> Option<SitePlan> {
@@ -79,6 +91,21 @@ pub(super) fn journal(root: &Section<'_>) -> Option<JournalPlan> {
     Some(JournalPlan {
         telemetry_bytes: telemetry_bytes.unwrap_or(TELEMETRY_BYTES),
         sync: sync.unwrap_or(SYNC),
+    })
+}
+
+/// `[history]`
+pub(super) fn history(root: &Section<'_>) -> Option<HistoryPlan> {
+    let history = root.table("history")?;
+    history.only(keys::HISTORY);
+    let ages = DAY..=HISTORY_KEEP_MAX;
+    let keep = history.duration("keep", ages.clone());
+    let keep_minutes = history.duration("keep_minutes", ages);
+    let bytes = history.bytes("size", 16_000_000..=1_000_000_000_000);
+    Some(HistoryPlan {
+        keep: keep.unwrap_or(HISTORY_KEEP),
+        keep_minutes: keep_minutes.unwrap_or(HISTORY_KEEP_MINUTES),
+        bytes: bytes.unwrap_or(HISTORY_BYTES),
     })
 }
 

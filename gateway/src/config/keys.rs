@@ -3,8 +3,8 @@
 
 /// The sections of a configuration.
 pub const SECTIONS: &[&str] = &[
-    "site", "clock", "state", "journal", "mqtt", "store", "http", "profiles", "bus", "source",
-    "machine", "output", "rule",
+    "site", "clock", "state", "journal", "history", "mqtt", "store", "http", "profiles", "bus",
+    "source", "machine", "output", "rule",
 ];
 
 /// `[site]`
@@ -15,6 +15,8 @@ pub const CLOCK: &[&str] = &["trust_wall"];
 pub const STATE: &[&str] = &["dir"];
 /// `[journal]`
 pub const JOURNAL: &[&str] = &["telemetry_size", "sync"];
+/// `[history]`
+pub const HISTORY: &[&str] = &["keep", "keep_minutes", "size"];
 /// `[mqtt]`; `password` comes from the environment only.
 pub const MQTT: &[&str] =
     &["host", "port", "client_id", "user", "password_file", "password", "ca_file", "recorder"];

@@ -81,6 +81,7 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
     let trust_wall = general::trust_wall(root);
     let state_dir = general::state_dir(root, folder);
     let journal = general::journal(root);
+    let history = general::history(root);
     let mqtt = general::mqtt(root, folder, site.as_ref().map(|site| &*site.id));
     let store = general::store(root, folder);
     let http = general::http(root);
@@ -97,6 +98,7 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
         trust_wall: trust_wall?,
         state_dir: state_dir?,
         journal: journal?,
+        history: history?,
         mqtt,
         store,
         http: http?,

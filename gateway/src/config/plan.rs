@@ -34,6 +34,8 @@ pub struct Plan {
     pub state_dir: PathBuf,
     /// The journal's bounds.
     pub journal: JournalPlan,
+    /// How much history is kept.
+    pub history: HistoryPlan,
     /// The broker, when there is one.
     pub mqtt: Option<MqttPlan>,
     /// The store that the recorder in this process writes to, when there is one.
@@ -74,6 +76,17 @@ pub struct JournalPlan {
     pub telemetry_bytes: u64,
     /// How often written records are synced; events are synced at once.
     pub sync: Duration,
+}
+
+/// How much history is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryPlan {
+    /// Age of samples.
+    pub keep: Duration,
+    /// Age of the roll-up of minutes; those of hours and days go by size alone.
+    pub keep_minutes: Duration,
+    /// Bytes of the file; beyond them the oldest goes.
+    pub bytes: u64,
 }
 
 /// The MQTT broker.

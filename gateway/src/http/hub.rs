@@ -24,7 +24,7 @@ use super::picture::{Moment, Picture};
 use super::status::Status;
 use super::told::{FrameId, MISSED_MAX, Subject, Told};
 use super::view::Viewers;
-use crate::history::{Answer, History, Query, SPAN_MAX};
+use crate::history::recent::{Answer, Query, Recent, SPAN_MAX};
 use crate::journal::{BootId, Follower, Observation, Payload};
 
 /// Boards connected at once.
@@ -140,7 +140,7 @@ impl Handle {
 /// The task.
 pub struct Hub {
     picture: Picture,
-    history: History,
+    recent: Recent,
     now: Now,
     batches: mpsc::Receiver<Arc<[Output]>>,
     asks: mpsc::Receiver<Ask>,
@@ -158,7 +158,7 @@ impl Hub {
     /// The hub with its two ends: the engine's and the server's.
     pub fn new(
         picture: Picture,
-        history: History,
+        recent: Recent,
         status: watch::Receiver<Status>,
         now: Now,
     ) -> (Self, Feed, Handle) {
@@ -168,7 +168,7 @@ impl Hub {
         let hub = Self {
             told: Told::new(picture.machines()),
             picture,
-            history,
+            recent,
             now,
             batches,
             asks: asked,
@@ -225,7 +225,7 @@ impl Hub {
             }
             if let Output::Observation { at, items, .. } = output {
                 for (index, measured) in items {
-                    self.history.fold(*index, *at, measured);
+                    self.recent.fold(*index, *at, measured);
                 }
             }
             let Some(machine) = self.picture.fold(output) else { continue };
@@ -253,12 +253,12 @@ impl Hub {
                 drop(answer.send(json(&picture)));
             }
             Ask::History(query, answer) => {
-                drop(answer.send(self.history.query(&query, (self.now)().boot)));
+                drop(answer.send(self.recent.query(&query, (self.now)().boot)));
             }
             Ask::Restore(observations) => {
                 for Observation { machine, at, items } in observations {
                     for (item, measured) in items {
-                        self.history.fold_named(&machine, &item, at, &measured);
+                        self.recent.fold_named(&machine, &item, at, &measured);
                     }
                 }
             }

@@ -16,7 +16,7 @@ fn bench() -> (Bench, Hub) {
     let plan = shop();
     let picture = Picture::new(&plan, &rules(), "b".into(), s(100));
     let (_, status) = watch::channel(Status::new(&plan));
-    let (hub, feed, handle) = Hub::new(picture, History::new(&plan), status, now);
+    let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), status, now);
     (Bench { feed, handle }, hub)
 }
 

@@ -4,6 +4,7 @@
 //! delay the engine: [`feed`] never waits. Reading order: [`picture`] (what is believed), [`view`]
 //! (its JSON), [`feed`], [`hub`] and [`told`] (how it moves), [`routes`] (who may ask what), [`server`].
 
+mod curves;
 pub mod feed;
 pub mod hub;
 pub mod picture;

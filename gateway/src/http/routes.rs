@@ -12,18 +12,19 @@ use std::time::Duration;
 use andon_engine::plan::RuleIndex;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query as Parameters, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::curves;
 use super::hub::{Busy, Handle};
 use super::token::Token;
 use super::told::FrameId;
-use crate::history::Query;
+use crate::history::Archive;
 
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 4 * 1024;
@@ -35,9 +36,6 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(3);
 const BY_CHARS_MAX: usize = 64;
 /// Characters of a person's reason.
 const REASON_CHARS_MAX: usize = 500;
-/// Steps of a history query.
-const HISTORY_STEPS: usize = 120;
-
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -134,6 +132,8 @@ pub type Commands =
 pub struct App {
     /// Asks the hub.
     pub hub: Handle,
+    /// Asks history.
+    pub archive: Archive,
     /// The operator's.
     pub token: Token,
     /// Carries orders to the engine.
@@ -178,7 +178,7 @@ impl Endpoint {
                     let since = last_event(request.headers());
                     app.hub.subscribe(since).await.map_or_else(busy, stream)
                 }
-                Self::History => history(&app, request.uri().clone()).await,
+                Self::History => curves::answer(&app, request.uri().clone()).await,
                 Self::Acknowledge | Self::Reset => command(&app, self, request).await,
             }
         })
@@ -246,31 +246,6 @@ fn stream(frames: tokio::sync::mpsc::Receiver<Bytes>) -> Response {
 }
 
 #[derive(Deserialize)]
-struct HistoryParameters {
-    machine: String,
-    item: String,
-    span_s: u64,
-    buckets: usize,
-}
-
-async fn history(app: &App, uri: Uri) -> Response {
-    let Ok(Parameters(asked)) = Parameters::<HistoryParameters>::try_from_uri(&uri) else {
-        return failure(StatusCode::BAD_REQUEST, "machine, item, span_s and buckets are needed");
-    };
-    let query = Query {
-        machine: asked.machine,
-        item: asked.item,
-        span: Duration::from_secs(asked.span_s),
-        buckets: asked.buckets.min(HISTORY_STEPS),
-    };
-    match app.hub.history(query).await {
-        Ok(Some(answer)) => axum::Json(answer).into_response(),
-        Ok(None) => failure(StatusCode::NOT_FOUND, "no history is kept of this item"),
-        Err(error) => busy(error),
-    }
-}
-
-#[derive(Deserialize)]
 struct CommandBody {
     by: String,
     #[serde(default)]
@@ -324,11 +299,11 @@ fn json_bytes(bytes: Bytes) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
 }
 
-fn busy(error: Busy) -> Response {
+pub(super) fn busy(error: Busy) -> Response {
     failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
 }
 
-fn failure(status: StatusCode, error: &str) -> Response {
+pub(super) fn failure(status: StatusCode, error: &str) -> Response {
     (status, axum::Json(json!({ "error": error }))).into_response()
 }
 

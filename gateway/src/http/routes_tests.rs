@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::super::testing::{rules, shop};
 use super::super::{Hub, Moment, Picture, Status};
 use super::*;
-use crate::history::History;
+use crate::history::{Archive, Recent};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -27,9 +27,10 @@ pub(in super::super) fn app() -> (App, super::super::Feed) {
     let picture = Picture::new(&plan, &rules(), build(), started);
     let (_, status) = watch::channel(Status::new(&plan));
     let now = Arc::new(|| Moment { boot: BootTime::from_millis(1), wall_ms: None });
-    let (hub, feed, handle) = Hub::new(picture, History::new(&plan), status, now);
+    let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), status, now);
     tokio::spawn(hub.run());
     let app = App {
+        archive: Archive::in_folder(std::path::Path::new("/nonexistent")),
         hub: handle,
         token: Token::of(SECRET),
         commands: Arc::new(|_| Box::pin(async { Ok(()) })),

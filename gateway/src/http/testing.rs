@@ -10,7 +10,9 @@ use andon_engine::plan::{self, ItemIndex, ItemPlan, MachineIndex, MachinePlan};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Value};
 
-use crate::config::plan::{HttpPlan, JournalPlan, MachineFace, Name, Plan, RuleFace, SitePlan};
+use crate::config::plan::{
+    HistoryPlan, HttpPlan, JournalPlan, MachineFace, Name, Plan, RuleFace, SitePlan,
+};
 
 pub(super) fn name(text: &str) -> Name {
     Name { en: text.into(), zh: text.into() }
@@ -30,6 +32,11 @@ pub(crate) fn shop() -> Plan {
         trust_wall: false,
         state_dir: "/nonexistent".into(),
         journal: JournalPlan { telemetry_bytes: 1 << 20, sync: Duration::from_secs(5) },
+        history: HistoryPlan {
+            keep: Duration::from_secs(86_400),
+            keep_minutes: Duration::from_secs(86_400),
+            bytes: 1 << 30,
+        },
         mqtt: None,
         store: None,
         http: HttpPlan { listen: ([127, 0, 0, 1], 0).into() },

@@ -72,13 +72,13 @@ use std::time::Duration;
 use crate::config::plan::JournalPlan;
 
 mod block;
-mod bytes;
+pub(crate) mod bytes;
 mod cursor;
 mod follow;
 mod identity;
 mod record;
 mod segment;
-mod series;
+pub(crate) mod series;
 mod shared;
 mod stock;
 mod stream;
@@ -199,6 +199,18 @@ impl Journal {
     /// When the folder of cursors cannot be made.
     pub fn cursor(&self, consumer: &str, stream: Stream) -> io::Result<Cursor> {
         Cursor::register(&self.shared, consumer, stream)
+    }
+
+    /// Takes a consumer into account as [`Journal::cursor`] does, that keeps its position itself.
+    pub fn note_consumer(&self, consumer: &str, stream: Stream, position: Option<Position>) {
+        self.shared.state().cursors.insert((consumer.to_owned(), stream), position);
+    }
+
+    /// Whether anything of a boot is there.
+    pub fn holds(&self, stream: Stream, boot: BootId) -> bool {
+        let state = self.shared.state();
+        let mut spans = state.segments[stream as usize].iter().flat_map(|segment| &segment.spans);
+        spans.any(|span| span.boot == boot)
     }
 
     /// Reads the journal as it is now, from another file handle.

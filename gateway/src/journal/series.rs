@@ -31,39 +31,44 @@ const SINGLE: u8 = 0x80;
 
 /// How integers stand for the numbers of a series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Scale {
+pub(crate) struct Scale {
     exponent: u8,
     single: bool,
 }
 
 impl Scale {
-    fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         [false, true].into_iter().flat_map(|single| {
             (0..POWERS.len())
                 .map(move |exponent| Self { exponent: u8::try_from(exponent).unwrap_or(0), single })
         })
     }
 
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         let exponent = byte & !SINGLE;
         (usize::from(exponent) < POWERS.len())
             .then_some(Self { exponent, single: byte & SINGLE != 0 })
     }
 
-    const fn byte(self) -> u8 {
+    pub(crate) const fn byte(self) -> u8 {
         self.exponent | if self.single { SINGLE } else { 0 }
+    }
+
+    /// Steps of one.
+    pub(crate) const fn factor(self) -> f64 {
+        POWERS[self.exponent as usize]
     }
 
     #[expect(clippy::cast_precision_loss, reason = "checked by comparing bits when written")]
     #[expect(clippy::cast_possible_truncation, reason = "a 32-bit float is what is meant")]
-    fn number(self, steps: i64) -> f64 {
+    pub(crate) fn number(self, steps: i64) -> f64 {
         let number = steps as f64 / POWERS[usize::from(self.exponent)];
         if self.single { f64::from(number as f32) } else { number }
     }
 
     /// The integer that stands for exactly this number, if there is one.
     #[expect(clippy::cast_possible_truncation, reason = "bounded by EXACT_MAX just before")]
-    fn steps(self, number: f64) -> Option<i64> {
+    pub(crate) fn steps(self, number: f64) -> Option<i64> {
         let scaled = (number * POWERS[usize::from(self.exponent)]).round();
         if scaled.abs() >= EXACT_MAX {
             return None;
@@ -75,7 +80,7 @@ impl Scale {
 
 /// What writer and reader both know of a series after the same values.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Series {
+pub(crate) struct Series {
     scale: Scale,
     steps: i64,
     text: Option<Arc<str>>,
@@ -83,7 +88,7 @@ pub(super) struct Series {
 
 impl Series {
     /// Appends a value.
-    pub(super) fn encode(&mut self, value: &Measured, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&mut self, value: &Measured, out: &mut Vec<u8>) {
         match value {
             Ok(Value::Number(number)) => self.encode_number(*number, out),
             Ok(Value::Flag(flag)) => put_kind(out, if *flag { KIND_TRUE } else { KIND_FALSE }),
@@ -121,7 +126,7 @@ impl Series {
     }
 
     /// The next value; `None` when the bytes are not one.
-    pub(super) fn decode(&mut self, bytes: &mut Bytes<'_>) -> Option<Measured> {
+    pub(crate) fn decode(&mut self, bytes: &mut Bytes<'_>) -> Option<Measured> {
         let code = bytes.varint()?;
         if code & 1 == 0 {
             self.steps = self.steps.wrapping_add(super::bytes::unzigzag(code >> 1));

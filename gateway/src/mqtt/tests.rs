@@ -17,7 +17,9 @@ use super::broker_fixture::{DeafBroker, Mosquitto};
 use super::publisher::{Message, Publisher, WINDOW};
 use super::*;
 use crate::clock::Anchors;
-use crate::config::plan::{HttpPlan, JournalPlan, MachineFace, Name, Plan, SitePlan, StorePlan};
+use crate::config::plan::{
+    HistoryPlan, HttpPlan, JournalPlan, MachineFace, Name, Plan, SitePlan, StorePlan,
+};
 use crate::journal::{Observation, Payload};
 use crate::recorder::broker::{self, BrokerInputs};
 use crate::recorder::fake::{FakeStore, folder};
@@ -36,6 +38,11 @@ fn plan() -> Plan {
         trust_wall: false,
         state_dir: PathBuf::new(),
         journal: JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) },
+        history: HistoryPlan {
+            keep: Duration::from_secs(86_400),
+            keep_minutes: Duration::from_secs(86_400),
+            bytes: 1 << 30,
+        },
         mqtt: None,
         store: None,
         http: HttpPlan { listen: "127.0.0.1:0".parse().unwrap() },

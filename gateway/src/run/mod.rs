@@ -26,7 +26,7 @@ use crate::bus;
 use crate::bus::device::start_device;
 use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
-use crate::history::History;
+use crate::history::{self, Recent};
 use crate::http::{self, App, Hub, Moment, Order, Token};
 use crate::journal::{self, BootId, Journal, Payload, Stream};
 use crate::lock::FolderLock;
@@ -52,13 +52,33 @@ pub struct Gateway {
     journal: Arc<Journal>,
     urgent: mpsc::Sender<Urgent>,
     engine: engine_thread::Thread,
-    mqtt: Option<MqttHandle>,
-    store: Option<EmbeddedHandle>,
+    parts: Parts,
     lines: Lines,
     stop: channel::Sender<bool>,
     tasks: Vec<Task<()>>,
     /// Held until everything else has ended.
     _lock: FolderLock,
+}
+
+/// What reads the journal.
+struct Parts {
+    mqtt: Option<MqttHandle>,
+    store: Option<EmbeddedHandle>,
+    history: history::Handle,
+}
+
+impl Parts {
+    async fn stop(self) {
+        if let Some(mqtt) = self.mqtt {
+            mqtt.stop().await;
+        }
+        if let Some(store) = self.store {
+            store.stop().await;
+        }
+        // It may be in the middle of a merge.
+        let history = self.history;
+        tokio::task::spawn_blocking(move || history.stop()).await.unwrap_or(());
+    }
 }
 
 /// The clock's anchors, shared between the one that notes them and those that read.
@@ -99,7 +119,7 @@ impl Gateway {
         let (status, statuses) = channel::channel(http::Status::new(&plan));
         let now = board_clock(anchors.clone(), boot);
         let picture = past.picture(&plan, boot, started);
-        let (hub, feed, handle) = Hub::new(picture, History::new(&plan), statuses, now);
+        let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now);
         let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
         let restored = past.restored(boot, started, wall_ms);
         let engine = Engine::new(plan.engine.clone(), restored);
@@ -109,9 +129,11 @@ impl Gateway {
         let wall = wall_clock(anchors.clone());
         let mqtt = start_mqtt(&plan, boot, &journal, &wall, &lines)?;
         let store = start_store(&plan, boot, &journal, &wall)?;
+        let history = history::start(history::Inputs::of_plan(&plan, boot, &journal, &wall))?;
         let (stop, stopped) = channel::channel(false);
         let app = App {
             hub: handle.clone(),
+            archive: history.archive(),
             token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
             commands: commands(urgent.clone()),
             rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
@@ -140,7 +162,8 @@ impl Gateway {
                 async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) },
             ),
         ];
-        Ok(Self { board, journal, urgent, engine, mqtt, store, lines, stop, tasks, _lock: lock })
+        let parts = Parts { mqtt, store, history };
+        Ok(Self { board, journal, urgent, engine, parts, lines, stop, tasks, _lock: lock })
     }
 
     /// Where the board is.
@@ -183,12 +206,7 @@ impl Gateway {
             tracing::warn!("A bus or device is still busy; it is left behind.");
         }
         self.journal.append(vec![Payload::Event(Event::Stopped { at: clock::boot_now() })]);
-        if let Some(mqtt) = self.mqtt {
-            mqtt.stop().await;
-        }
-        if let Some(store) = self.store {
-            store.stop().await;
-        }
+        self.parts.stop().await;
         self.stop.send_replace(true);
         for task in self.tasks {
             let abort = task.abort_handle();

@@ -49,7 +49,7 @@ struct Series {
 
 /// The last hour of every kept series.
 #[derive(Debug)]
-pub struct History {
+pub struct Recent {
     /// In the order of the plan's items.
     series: Vec<Series>,
 }
@@ -86,7 +86,7 @@ struct Step {
     coverage: f64,
 }
 
-impl History {
+impl Recent {
     /// Empty.
     pub fn new(plan: &Plan) -> Self {
         let mut series: Vec<_> = (plan.engine.items.iter())
@@ -231,10 +231,10 @@ mod tests {
     use crate::http::testing::shop;
     use andon_engine::value::Unavailable;
 
-    fn ask(history: &History, now_s: u64) -> Vec<Option<Step>> {
+    fn ask(recent: &Recent, now_s: u64) -> Vec<Option<Step>> {
         let (machine, item) = ("laser".to_owned(), "temperature".to_owned());
         let query = Query { machine, item, span: Duration::from_secs(120), buckets: 2 };
-        history.query(&query, BootTime::from_millis(now_s * 1000)).unwrap().buckets
+        recent.query(&query, BootTime::from_millis(now_s * 1000)).unwrap().buckets
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
                 (BootTime::from_millis(second * 1000), measured)
             })
             .collect();
-        let (mut forward, mut backward) = (History::new(&shop()), History::new(&shop()));
+        let (mut forward, mut backward) = (Recent::new(&shop()), Recent::new(&shop()));
         for (at, measured) in &samples {
             forward.fold(ItemIndex(1), *at, measured);
         }

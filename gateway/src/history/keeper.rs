@@ -1,0 +1,394 @@
+//! The keeper: reads the journal, keeps hours in memory, writes those that are over.
+//!
+//! Each sample is written exactly once. A transaction holds rows and the place from which the
+//! journal is to be read again: before the first record of which something is still in memory
+//! (`after`), together with how far it was read (`through`) and which hours were kept back
+//! (`kept`). Whoever reads again passes over what lies between and is of no kept hour. That works
+//! because a record's wall time never changes. Nothing else is remembered; a gateway that stops
+//! writes nothing.
+//!
+//! A record of this boot that has no wall time yet is waited for, and everything behind it; one of
+//! an earlier boot without an anchor never gets one and is counted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::buffer::{Buffer, Hour};
+use super::column;
+use super::file::{self, Trouble};
+use super::row::{Builder, Entry, Kind, Place as PartPlace};
+use super::summary::{DAY_MS, HOUR_MS, digest};
+use crate::journal::{BootId, Journal, Payload, Position, Record, Stream};
+use crate::mqtt::{WallClock, record_wall_ms};
+
+/// Series in a group: few enough that a row is read quickly, enough that pages are filled.
+pub(super) const GROUP_SERIES: u8 = 16;
+/// Series that are kept; beyond them samples are counted as passed over.
+const SERIES_MAX: usize = 65_536;
+/// Hours of a day.
+pub(super) const DAY_HOURS: i64 = 24;
+
+/// The group of a series, and its place there.
+pub(super) fn group_of(series: i64) -> (i64, u8) {
+    let (series, of) = (series - 1, i64::from(GROUP_SERIES));
+    (series.div_euclid(of), u8::try_from(series.rem_euclid(of)).unwrap_or(0))
+}
+
+/// Where the journal is to be read from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// Begin after this record; with the oldest one without it.
+    pub(super) after: Option<Position>,
+    /// What lies up to here is in the file, but for the hours below.
+    pub(super) through: Option<Position>,
+    /// Hours of which nothing before `through` is in the file.
+    pub(super) kept: Vec<i64>,
+    /// Samples of the time before this are not taken any more: their day's raw rows are gone.
+    #[serde(default)]
+    pub(super) horizon_ms: Option<i64>,
+}
+
+/// What was passed over, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Samples written.
+    pub samples: u64,
+    /// Records of boots that never had a wall time.
+    pub undated: u64,
+    /// Samples older than what is kept, or of too many series.
+    pub passed_over: u64,
+    /// Rows that did not check.
+    pub damaged: u64,
+    /// Attempts to write that failed.
+    pub failures: u64,
+}
+
+/// The names of series, and their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Catalogue {
+    numbers: HashMap<Arc<str>, HashMap<Arc<str>, (i64, i64)>>,
+    count: usize,
+}
+
+impl Catalogue {
+    pub(super) fn read(database: &Connection, periods: &Periods) -> Result<Self, Trouble> {
+        let mut catalogue = Self::default();
+        let mut statement = database.prepare("SELECT id, machine, item FROM series ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (id, machine, item): (i64, String, String) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            let period = periods.of(&machine, &item);
+            catalogue.numbers.entry(machine.into()).or_default().insert(item.into(), (id, period));
+            catalogue.count = catalogue.count.max(usize::try_from(id).unwrap_or(0));
+        }
+        Ok(catalogue)
+    }
+
+    /// The number and the period of a series; `None` when there are too many.
+    fn number(
+        &mut self,
+        machine: &Arc<str>,
+        item: &Arc<str>,
+        periods: &Periods,
+        buffer: &mut Buffer,
+    ) -> Option<(i64, i64)> {
+        if let Some(known) = self.numbers.get(machine).and_then(|items| items.get(item)) {
+            return Some(*known);
+        }
+        if self.count >= SERIES_MAX {
+            return None;
+        }
+        self.count += 1;
+        let new = (i64::try_from(self.count).ok()?, periods.of(machine, item));
+        buffer.fresh.push((new.0, machine.clone(), item.clone()));
+        self.numbers.entry(machine.clone()).or_default().insert(item.clone(), new);
+        Some(new)
+    }
+}
+
+/// The periods of items, in milliseconds, by machine and name.
+#[derive(Clone, Debug, Default)]
+pub struct Periods(HashMap<String, HashMap<String, i64>>);
+
+impl Periods {
+    /// Of an item that is not configured any more: the shortest that a slow source may have.
+    const UNKNOWN_MS: i64 = 1000;
+
+    /// Notes a period.
+    pub fn note(&mut self, machine: &str, item: &str, period: std::time::Duration) {
+        let period = i64::try_from(period.as_millis()).unwrap_or(i64::MAX).clamp(1, DAY_MS);
+        self.0.entry(machine.to_owned()).or_default().insert(item.to_owned(), period);
+    }
+
+    /// Those of a plan.
+    pub fn of_plan(plan: &crate::config::plan::Plan) -> Self {
+        let mut periods = Self::default();
+        for item in &plan.engine.items {
+            let machine = &plan.engine.machines[usize::from(item.machine.0)].id;
+            periods.note(machine, &item.item.name, item.period);
+        }
+        periods
+    }
+
+    fn of(&self, machine: &str, item: &str) -> i64 {
+        let known = self.0.get(machine).and_then(|items| items.get(item));
+        known.copied().unwrap_or(Self::UNKNOWN_MS)
+    }
+}
+
+/// Reads, keeps and writes; no thread of its own and no clock.
+pub(super) struct Keeper {
+    pub(super) database: Connection,
+    pub(super) buffer: Arc<Mutex<Buffer>>,
+    pub(super) place: Place,
+    pub(super) catalogue: Catalogue,
+    periods: Periods,
+    wall: WallClock,
+    boot: BootId,
+    /// How far the journal was read, and the rank of that record among those read.
+    read: (u64, Option<Position>),
+    /// Still reading what was read before.
+    again: bool,
+    pub(super) counters: Counters,
+    /// The moment of the newest sample.
+    pub(super) newest_ms: Option<i64>,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Yes,
+    /// Its wall time is not known yet.
+    Waits,
+}
+
+/// The buffer, whatever a thread that panicked was doing: each change of it is one step.
+pub(super) fn lock(buffer: &Mutex<Buffer>) -> MutexGuard<'_, Buffer> {
+    buffer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Keeper {
+    /// Opens the file at `path`.
+    pub(super) fn open(
+        path: &Path,
+        boot: BootId,
+        wall: WallClock,
+        periods: Periods,
+        buffer: Arc<Mutex<Buffer>>,
+    ) -> Result<Self, Trouble> {
+        let database = file::open(path)?;
+        let place: Option<String> = database
+            .query_row("SELECT place FROM place WHERE id = 0", [], |row| row.get(0))
+            .optional()?;
+        let place: Place = match place.map(|place| serde_json::from_str(&place)) {
+            None => Place::default(),
+            Some(Ok(place)) => place,
+            Some(Err(_)) => return Err(Trouble::Place),
+        };
+        let catalogue = Catalogue::read(&database, &periods)?;
+        let newest: Option<i64> =
+            database.query_row("SELECT max(start + span) FROM chunk", [], |row| row.get(0))?;
+        *lock(&buffer) = Buffer::default();
+        Ok(Self {
+            database,
+            buffer,
+            read: (0, place.after),
+            again: place.through.is_some(),
+            place,
+            catalogue,
+            periods,
+            wall,
+            boot,
+            counters: Counters::default(),
+            newest_ms: newest.map(|hours| hours * HOUR_MS),
+        })
+    }
+
+    /// The journal may have recycled what was read before; then nothing is passed over.
+    pub(super) fn meet(&mut self, journal: &Journal) {
+        let through = self.place.through;
+        self.again &= through.is_some_and(|it| journal.holds(Stream::Telemetry, it.boot));
+    }
+
+    /// Takes a record, in the order of the journal.
+    pub(super) fn take(&mut self, record: &Record) -> Taken {
+        let Payload::Observation(seen) = &record.payload else {
+            self.pass(record);
+            return Taken::Yes;
+        };
+        let Some(at_ms) = record_wall_ms(&self.wall, record) else {
+            if record.boot == self.boot {
+                return Taken::Waits;
+            }
+            self.counters.undated += 1;
+            self.pass(record);
+            return Taken::Yes;
+        };
+        let hour = super::summary::stretch_of(at_ms, HOUR_MS);
+        let old = self.place.horizon_ms.is_some_and(|horizon| at_ms <= horizon);
+        if old || (self.is_again(record) && !self.place.kept.contains(&hour)) {
+            self.counters.passed_over += u64::from(old);
+            self.pass(record);
+            return Taken::Yes;
+        }
+        let mut buffer = lock(&self.buffer);
+        for (item, measured) in &seen.items {
+            match self.catalogue.number(&seen.machine, item, &self.periods, &mut buffer) {
+                Some(series) => buffer.push(series, at_ms, measured, self.read),
+                None => self.counters.passed_over += 1,
+            }
+        }
+        buffer.pass(at_ms);
+        drop(buffer);
+        self.newest_ms = self.newest_ms.max(Some(at_ms));
+        self.pass(record);
+        Taken::Yes
+    }
+
+    /// Whether a record was read before the place was written.
+    fn is_again(&mut self, record: &Record) -> bool {
+        let through = self.place.through;
+        self.again &= through.is_some_and(|it| it.boot != record.boot || record.seq <= it.seq);
+        self.again
+    }
+
+    fn pass(&mut self, record: &Record) {
+        self.again &= self.place.through != Some(record.position());
+        self.read = (self.read.0 + 1, Some(record.position()));
+    }
+
+    /// How far the journal is in the file: what it may recycle as far as we are concerned.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.place.after
+    }
+
+    /// Whether memory is used up: nothing may be taken before [`Keeper::flush`] has succeeded.
+    pub(super) fn is_full(&self) -> bool {
+        lock(&self.buffer).is_full()
+    }
+
+    /// Writes the hours that are over, or all when memory is used up; in one transaction.
+    pub(super) fn flush(&mut self) -> Result<bool, Trouble> {
+        let buffer = lock(&self.buffer);
+        let due = buffer.due(buffer.is_full());
+        if due.is_empty() || self.again {
+            return Ok(false);
+        }
+        let place = match buffer.rest(&due) {
+            Some((after, kept)) => Place { after, through: self.read.1, kept, ..self.place },
+            None => Place { after: self.read.1, through: None, kept: Vec::new(), ..self.place },
+        };
+        let fresh = buffer.fresh.clone();
+        drop(buffer);
+        let transaction = self.database.unchecked_transaction()?;
+        for (id, machine, item) in &fresh {
+            let row = params![id, &**machine, &**item];
+            transaction
+                .execute("INSERT INTO series (id, machine, item) VALUES (?1, ?2, ?3)", row)?;
+        }
+        let mut samples = 0;
+        for hour in &due {
+            // Only this thread changes the buffer: a lock for each group keeps nobody waiting.
+            let groups = lock(&self.buffer).hours.get(hour).map(groups).unwrap_or_default();
+            for (group, series) in groups {
+                let buffer = lock(&self.buffer);
+                let Some(own) = buffer.hours.get(hour) else { continue };
+                let (row, count) = pack(*hour, own, &series);
+                drop(buffer);
+                samples += count;
+                insert(&transaction, group, *hour, 1, &row)?;
+                let day = hour.div_euclid(DAY_HOURS);
+                transaction
+                    .execute("INSERT OR IGNORE INTO pending VALUES (?1, ?2)", [group, day])?;
+            }
+        }
+        write_place(&transaction, &place)?;
+        step("before the commit")?;
+        // Whoever asks sees the hours either in the file or in memory.
+        let mut buffer = lock(&self.buffer);
+        transaction.commit()?;
+        buffer.forget(&due);
+        buffer.fresh.clear();
+        drop(buffer);
+        step("after the commit")?;
+        self.counters.samples += samples;
+        self.place = place;
+        Ok(true)
+    }
+}
+
+/// The series of an hour by their groups.
+fn groups(hour: &Hour) -> BTreeMap<i64, Vec<i64>> {
+    let mut groups: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for series in hour.series.keys() {
+        groups.entry(group_of(*series).0).or_default().push(*series);
+    }
+    groups
+}
+
+/// The row of some series of an hour, and how many samples it holds.
+fn pack(number: i64, hour: &Hour, series: &[i64]) -> (Vec<u8>, u64) {
+    let begin_ms = number * HOUR_MS;
+    let mut row = Builder::new(Kind::Samples, begin_ms);
+    let mut count = 0;
+    for series in series {
+        let Some(packed) = hour.series.get(series) else { continue };
+        let mut samples = packed.unpack();
+        samples.sort();
+        count += samples.len() as u64;
+        add(&mut row, group_of(*series).1, &samples, packed.period_ms, begin_ms);
+    }
+    (row.finish(), count)
+}
+
+/// Adds sorted samples of a series to a row.
+pub(super) fn add(
+    row: &mut Builder,
+    index: u8,
+    samples: &super::samples::Samples,
+    period_ms: i64,
+    begin_ms: i64,
+) {
+    let shared = row.share(samples.len(), column::write_times(&samples.times, begin_ms));
+    let (scale, body) = column::write_values(samples);
+    let (place, count) = (PartPlace::default(), 0);
+    let digest = digest(samples, period_ms);
+    row.add(Entry { index, scale, shared, count, period_ms, place, digest }, &body);
+}
+
+/// Inserts a row of samples that begins with an hour and spans some.
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    group: i64,
+    hour: i64,
+    span: i64,
+    row: &[u8],
+) -> Result<(), Trouble> {
+    let columns = params![group, hour, span, row];
+    let sql = "INSERT INTO chunk (grp, start, span, body) VALUES (?1, ?2, ?3, ?4)";
+    transaction.prepare(sql)?.execute(columns)?;
+    step("between rows")?;
+    Ok(())
+}
+
+/// Writes the place.
+pub(super) fn write_place(transaction: &Transaction<'_>, place: &Place) -> Result<(), Trouble> {
+    let place = serde_json::to_string(place).map_err(std::io::Error::other)?;
+    transaction.execute("INSERT OR REPLACE INTO place (id, place) VALUES (0, ?1)", [place])?;
+    Ok(())
+}
+
+/// Where a test may cut the power.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "a test's may fail")]
+pub(super) const fn step(_: &'static str) -> Result<(), Trouble> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) use super::tests::step;

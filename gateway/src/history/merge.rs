@@ -1,0 +1,278 @@
+//! A finished UTC day of a group becomes one row of samples and its part of the roll-ups.
+//!
+//! One transaction per group and day, in memory one series at a time. Whatever rows there are of
+//! the day go in, also those of an earlier merge: late samples only make the day pending again. A
+//! day that is too large for one row becomes rows of six hours or of one.
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use super::file::{Stored, Trouble};
+use super::keeper::{self, DAY_HOURS, GROUP_SERIES, Keeper, add, step};
+use super::rollup::{self, Level, Slots};
+use super::row::{Builder, Kind};
+use super::samples::Samples;
+use super::summary::{DAY_MS, HOUR_MS, Stretches, Sum, stretch_of};
+
+/// Bytes of rows that may become one.
+const ROW_BYTES_MAX: i64 = 1024 * 1024;
+/// Into how many rows a day may be cut.
+const CUTS: [i64; 3] = [1, 4, 24];
+/// A day is finished so long after its end: buses are seconds late, not minutes.
+const SETTLED_MS: i64 = 10 * 60 * 1000;
+
+/// A day of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) group: i64,
+    pub(super) day: i64,
+}
+
+/// The oldest day of a group that is finished and not merged, as of the newest sample.
+pub(super) fn pending(
+    database: &Connection,
+    newest_ms: Option<i64>,
+) -> Result<Option<Pending>, Trouble> {
+    let Some(newest_ms) = newest_ms else { return Ok(None) };
+    let today = stretch_of(newest_ms - SETTLED_MS, DAY_MS);
+    let sql = "SELECT grp, day FROM pending WHERE day < ?1 ORDER BY day, grp LIMIT 1";
+    let pending = database
+        .query_row(sql, [today], |row| Ok(Pending { group: row.get(0)?, day: row.get(1)? }))
+        .optional()?;
+    Ok(pending)
+}
+
+/// A row of samples.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) id: i64,
+    /// Its first hour.
+    pub(super) start: i64,
+    /// Its hours.
+    pub(super) span: i64,
+    bytes: i64,
+}
+
+/// Rows of samples of a group that begin in some hours of one day or more, by their begin.
+pub(super) fn rows(
+    database: &Connection,
+    group: i64,
+    from: i64,
+    to: i64,
+) -> Result<Vec<Found>, Trouble> {
+    let sql = "SELECT id, start, span, length(body) FROM chunk \
+               WHERE grp = ?1 AND start >= ?2 AND start < ?3 ORDER BY start, id";
+    let mut statement = database.prepare(sql)?;
+    let rows = statement.query_map([group, from, to], |row| {
+        Ok(Found { id: row.get(0)?, start: row.get(1)?, span: row.get(2)?, bytes: row.get(3)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+impl Keeper {
+    /// Merges one day of one group.
+    pub(super) fn merge(&mut self, Pending { group, day }: Pending) -> Result<(), Trouble> {
+        let transaction = self.database.unchecked_transaction()?;
+        let damaged = merge(&transaction, group, day)?;
+        transaction.execute("DELETE FROM pending WHERE grp = ?1 AND day = ?2", [group, day])?;
+        step("before the merge's commit")?;
+        transaction.commit()?;
+        step("after the merge's commit")?;
+        self.counters.damaged += damaged;
+        Ok(())
+    }
+}
+
+/// Returns how many rows did not check; what could be read of them is kept all the same.
+fn merge(transaction: &Transaction<'_>, group: i64, day: i64) -> Result<u64, Trouble> {
+    let begin = day * DAY_HOURS;
+    let all = rows(transaction, group, begin, begin + DAY_HOURS)?;
+    let bytes: i64 = all.iter().map(|row| row.bytes).sum();
+    let fits = |cuts: &&i64| bytes / **cuts <= ROW_BYTES_MAX;
+    let span = DAY_HOURS / CUTS.iter().find(fits).copied().unwrap_or(DAY_HOURS);
+    let mut bad = Vec::new();
+    let mut days: Vec<(u8, Stretches)> = Vec::new();
+    let mut merged = Vec::new();
+    for start in (begin..begin + DAY_HOURS).step_by(usize::try_from(span).unwrap_or(1)) {
+        let touches = |row: &&Found| row.start < start + span && start < row.start + row.span;
+        let mut sources = open_all(transaction, all.iter().filter(touches), &mut bad)?;
+        let mut row = Builder::new(Kind::Samples, start * HOUR_MS);
+        for index in 0..GROUP_SERIES {
+            let (samples, period_ms, before) = gather(&mut sources, index, start, span, &mut bad)?;
+            if samples.is_empty() {
+                continue;
+            }
+            add(&mut row, index, &samples, period_ms, start * HOUR_MS);
+            fold(&mut days, index, day, &samples, period_ms, before);
+        }
+        drop(sources);
+        if !row.is_empty() {
+            // Beside the old rows for now, which may have more for the hours to come.
+            merged.push((start, row.finish()));
+        }
+    }
+    replace(transaction, group, span, &all, &bad, merged)?;
+    for level in Level::ALL {
+        write_level(transaction, level, group, day, &days)?;
+    }
+    Ok(bad.len() as u64)
+}
+
+/// Adds samples to the minutes of their series.
+fn fold(
+    days: &mut Vec<(u8, Stretches)>,
+    index: u8,
+    day: i64,
+    samples: &Samples,
+    period_ms: i64,
+    before: Option<i64>,
+) {
+    let place = days.iter().position(|(of, _)| *of == index).unwrap_or_else(|| {
+        let (width_ms, slots) = (Level::Minute.width_ms(), Level::Minute.slots());
+        days.push((index, Stretches::new(day * DAY_MS, width_ms, slots)));
+        days.len() - 1
+    });
+    days[place].1.fold(samples, period_ms, before);
+}
+
+/// Puts merged rows in the place of others; what did not check is kept aside.
+fn replace(
+    transaction: &Transaction<'_>,
+    group: i64,
+    span: i64,
+    old: &[Found],
+    bad: &[i64],
+    merged: Vec<(i64, Vec<u8>)>,
+) -> Result<(), Trouble> {
+    for id in bad {
+        let sql = "INSERT INTO damaged (origin, grp, start, body) \
+                   SELECT 'chunk', grp, start, body FROM chunk WHERE id = ?1";
+        transaction.execute(sql, [id])?;
+    }
+    for row in old {
+        transaction.execute("DELETE FROM chunk WHERE id = ?1", [row.id])?;
+    }
+    step("between the old rows and the new")?;
+    for (start, row) in merged {
+        keeper::insert(transaction, group, start, span, &row)?;
+    }
+    Ok(())
+}
+
+/// Opens rows; one whose header does not check is noted as bad.
+fn open_all<'c, 'r>(
+    transaction: &'c Transaction<'_>,
+    rows: impl Iterator<Item = &'r Found>,
+    bad: &mut Vec<i64>,
+) -> Result<Vec<(i64, Stored<'c>)>, Trouble> {
+    let mut opened = Vec::new();
+    for Found { id, .. } in rows {
+        match Stored::open(transaction, "chunk", *id) {
+            Ok(row) => opened.push((*id, row)),
+            Err(Trouble::Row(_)) if bad.contains(id) => {}
+            Err(Trouble::Row(_)) => bad.push(*id),
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Ok(opened)
+}
+
+/// The samples of a series in some hours, sorted, its period, and the moment of the sample before
+/// them where a row knows it.
+fn gather(
+    sources: &mut [(i64, Stored<'_>)],
+    index: u8,
+    start: i64,
+    span: i64,
+    bad: &mut Vec<i64>,
+) -> Result<(Samples, i64, Option<i64>), Trouble> {
+    let (mut samples, mut period_ms) = (Samples::default(), 1);
+    for (id, row) in sources {
+        let Some(entry) = row.header.entry(index).copied() else { continue };
+        match row.samples(&entry) {
+            Ok(part) => samples.append(&part),
+            Err(Trouble::Row(_)) if bad.contains(id) => {}
+            Err(Trouble::Row(_)) => bad.push(*id),
+            Err(trouble) => return Err(trouble),
+        }
+        period_ms = entry.period_ms;
+    }
+    samples.sort();
+    let before = cut_out(&mut samples, start * HOUR_MS, span);
+    Ok((samples, period_ms, before))
+}
+
+/// Leaves the samples of some hours; returns the moment of the last one before them.
+fn cut_out(samples: &mut Samples, begin_ms: i64, span: i64) -> Option<i64> {
+    let place = |at: i64| samples.times.partition_point(|time| *time <= at);
+    let (from, to) = (place(begin_ms), place(begin_ms + span * HOUR_MS));
+    let before = from.checked_sub(1).and_then(|it| samples.times.get(it).copied());
+    samples.keep(from..to);
+    before
+}
+/// Puts a day's slots into the row of a level: all of it, or in place of what it says of that day.
+fn write_level(
+    transaction: &Transaction<'_>,
+    level: Level,
+    group: i64,
+    day: i64,
+    minutes: &[(u8, Stretches)],
+) -> Result<(), Trouble> {
+    let start = level.row_of(day);
+    let per_day = level.slots() / usize::try_from(level.days()).unwrap_or(1);
+    let first = usize::try_from(day - start).unwrap_or(0) * per_day;
+    let mut before =
+        if level == Level::Minute { None } else { row_of_level(transaction, level, group, start)? };
+    let mut builder = Builder::new(Kind::Slots, start * DAY_MS);
+    for index in 0..GROUP_SERIES {
+        let of_day = minutes.iter().find(|(of, _)| *of == index);
+        let mut slots: Slots = vec![Sum::default(); level.slots()];
+        // A row that does not check is made anew from what is known: this day.
+        let known = before.as_mut().and_then(|row| read_slots(row, index).ok().flatten());
+        for (number, slot) in known.into_iter().flatten() {
+            if let Some(own) = usize::try_from(number).ok().and_then(|it| slots.get_mut(it)) {
+                *own = slot;
+            }
+        }
+        let day = match of_day {
+            Some((_, minutes)) if level == Level::Minute => minutes.sums.clone(),
+            Some((_, minutes)) => rollup::coarser(minutes, level),
+            None => vec![Sum::default(); per_day],
+        };
+        slots[first..first + per_day].copy_from_slice(&day);
+        rollup::write(&mut builder, index, &slots);
+    }
+    drop(before);
+    let row = builder.finish();
+    let sql = "INSERT OR REPLACE INTO rollup (level, grp, start, body) VALUES (?1, ?2, ?3, ?4)";
+    transaction.execute(sql, params![level as i64, group, start, row])?;
+    step("between roll-ups")?;
+    Ok(())
+}
+
+/// The row of a level, when it is there and its header checks.
+pub(super) fn row_of_level(
+    database: &Connection,
+    level: Level,
+    group: i64,
+    start: i64,
+) -> Result<Option<Stored<'_>>, Trouble> {
+    let sql = "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start = ?3";
+    let mut statement = database.prepare(sql)?;
+    let id: Option<i64> =
+        statement.query_row([level as i64, group, start], |row| row.get(0)).optional()?;
+    let Some(id) = id else { return Ok(None) };
+    match Stored::open(database, "rollup", id) {
+        Ok(row) => Ok(Some(row)),
+        Err(Trouble::Row(_)) => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// A series' slots with their numbers.
+pub(super) fn read_slots(
+    row: &mut Stored<'_>,
+    index: u8,
+) -> Result<Option<Vec<(i64, Sum)>>, Trouble> {
+    let Some(entry) = row.header.entry(index).copied() else { return Ok(None) };
+    row.slots(&entry, true).map(Some)
+}

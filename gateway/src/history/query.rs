@@ -1,0 +1,362 @@
+//! Curves: least, greatest, mean and last value of equal steps of a stretch of time, and how much
+//! of each step was known. A step of which nothing is known is null, never a number.
+//!
+//! Steps are whole multiples of what they are made from (milliseconds or seconds, minutes, hours,
+//! UTC days), counted from 1970, so that no roll-up is ever cut: the answer begins up to one step
+//! before what was asked. Days that are not merged yet are read as samples, or by the digests of
+//! their hours where steps are hours or more; what is only in memory comes from there.
+
+use serde::Serialize;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::Archive;
+use super::buffer::Packed;
+use super::file::{self, Stored, Trouble};
+use super::keeper::{DAY_HOURS, group_of, lock};
+use super::merge::{Found, rows};
+use super::rollup::Level;
+use super::samples::Samples;
+use super::summary::{DAY_MS, HOUR_MS, Stretches, Sum, reach_ms, stretch_of};
+
+/// Series of a question.
+pub const SERIES_MAX: usize = 128;
+/// Steps of a question.
+pub const STEPS_MAX: usize = 2000;
+/// Longest stretch of a question: a century.
+pub const SPAN_MAX_MS: i64 = 100 * 366 * DAY_MS;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Begin, Unix milliseconds.
+    pub from_ms: i64,
+    /// End, Unix milliseconds, after the begin.
+    pub to_ms: i64,
+    /// At most so many steps; at least 1.
+    pub steps: usize,
+    /// Machine and item.
+    pub series: Vec<(String, String)>,
+}
+
+/// History cannot be asked now.
+#[derive(Debug, thiserror::Error)]
+#[error("history cannot be read: {0}")]
+pub struct Unreadable(#[from] Trouble);
+
+/// How a question is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frame {
+    /// From roll-ups of this; from samples without.
+    level: Option<Level>,
+    begin_ms: i64,
+    step_ms: i64,
+    count: usize,
+}
+
+impl Frame {
+    fn of(question: &Question) -> Self {
+        let most = i64::try_from(question.steps.clamp(1, STEPS_MAX)).unwrap_or(1);
+        let span = (question.to_ms - question.from_ms).clamp(1, SPAN_MAX_MS);
+        let width = span.div_euclid(most) + i64::from(span.rem_euclid(most) > 0);
+        let level = Level::ALL.into_iter().rev().find(|level| level.width_ms() <= width);
+        let unit = level.map_or(if width < 1000 { 1 } else { 1000 }, Level::width_ms);
+        let mut step_ms = (width + unit - 1) / unit * unit;
+        loop {
+            let begin_ms = question.from_ms.div_euclid(step_ms) * step_ms;
+            let count = (question.to_ms - begin_ms + step_ms - 1) / step_ms;
+            if count <= most {
+                let count = usize::try_from(count).unwrap_or(1);
+                return Self { level, begin_ms, step_ms, count };
+            }
+            // Beginning earlier has cost a step: at most two longer ones make up for it.
+            step_ms += unit;
+        }
+    }
+
+    fn end_ms(&self) -> i64 {
+        self.begin_ms + self.step_ms * i64::try_from(self.count).unwrap_or(0)
+    }
+}
+
+/// One step of which something is known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// Least value.
+    pub min: f64,
+    /// Greatest value.
+    pub max: f64,
+    /// Mean over the known time.
+    pub mean: f64,
+    /// Last value.
+    pub last: f64,
+    /// Share of the step's time that is known, of what has passed of it.
+    pub coverage: f64,
+}
+
+/// One series of the answer.
+#[derive(Serialize)]
+struct Curve<'a> {
+    machine: &'a str,
+    item: &'a str,
+    unit: Option<&'static str>,
+    /// Null when there is no such series.
+    buckets: Option<Vec<Option<Step>>>,
+}
+
+/// A look at history as it is at one moment: file and memory agree.
+struct Look {
+    database: Option<Connection>,
+    /// By the order of the question.
+    known: Vec<Option<(i64, Vec<Packed>)>>,
+}
+
+impl Archive {
+    /// Writes the answer as JSON, piece by piece, series by series, until `write` says that
+    /// nobody reads it. To be run where the disk may be waited for.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn answer(
+        &self,
+        question: &Question,
+        now_ms: Option<i64>,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Unreadable> {
+        let frame = Frame::of(question);
+        let look = self.look(question, &frame)?;
+        let level = match frame.level {
+            None => "samples",
+            Some(Level::Minute) => "minutes",
+            Some(Level::Hour) => "hours",
+            Some(Level::Day) => "days",
+        };
+        let (from, to, step) = (frame.begin_ms, frame.end_ms(), frame.step_ms);
+        let mut piece = format!(
+            "{{\"v\":1,\"from_ms\":{from},\"to_ms\":{to},\"step_ms\":{step},\"from\":\"{level}\",\
+             \"series\":["
+        )
+        .into_bytes();
+        for (place, (machine, item)) in question.series.iter().enumerate() {
+            let buckets = look.curve(place, &frame, now_ms)?;
+            let unit = andon_engine::item::Item::named(item).ok().map(|item| item.unit.symbol());
+            if place > 0 {
+                piece.push(b',');
+            }
+            let curve = Curve { machine, item, unit, buckets };
+            serde_json::to_writer(&mut piece, &curve)
+                .map_err(|error| Trouble::Disk(error.into()))?;
+            if !write(std::mem::take(&mut piece)) {
+                return Ok(());
+            }
+        }
+        piece.extend_from_slice(b"]}");
+        write(piece);
+        Ok(())
+    }
+
+    /// The steps of one series, as [`Archive::answer`] would write them.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn steps(
+        &self,
+        question: &Question,
+        now_ms: Option<i64>,
+    ) -> Result<Vec<Option<Vec<Option<Step>>>>, Unreadable> {
+        let frame = Frame::of(question);
+        let look = self.look(question, &frame)?;
+        let all = (0..question.series.len()).map(|place| look.curve(place, &frame, now_ms));
+        Ok(all.collect::<Result<_, Trouble>>()?)
+    }
+
+    fn look(&self, question: &Question, frame: &Frame) -> Result<Look, Trouble> {
+        // Nothing is written between the two: a sample is in the file or in memory.
+        let buffer = lock(&self.buffer);
+        let database = file::open_to_read(&self.path)?;
+        if let Some(database) = &database {
+            database.execute_batch("BEGIN")?;
+        }
+        let mut known = Vec::new();
+        for (machine, item) in &question.series {
+            let Some(database) = &database else {
+                known.push(None);
+                continue;
+            };
+            let sql = "SELECT id FROM series WHERE machine = ?1 AND item = ?2";
+            let id: Option<i64> =
+                database.query_row(sql, [machine, item], |row| row.get(0)).optional()?;
+            let id = id.or_else(|| buffer.fresh(machine, item));
+            known.push(id.map(|id| (id, buffer.packed(id, frame.begin_ms, frame.end_ms()))));
+        }
+        Ok(Look { database, known })
+    }
+}
+
+impl Look {
+    fn curve(
+        &self,
+        place: usize,
+        frame: &Frame,
+        now_ms: Option<i64>,
+    ) -> Result<Option<Vec<Option<Step>>>, Trouble> {
+        let Some(Some((series, packed))) = self.known.get(place) else { return Ok(None) };
+        let mut steps = Stretches::new(frame.begin_ms, frame.step_ms, frame.count);
+        if let Some(database) = &self.database {
+            Reading { database, series: *series, packed, frame }.fold(&mut steps)?;
+        }
+        let step = |(place, sum): (i64, &Sum)| {
+            let begin = frame.begin_ms + place * frame.step_ms;
+            let end = (begin + frame.step_ms).min(now_ms.unwrap_or(i64::MAX)).max(begin + 1);
+            step(sum, end - begin)
+        };
+        Ok(Some((0..).zip(&steps.sums).map(step).collect()))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of a thousand years fit")]
+fn step(sum: &Sum, elapsed_ms: i64) -> Option<Step> {
+    if sum.is_empty() {
+        return None;
+    }
+    let coverage = (sum.known_ms as f64 / elapsed_ms as f64).min(1.0);
+    let coverage = (coverage * 1e4).round() / 1e4;
+    let (min, max, last) = (sum.least, sum.greatest, sum.last);
+    Some(Step { min, max, mean: sum.mean(), last, coverage })
+}
+
+/// One series being read.
+struct Reading<'a> {
+    database: &'a Connection,
+    series: i64,
+    packed: &'a [Packed],
+    frame: &'a Frame,
+}
+
+impl Reading<'_> {
+    fn fold(&self, steps: &mut Stretches) -> Result<(), Trouble> {
+        let (begin, end) = (self.frame.begin_ms, self.frame.end_ms());
+        let days = stretch_of(begin + 1, DAY_MS)..=stretch_of(end, DAY_MS);
+        let Some(level) = self.frame.level else {
+            for day in days {
+                self.fold_samples(day, steps)?;
+            }
+            return Ok(());
+        };
+        let open = self.open_days(*days.start(), *days.end())?;
+        self.fold_slots(level, &open, steps)?;
+        for day in open {
+            if level >= Level::Hour {
+                self.fold_digests(day, steps)?;
+            } else {
+                self.fold_samples(day, steps)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Days whose roll-up does not know everything.
+    fn open_days(&self, from: i64, to: i64) -> Result<Vec<i64>, Trouble> {
+        let sql = "SELECT day FROM pending WHERE grp = ?1 AND day BETWEEN ?2 AND ?3";
+        let mut statement = self.database.prepare(sql)?;
+        let days = statement.query_map([self.group(), from, to], |row| row.get(0))?;
+        let mut days = days.collect::<Result<Vec<i64>, _>>()?;
+        let waiting = self.packed.iter().map(|packed| stretch_of(packed.begin_ms(), DAY_MS));
+        days.extend(waiting.filter(|day| (from..=to).contains(day)));
+        days.sort_unstable();
+        days.dedup();
+        Ok(days)
+    }
+
+    fn group(&self) -> i64 {
+        group_of(self.series).0
+    }
+
+    fn index(&self) -> u8 {
+        group_of(self.series).1
+    }
+
+    fn fold_slots(&self, level: Level, open: &[i64], steps: &mut Stretches) -> Result<(), Trouble> {
+        let (begin, end) = (self.frame.begin_ms, self.frame.end_ms());
+        let first = level.row_of(stretch_of(begin + 1, DAY_MS));
+        let rows =
+            "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start BETWEEN ?3 AND ?4";
+        let mut statement = self.database.prepare(rows)?;
+        let last = stretch_of(end, DAY_MS);
+        let ids =
+            statement.query_map([level as i64, self.group(), first, last], |row| row.get(0))?;
+        for id in ids {
+            let Some(mut row) = whole(Stored::open(self.database, "rollup", id?))? else {
+                continue;
+            };
+            let Some(entry) = row.header.entry(self.index()).copied() else { continue };
+            let Some(slots) = whole(row.slots(&entry, false))? else { continue };
+            for (number, sum) in slots {
+                let slot_end = row.header.begin_ms + (number + 1) * level.width_ms();
+                if slot_end > begin && !open.contains(&stretch_of(slot_end, DAY_MS)) {
+                    steps.add(slot_end, &Sum { last_at: slot_end, ..sum });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A day by the digests of its hours; what is no hour alone is read.
+    fn fold_digests(&self, day: i64, steps: &mut Stretches) -> Result<(), Trouble> {
+        let found = rows(self.database, self.group(), day * DAY_HOURS, (day + 1) * DAY_HOURS)?;
+        for Found { id, span, start, .. } in found {
+            let Some(mut row) = whole(Stored::open(self.database, "chunk", id))? else { continue };
+            let Some(entry) = row.header.entry(self.index()).copied() else { continue };
+            if span == 1 {
+                steps.add((start + 1) * HOUR_MS, &entry.digest);
+            } else if let Some(samples) = whole(row.samples(&entry))? {
+                steps.fold(&samples, entry.period_ms, None);
+            }
+        }
+        for packed in self.packed.iter().filter(|it| stretch_of(it.begin_ms(), DAY_MS) == day) {
+            let mut samples = packed.unpack();
+            samples.sort();
+            steps.fold(&samples, packed.period_ms, None);
+        }
+        Ok(())
+    }
+
+    /// A day by its samples, as far as they can stand for something in the frame.
+    fn fold_samples(&self, day: i64, steps: &mut Stretches) -> Result<(), Trouble> {
+        let found = rows(self.database, self.group(), day * DAY_HOURS, (day + 1) * DAY_HOURS)?;
+        let (mut samples, mut period_ms) = (Samples::default(), 1);
+        for Found { id, start, span, .. } in found {
+            let Some(mut row) = whole(Stored::open(self.database, "chunk", id))? else { continue };
+            let Some(entry) = row.header.entry(self.index()).copied() else { continue };
+            let reach = reach_ms(entry.period_ms);
+            let begins = start * HOUR_MS - reach < self.frame.end_ms();
+            let ends = (start + span) * HOUR_MS + reach > self.frame.begin_ms;
+            if begins
+                && ends
+                && let Some(part) = whole(row.samples(&entry))?
+            {
+                samples.append(&part);
+            }
+            period_ms = entry.period_ms;
+        }
+        for packed in self.packed.iter().filter(|it| stretch_of(it.begin_ms(), DAY_MS) == day) {
+            samples.append(&packed.unpack());
+            period_ms = packed.period_ms;
+        }
+        samples.sort();
+        steps.fold(&samples, period_ms, None);
+        Ok(())
+    }
+}
+
+/// Passes over what is damaged: the steps show it as not known, and the next merge counts it.
+pub(super) fn whole<T>(read: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(Trouble::Row(row)) => {
+            tracing::debug!(row, "a row of history is damaged");
+            Ok(None)
+        }
+        Err(trouble) => Err(trouble),
+    }
+}

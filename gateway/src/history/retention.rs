@@ -1,0 +1,98 @@
+//! What is given up when history grows too old or too large: raw rows first, whole days at a time,
+//! then minutes, then hours; a row for each day stays.
+//!
+//! Age counts from the newest sample, so that a wrong clock of the computer deletes nothing. A day
+//! is given up in one transaction with the horizon before which nothing is taken any more: a late
+//! sample must not replace the roll-up of a day that is only a roll-up now.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::file::Trouble;
+use super::keeper::{DAY_HOURS, Keeper, step, write_place};
+use super::rollup::Level;
+use super::summary::DAY_MS;
+use crate::config::plan::HistoryPlan;
+
+/// Pages given back to the file system at once, after a day was given up: 4 MB.
+const VACUUM_PAGES: i64 = 1024;
+/// Damaged rows kept for a person to look at.
+const DAMAGED_MAX: i64 = 64;
+
+/// Bytes in use.
+fn used(database: &Connection) -> Result<u64, Trouble> {
+    let value = |pragma| database.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (pages, free) = (value("page_count")?, value("freelist_count")?);
+    let size = value("page_size")?;
+    Ok(u64::try_from((pages - free) * size).unwrap_or(0))
+}
+
+impl Keeper {
+    /// Gives up at most one day of one kind; says whether there may be more to give up.
+    pub(super) fn retain(&mut self, limits: &HistoryPlan) -> Result<bool, Trouble> {
+        let Some(newest_ms) = self.newest_ms else { return Ok(false) };
+        let full = used(&self.database)? > limits.bytes;
+        let days = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX) / DAY_MS;
+        let today = newest_ms.div_euclid(DAY_MS);
+        let raw = "SELECT min(start) / 24 FROM chunk";
+        let oldest: Option<i64> = self.database.query_row(raw, [], |row| row.get(0))?;
+        if let Some(day) =
+            oldest.filter(|day| (full && *day < today) || *day < today - days(limits.keep))
+        {
+            self.give_up_samples(day)?;
+            return Ok(true);
+        }
+        let minutes = "SELECT min(start) FROM rollup WHERE level = 0";
+        let oldest: Option<i64> = self.database.query_row(minutes, [], |row| row.get(0))?;
+        if let Some(day) = oldest.filter(|day| full || *day < today - days(limits.keep_minutes)) {
+            self.give_up_slots(Level::Minute, day)?;
+            return Ok(true);
+        }
+        let hours = "SELECT min(start) FROM rollup WHERE level = 1";
+        let oldest: Option<i64> = self.database.query_row(hours, [], |row| row.get(0))?;
+        if let Some(day) = oldest.filter(|day| full && day + Level::Hour.days() < today) {
+            self.give_up_slots(Level::Hour, day)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn give_up_samples(&mut self, day: i64) -> Result<(), Trouble> {
+        // Its roll-up comes first.
+        let pending = "SELECT grp FROM pending WHERE day = ?1 LIMIT 1";
+        while let Some(group) =
+            self.database.query_row(pending, [day], |row| row.get(0)).optional()?
+        {
+            self.merge(super::merge::Pending { group, day })?;
+        }
+        let mut place = self.place.clone();
+        place.horizon_ms = place.horizon_ms.max(Some((day + 1) * DAY_MS));
+        let transaction = self.database.unchecked_transaction()?;
+        let hours = [day * DAY_HOURS, (day + 1) * DAY_HOURS];
+        transaction.execute("DELETE FROM chunk WHERE start >= ?1 AND start < ?2", hours)?;
+        let many = "DELETE FROM damaged WHERE id <= (SELECT max(id) FROM damaged) - ?1";
+        transaction.execute(many, [DAMAGED_MAX])?;
+        write_place(&transaction, &place)?;
+        step("before giving up")?;
+        transaction.commit()?;
+        self.place = place;
+        self.shrink()
+    }
+
+    fn give_up_slots(&self, level: Level, start: i64) -> Result<(), Trouble> {
+        let sql = "DELETE FROM rollup WHERE level = ?1 AND start = ?2";
+        self.database.execute(sql, params![level as i64, start])?;
+        self.shrink()
+    }
+
+    /// Gives free pages back to the file system.
+    pub(super) fn shrink(&self) -> Result<(), Trouble> {
+        let sql = format!("PRAGMA incremental_vacuum({VACUUM_PAGES})");
+        // A page is freed with each row of the answer, which is empty otherwise.
+        let mut statement = self.database.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    }
+}

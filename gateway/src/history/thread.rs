@@ -1,0 +1,214 @@
+//! The thread that history lives on: reads, writes, merges, and tries again what failed.
+//!
+//! It looks once a second, so what happens to it is at most that late; nobody waits for it. When
+//! the disk refuses, it stops reading the journal once memory is used up and tries again with a
+//! growing pause; what it misses meanwhile, the journal keeps, as long as it can.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::file::{self, Trouble};
+use super::keeper::{Counters, Keeper, Taken};
+use super::{Archive, Inputs, NAME, merge};
+use crate::journal::{Follower, Record, Stream};
+
+/// How often it looks when there is nothing to do.
+const LOOK: Duration = Duration::from_secs(1);
+/// Records read at once.
+const RECORDS: usize = 512;
+/// Pauses after failures: doubled up to the longest.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// Looks between two writes of hours that are over: samples that come late, one by one, do not
+/// become a row each.
+const LOOKS_PER_FLUSH: u32 = 60;
+/// Above the default of 0: whatever else wants to run goes first.
+const NICE: i32 = 10;
+/// The name under which the journal knows this consumer.
+const CONSUMER: &str = "history";
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Handle {
+    archive: Archive,
+    counters: Arc<Mutex<Counters>>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Whom to ask.
+    pub fn archive(&self) -> Archive {
+        self.archive.clone()
+    }
+
+    /// What was written and what was not, since the start.
+    pub fn counters(&self) -> Counters {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the thread. What is not in the file yet is read again at the next start.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        if self.thread.join().is_err() {
+            tracing::error!("History's thread has panicked; the journal still has its samples.");
+        }
+    }
+}
+
+pub(super) fn start(inputs: Inputs) -> std::io::Result<Handle> {
+    let archive = Archive { path: inputs.dir.join(NAME), buffer: Arc::default() };
+    let (counters, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let worker = Worker {
+        inputs,
+        archive: archive.clone(),
+        counters: Arc::clone(&counters),
+        stop: stop.clone(),
+        pause: PAUSES[0],
+        told: false,
+    };
+    let thread = std::thread::Builder::new().name("history".to_owned()).spawn(|| worker.run())?;
+    Ok(Handle { archive, counters, stop, thread })
+}
+
+struct Worker {
+    inputs: Inputs,
+    archive: Archive,
+    counters: Arc<Mutex<Counters>>,
+    stop: Arc<AtomicBool>,
+    pause: Duration,
+    /// That it fails was said.
+    told: bool,
+}
+
+/// An open file and the way to it.
+struct Open {
+    keeper: Keeper,
+    follower: Follower,
+    read: VecDeque<Record>,
+    looks: u32,
+}
+
+impl Worker {
+    fn run(mut self) {
+        // Of this thread alone, on Linux. A system that refuses leaves it as important as others.
+        if let Err(error) = rustix::process::nice(NICE) {
+            tracing::debug!(%error, "history runs at normal priority");
+        }
+        let mut open = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            let worked = match open.take() {
+                None => self.open().map(|new| (new, true)),
+                Some(mut open) => self.look(&mut open).map(|busy| (open, busy)),
+            };
+            let wait = match worked {
+                Ok((kept, busy)) => {
+                    self.succeeded(&kept);
+                    open = Some(kept);
+                    if busy { Duration::ZERO } else { LOOK }
+                }
+                Err(trouble) => self.failed(&trouble),
+            };
+            if !wait.is_zero() {
+                std::thread::park_timeout(wait);
+            }
+        }
+    }
+
+    fn open(&self) -> Result<Open, Trouble> {
+        let Inputs { boot, wall, periods, journal, .. } = &self.inputs;
+        let buffer = Arc::clone(&self.archive.buffer);
+        let mut keeper =
+            Keeper::open(&self.archive.path, *boot, wall.clone(), periods.clone(), buffer)?;
+        keeper.counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        keeper.meet(journal);
+        journal.note_consumer(CONSUMER, Stream::Telemetry, keeper.position());
+        let follower = journal.follow(Stream::Telemetry, keeper.position());
+        Ok(Open { keeper, follower, read: VecDeque::new(), looks: 0 })
+    }
+
+    /// Does some work; says whether there is more.
+    fn look(&self, open: &mut Open) -> Result<bool, Trouble> {
+        let Open { keeper, follower, read, looks } = open;
+        if read.is_empty() {
+            read.extend(follower.next(RECORDS));
+        }
+        let caught_up = read.is_empty();
+        let mut waits = false;
+        while let Some(record) = read.front() {
+            if keeper.take(record) == Taken::Waits {
+                waits = true;
+                break;
+            }
+            read.pop_front();
+            if keeper.is_full() && self.flush(keeper)? {
+                *looks = 0;
+            }
+        }
+        if !caught_up && !waits {
+            return Ok(true);
+        }
+        *looks += 1;
+        if *looks >= LOOKS_PER_FLUSH {
+            *looks = 0;
+            self.flush(keeper)?;
+        }
+        if let Some(pending) = merge::pending(&keeper.database, keeper.newest_ms)? {
+            keeper.merge(pending)?;
+            return Ok(true);
+        }
+        // What was found to be too much at once is given up at once, a day at a time.
+        if *looks == 0 {
+            while keeper.retain(&self.inputs.limits)? && !self.stop.load(Ordering::Relaxed) {}
+        }
+        Ok(false)
+    }
+
+    fn flush(&self, keeper: &mut Keeper) -> Result<bool, Trouble> {
+        let flushed = keeper.flush()?;
+        if flushed {
+            let position = keeper.position();
+            self.inputs.journal.note_consumer(CONSUMER, Stream::Telemetry, position);
+        }
+        Ok(flushed)
+    }
+
+    fn succeeded(&mut self, open: &Open) {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let damaged = open.keeper.counters.damaged - counters.damaged;
+        *counters = open.keeper.counters;
+        drop(counters);
+        if damaged > 0 {
+            tracing::error!(rows = damaged, "Rows of history were damaged; they are set aside.");
+        }
+        self.pause = PAUSES[0];
+        if std::mem::take(&mut self.told) {
+            tracing::info!("History is written again.");
+        }
+    }
+
+    /// Everything in memory is forgotten and read again from the journal: what a failed
+    /// transaction left behind cannot be in doubt then.
+    fn failed(&mut self, trouble: &Trouble) -> Duration {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.failures += 1;
+        drop(counters);
+        if trouble.ruins_the_file() {
+            if let Err(error) = file::set_aside(&self.archive.path, trouble) {
+                tracing::error!(%error, "The damaged history file could not be set aside.");
+            }
+        } else if !std::mem::replace(&mut self.told, true) {
+            tracing::error!(
+                %trouble,
+                "History cannot be written; it is tried again. The journal keeps the samples \
+                 meanwhile, as long as it has room."
+            );
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(PAUSES[1]);
+        pause
+    }
+}
