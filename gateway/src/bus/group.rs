@@ -1,11 +1,8 @@
-//! What is read together: the items of one unit with one period, as batches, and what their words
-//! mean for the machines' items. Pure.
+//! What is due together: the items of one unit with one period, and what their values mean for the
+//! machines' items. Pure.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use andon_adapters::modbus::{Batch, Holes, Words, coalesce, decode};
-use andon_adapters::profile::Profile;
 use andon_engine::plan::{ItemIndex, MachineIndex, Plan};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
@@ -19,13 +16,11 @@ pub(super) struct Group {
     /// Position in the bus plan's `units`.
     pub(super) unit: usize,
     pub(super) period: Duration,
-    profile: Arc<Profile>,
     polls: Vec<PollPlan>,
-    batches: Vec<Batch>,
 }
 
 impl Group {
-    /// The groups of a bus, in the order of its units.
+    /// The groups of a bus, in the order of its units, the shortest period of each first.
     pub(super) fn all(plan: &BusPlan) -> Vec<Self> {
         plan.units.iter().enumerate().flat_map(|(unit, plan)| Self::of_unit(unit, plan)).collect()
     }
@@ -36,57 +31,23 @@ impl Group {
         periods.dedup();
         let group = |period| {
             let polls = plan.polls.iter().filter(|poll| poll.period == period).cloned().collect();
-            let profile = plan.profile.clone();
-            let mut group = Self { unit, period, profile, polls, batches: Vec::new() };
-            group.replan(&Holes::default());
-            group
+            Self { unit, period, polls }
         };
         periods.into_iter().map(group).collect()
     }
 
-    /// Makes the batches anew, around `holes`.
-    pub(super) fn replan(&mut self, holes: &Holes) {
-        let items: Vec<usize> = self.polls.iter().map(|poll| poll.profile_item).collect();
-        self.batches = coalesce(&self.profile, &items, holes);
+    /// Its items: positions in the profile.
+    pub(super) fn items(&self) -> impl Iterator<Item = usize> {
+        self.polls.iter().map(|poll| poll.profile_item)
     }
 
-    pub(super) fn batches(&self) -> &[Batch] {
-        &self.batches
-    }
-
-    pub(super) fn profile(&self) -> &Profile {
-        &self.profile
-    }
-
-    /// What the words of `batch` mean.
-    pub(super) fn decode(&self, batch: &Batch, words: Words<'_>, round: &mut Round) {
-        for (item, measured) in decode(&self.profile, batch, words) {
-            self.feed(item, &measured, round);
-        }
-    }
-
-    /// Every item of `batch` is unavailable.
-    pub(super) fn fail(&self, batch: &Batch, why: Unavailable, round: &mut Round) {
-        for &item in &batch.items {
-            self.feed(item, &Err(why), round);
-        }
-    }
-
-    /// Every item is unavailable.
-    pub(super) fn fail_all(&self, why: Unavailable, round: &mut Round) {
-        for batch in &self.batches {
-            self.fail(batch, why, round);
-        }
-    }
-
-    fn feed(&self, item: usize, measured: &Measured, round: &mut Round) {
-        for poll in self.polls.iter().filter(|poll| poll.profile_item == item) {
-            let measured = scaled(measured, poll.ratio);
-            let quantities =
-                poll.loops.iter().map(|(item, span)| (*item, span.quantity(&measured)));
-            round.readings.extend(quantities);
-            round.readings.extend(poll.feeds.iter().map(|&feed| (feed, measured.clone())));
-        }
+    /// What its poll at `place` has brought goes to the machines' items that it feeds.
+    pub(super) fn feed(&self, place: usize, measured: &Measured, round: &mut Round) {
+        let Some(poll) = self.polls.get(place) else { return };
+        let measured = scaled(measured, poll.ratio);
+        let quantities = poll.loops.iter().map(|(item, span)| (*item, span.quantity(&measured)));
+        round.readings.extend(quantities);
+        round.readings.extend(poll.feeds.iter().map(|&feed| (feed, measured.clone())));
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn probe_with(
     mut open: Opener,
 ) -> io::Result<Vec<RawReading>> {
     let unit = plan.units.get(unit).ok_or(io::ErrorKind::NotFound)?;
-    let (framing, timing) = (Framing::of(&plan.link), LineTiming::of(&plan.link));
+    let (framing, timing) = (Framing::of(&plan.link), LineTiming::of_bus(plan));
     let allowance = TURNAROUND_MAX.max(plan.turnaround_of(unit));
     let mut connection = Connection::new(open().await?, framing, timing);
     let items: Vec<usize> = unit.polls.iter().map(|poll| poll.profile_item).collect();

@@ -1,6 +1,14 @@
 //! What to read next: groups of one unit and one period on a grid of absolute instants, earliest
 //! deadline first. Pure: time comes in, and it knows no socket and no frame.
 //!
+//! What the owner does at a time is one read, not one round, so a group with an earlier deadline
+//! waits for one read of another at most. Every period is met when, for each group, the share of
+//! the bus that the groups of no longer period take, and the longest read of any group of a longer
+//! period as a share of its own period, are together no more than 1 (the condition of Baker's
+//! stack resource policy, a read being the resource); no order meets periods whose shares are more
+//! than 1. When they are not met every group still has its turn: one that is late goes before any
+//! that has been read since.
+//!
 //! A group is released at every whole multiple of its period since the boot and should be read
 //! before the next one, its deadline. What is missed is counted and skipped: there is never more
 //! than one round of a group outstanding.
@@ -47,6 +55,21 @@ impl Scheduler {
     pub fn next(&self, now: BootTime) -> Option<GroupIndex> {
         let released = self.groups.iter().enumerate().filter(|(_, group)| group.due <= now);
         released.min_by_key(|(_, group)| group.due + group.period).map(|(at, _)| GroupIndex(at))
+    }
+
+    /// Whether the group's outstanding round is due.
+    pub fn is_released(&self, group: GroupIndex, now: BootTime) -> bool {
+        self.groups.get(group.0).is_some_and(|group| group.due <= now)
+    }
+
+    /// Until when the group's outstanding round should be over.
+    pub fn deadline(&self, group: GroupIndex) -> Option<BootTime> {
+        self.groups.get(group.0).map(|group| group.due + group.period)
+    }
+
+    /// Rounds of the group that were skipped so far.
+    pub fn skipped(&self, group: GroupIndex) -> u64 {
+        self.groups.get(group.0).map_or(0, |group| group.skipped)
     }
 
     /// When the next group is released; `None` without groups.

@@ -316,16 +316,20 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Waits until 3.5 characters have passed since the last byte, throwing away what comes
-    /// unasked. Costs nothing when that time has passed already.
+    /// Waits until 3.5 characters, or the configured pause, have passed since the last byte, throwing away
+    /// what comes unasked. Costs nothing when that time has passed already.
     async fn settle(&mut self) {
         if self.framing == Framing::Mbap {
+            // What came unasked is found out by its transaction; only a pause is kept.
+            if self.timing.gap() > Duration::ZERO {
+                sleep_until(self.tap.active() + self.timing.gap()).await;
+            }
             return;
         }
         let give_up = Instant::now() + BABBLE_MAX;
         loop {
             self.strays += self.tap.discard().await;
-            let silent = self.tap.active() + self.timing.silence();
+            let silent = self.tap.active() + self.timing.gap();
             let now = Instant::now();
             if silent <= now || now >= give_up || self.tap.ended() {
                 return;

@@ -220,7 +220,14 @@ mod tests {
         let link =
             Link::Rtu { port: "/dev/null".into(), baud: 9600, parity: Parity::Even, stop_bits: 1 };
         let units = (1..=units).map(unit).collect();
-        BusPlan { id: "panel".into(), link, units, turnaround: Duration::from_millis(100) }
+        BusPlan {
+            id: "panel".into(),
+            link,
+            units,
+            turnaround: Duration::from_millis(100),
+            pause: Duration::ZERO,
+            dead_share: 0.02,
+        }
     }
 
     /// One f32 at 9600 8E1, answered within the silence: T(2) is 27.5 ms.

@@ -23,6 +23,7 @@ mod machine;
 mod named;
 mod node;
 mod output;
+mod period;
 pub mod plan;
 mod problem;
 mod rule;

@@ -209,6 +209,11 @@ pub struct BusPlan {
     pub units: Vec<UnitPlan>,
     /// Floor of every deadline: what a device may take to begin its answer.
     pub turnaround: Duration,
+    /// Least time between the end of an answer and the next request; the silence between frames
+    /// is kept in any case.
+    pub pause: Duration,
+    /// Share of the line's time that one device which does not answer may cost.
+    pub dead_share: f64,
 }
 
 impl BusPlan {

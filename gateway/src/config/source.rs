@@ -4,7 +4,7 @@
 //! What a protocol is told beyond its address is the protocol's own business: its constructor
 //! judges it here, so that a mapping that means nothing is found by `andon check`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::bus::{self, Bus, Way};
 use super::keys;
 use super::named::Named;
 use super::node::Content;
+use super::period;
 use super::plan::{Bias, Credentials, GpioLine, Link, Place, Secret, Station};
 use super::problem::did_you_mean;
 use super::section::Section;
@@ -42,6 +43,8 @@ const PERIOD_DEVICE_LEAST: Duration = Duration::from_millis(200);
 pub(super) struct Source {
     pub(super) id: Arc<str>,
     pub(super) period: Duration,
+    /// Items with a period of their own.
+    pub(super) periods: BTreeMap<usize, Duration>,
     /// What it can tell.
     pub(super) items: Vec<Item>,
     pub(super) speaks: Speaks,
@@ -90,6 +93,11 @@ impl Source {
     /// The position of an item.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.items.iter().position(|item| &*item.name == name)
+    }
+
+    /// How often an item is read, by its position.
+    pub(super) fn period_of(&self, item: usize) -> Duration {
+        self.periods.get(&item).copied().unwrap_or(self.period)
     }
 
     /// Its profile or protocol, in words.
@@ -150,7 +158,7 @@ fn registers<'a>(
     });
     let profile = profile(section, library);
     let station = station(section, link, profile.as_deref());
-    let period = period(section, Duration::from_millis(10), PERIOD_REGISTERS);
+    let period = period(section, period::LEAST, PERIOD_REGISTERS);
     let ct_ratio = section.ratio("ct_ratio", RATIO_MAX);
     let vt_ratio = section.ratio("vt_ratio", RATIO_MAX);
     if let Some(key) = bus.zip(station) {
@@ -166,10 +174,12 @@ fn registers<'a>(
     // Without its profile nobody knows what it measures; all else has a stand-in once it is
     // reported, so that the machines of this source are checked in the same run.
     let profile = profile?;
+    let items: Vec<Item> = profile.items.iter().map(|item| item.item.clone()).collect();
     Some(Source {
         id: id.into(),
         period: period.unwrap_or(PERIOD_REGISTERS),
-        items: profile.items.iter().map(|item| item.item.clone()).collect(),
+        periods: period::of_items(section, &items),
+        items,
         speaks: Speaks::Registers(Registers {
             bus: bus.filter(|_| link.is_some()).unwrap_or(NOWHERE),
             station: station.unwrap_or(Station::Unit(0)),
@@ -181,7 +191,7 @@ fn registers<'a>(
 }
 
 fn period(section: &Section<'_>, least: Duration, default: Duration) -> Option<Duration> {
-    let period = section.duration("period", least..=Duration::from_secs(3600));
+    let period = section.duration("period", least..=period::LONGEST);
     period.or_else(|| (!section.has("period")).then_some(default))
 }
 
@@ -270,6 +280,7 @@ fn spoken<'a>(
     Some(Source {
         id: id.into(),
         period: period.unwrap_or(PERIOD_DEVICE),
+        periods: BTreeMap::new(),
         items: items.ok()?,
         speaks: Speaks::Protocol(Box::new(Spoken {
             protocol,

@@ -234,7 +234,7 @@ fn believable_wall_ms(
 /// Starts whatever readings come from: buses, and devices with a protocol of their own.
 fn start_lines(plan: &Plan, sink: &bus::Sink) -> std::io::Result<Lines> {
     let shared = bus::Runtime::start()?;
-    let start = |bus| bus::start(bus, &plan.engine, sink.clone(), &shared);
+    let start = |bus| bus::start(bus, &plan.engine, &plan.state_dir, sink.clone(), &shared);
     let buses = plan.buses.iter().map(start).collect::<Result<_, _>>()?;
     let start = |device| {
         let (sink, dir) = (sink.clone(), &plan.state_dir);
