@@ -123,7 +123,11 @@ fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
     }
     line("scale", &scale);
     match &it.raw {
-        Some(raw) => line("raw", &format!("{}, {} ago", raw.words.join(" "), lasting(raw.age_ms))),
+        Some(raw) => {
+            let before = if raw.place == it.place { "" } else { &*raw.place };
+            let said = format!("{before} {}, {} ago", raw.words.join(" "), lasting(raw.age_ms));
+            line("raw", said.trim_start());
+        }
         None => line("raw", "nothing read yet"),
     }
 }
@@ -136,6 +140,7 @@ fn requests(it: &Requests) -> String {
         (it.refused, "refused"),
         (it.disconnected, "lost with the port"),
         (it.late, "late"),
+        (it.retries, "of these asked again"),
     ] {
         if count > 0 {
             write!(said, ", {count} {what}").ok();

@@ -121,6 +121,10 @@ pub(super) fn unit(status: &UnitStatus, bus_down: bool, now: BootTime) -> Unit {
         why: why.map(|why| why.word().into()),
         requests: requests(&status.counters),
         allowance_ms: status.allowance.as_secs_f64() * 1000.0,
+        turnaround_ms: status.turnaround.map(|it| it.as_secs_f64() * 1000.0),
+        worst_age_ms: status.worst_age(now).map(millis),
+        skipped_rounds: status.skipped,
+        holes: status.holes,
         last_answer_age_ms: status.last_answer.map(|at| millis(now.since(at))),
     }
 }
@@ -133,6 +137,7 @@ const fn requests(counters: &Counters) -> Requests {
         refused: counters.exceptions,
         disconnected: counters.disconnects,
         late: counters.late,
+        retries: counters.retries,
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collect::{device, unit};
 use super::{Collector, Device, Unit, VERSION, millis};
+use crate::bus::LastWords;
 use crate::config::did_you_mean;
 use crate::config::plan::{BusPlan, Name, Plan, PollPlan, UnitPlan};
 use crate::http::item_kind;
@@ -124,10 +125,12 @@ pub struct Register {
     pub raw: Option<Raw>,
 }
 
-/// What stood in registers.
+/// What stood in registers when the item was last read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raw {
-    /// Four hexadecimal digits per register.
+    /// Where the words begin; before the item where its scale register lies before it.
+    pub place: String,
+    /// Four hexadecimal digits per register, of at most eight.
     pub words: Vec<String>,
     /// Since they were read.
     pub age_ms: u64,
@@ -209,6 +212,7 @@ impl Collector {
         Some(Origin::Register(Box::new(Register {
             bus_down: status.down,
             unit: told,
+            raw: handle.last_words(position, poll.profile_item).map(|last| raw(&last, now)),
             ..wired(bus, plan, item, poll, index)
         })))
     }
@@ -223,6 +227,14 @@ impl Collector {
                 item: item.clone(),
             })
         })
+    }
+}
+
+fn raw(last: &LastWords, now: BootTime) -> Raw {
+    Raw {
+        place: last.block.table.place(last.block.start),
+        words: last.words().iter().map(|word| format!("{word:04x}")).collect(),
+        age_ms: millis(now.since(last.at)),
     }
 }
 

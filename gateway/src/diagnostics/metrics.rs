@@ -61,7 +61,8 @@ fn buses(out: &mut Exposition, buses: &[Bus]) {
     });
     let about = ("andon_bus_occupancy_ratio", Gauge, "Share of the last minute in use, 0-1.");
     each(out, about, |bus| Some(bus.occupancy));
-    let about = ("andon_bus_worst_age_seconds", Gauge, "Age of the oldest last answer of a unit.");
+    let about =
+        ("andon_bus_worst_age_seconds", Gauge, "Greatest age of a value in the last minute.");
     each(out, about, |bus| bus.worst_age_ms.map(seconds));
     let about =
         ("andon_bus_skipped_rounds_total", Counter, "Due rounds skipped: the bus was busy.");
@@ -95,11 +96,22 @@ fn units(out: &mut Exposition, buses: &[Bus]) {
         });
         out.family(about, ["bus", "source"], known);
     };
+    let about = ("andon_unit_retries_total", Counter, "Requests that repeated a failed one.");
+    each(out, about, |unit| Some(count(unit.requests.retries)));
     let about =
         ("andon_unit_late_answers_total", Counter, "Answers thrown away: after the deadline.");
     each(out, about, |unit| Some(count(unit.requests.late)));
     let about = ("andon_unit_last_answer_age_seconds", Gauge, "Since the unit last answered.");
     each(out, about, |unit| unit.last_answer_age_ms.map(seconds));
+    let about = ("andon_unit_worst_age_seconds", Gauge, "Greatest age of a value, last minute.");
+    each(out, about, |unit| unit.worst_age_ms.map(seconds));
+    let about =
+        ("andon_unit_skipped_rounds_total", Counter, "Due rounds skipped: the bus was busy.");
+    each(out, about, |unit| Some(count(unit.skipped_rounds)));
+    let about = ("andon_unit_holes", Gauge, "Addresses and boundaries that it does not read.");
+    each(out, about, |unit| Some(unit.holes as f64));
+    let about = ("andon_unit_turnaround_seconds", Gauge, "What it needs before it answers.");
+    each(out, about, |unit| unit.turnaround_ms.map(|ms| ms / 1000.0));
     let about = ("andon_unit_allowance_seconds", Gauge, "Waited for its answer beyond wire time.");
     each(out, about, |unit| Some(unit.allowance_ms / 1000.0));
 }

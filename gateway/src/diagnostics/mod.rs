@@ -101,7 +101,8 @@ pub struct Bus {
     pub why: Option<String>,
     /// Share of the last minute in which it was in use, 0–1.
     pub occupancy: f64,
-    /// Age of the oldest last answer among its units; unknown while one has never answered.
+    /// The greatest age of a value of its units in the last minute; unknown while one of them has
+    /// never delivered all of its items.
     pub worst_age_ms: Option<u64>,
     /// Rounds that were due and skipped because it was busy.
     pub skipped_rounds: u64,
@@ -124,8 +125,17 @@ pub struct Unit {
     pub why: Option<Arc<str>>,
     /// What became of the requests.
     pub requests: Requests,
-    /// How long it is waited for beyond wire time, as learned from its answers.
+    /// How long it is waited for beyond wire time.
     pub allowance_ms: f64,
+    /// What it usually needs before it answers, as measured; unknown before it has answered, or
+    /// been remembered.
+    pub turnaround_ms: Option<f64>,
+    /// The greatest age of one of its values in the last minute; unknown while one never came.
+    pub worst_age_ms: Option<u64>,
+    /// Due rounds of it that were skipped because the bus was busy.
+    pub skipped_rounds: u64,
+    /// Addresses and boundaries that it is known not to read.
+    pub holes: usize,
     /// Since its last answer, exceptions counted; unknown before the first.
     pub last_answer_age_ms: Option<u64>,
 }
@@ -145,6 +155,8 @@ pub struct Requests {
     pub disconnected: u64,
     /// Answered after the deadline; those answers were thrown away.
     pub late: u64,
+    /// Asked again because the time before had failed; counted among the others too.
+    pub retries: u64,
 }
 
 impl Requests {

@@ -70,6 +70,10 @@ fn bus() -> Bus {
         why: (standing != "online").then(|| "timeout".into()),
         requests,
         allowance_ms: 12.5,
+        turnaround_ms: (standing != "quarantined").then_some(7.5),
+        worst_age_ms: (standing != "quarantined").then_some(1300),
+        skipped_rounds: 0,
+        holes: usize::from(standing == "suspect"),
         last_answer_age_ms: (standing != "quarantined").then_some(300),
     };
     let some = |answered, timeout| Requests { answered, timeout, ..Requests::default() };

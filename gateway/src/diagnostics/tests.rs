@@ -1,6 +1,6 @@
 //! What a snapshot becomes for a monitoring system, and what an item is explained by.
 
-use expect_test::expect;
+use expect_test::{expect, expect_file};
 
 use super::testing::shop;
 use super::*;
@@ -24,6 +24,33 @@ fn what_is_not_known_has_no_sample_and_a_state_is_one_sample_per_word() {
         andon_unit_requests_total{bus="panel",source="meter-4",outcome="refused"} 0
         andon_unit_requests_total{bus="panel",source="meter-4",outcome="disconnected"} 0"#]];
     expected.assert_eq(&requests.join("\n"));
+}
+
+/// The names of all metrics, as `deploy/METRICS.md` lists them: every figure known.
+#[test]
+fn the_page_of_metrics_lists_what_is_exposed() {
+    let mut now = shop();
+    now.process.resident_peak_bytes = Some(1);
+    now.engine.urgent_queue = now.engine.telemetry_queue;
+    now.store = Some(Store::default());
+    now.devices[0].last_answer_age_ms = Some(1);
+    now.buses[0].worst_age_ms = Some(1);
+    let text = exposition(&now);
+    let mut page = include_str!("metrics-head.md").to_owned();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|it| it.split_once(' '))
+        else {
+            continue;
+        };
+        let kind = lines.next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
+        let sample = lines.peek().copied().unwrap_or_default();
+        let labels = sample.split_once('{').map_or("", |(_, rest)| rest);
+        let labels: Vec<&str> =
+            labels.split("\",").filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+        page.push_str(&format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", ")));
+    }
+    expect_file!["../../../deploy/METRICS.md"].assert_eq(&page);
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Desk {
 
 fn request(method: &Method, path: &str, token: Option<&str>) -> axum::http::request::Builder {
     let path = path.replace("{id}", "laser-hot");
+    let path = path.replace("{machine}", "laser").replace("{item}", "temperature");
     let request = Request::builder().method(method).uri(path).header("host", "localhost:8080");
     match token {
         Some(token) => request.header("authorization", format!("Bearer {token}")),

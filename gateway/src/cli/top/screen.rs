@@ -15,8 +15,8 @@ pub(super) fn lines(seen: &Seen, before: Option<&Seen>, rows: usize) -> Vec<Stri
         head(now, before.map(|it| (&it.diagnostics, seen.at.duration_since(it.at).as_secs_f64())));
     lines.push(String::new());
     lines.push(format!(
-        "{:<16} {:<6} {:>6} {:>8} {:>8} {:>12} {:>8}  {}",
-        "BUS", "STATE", "BUSY", "REQ/S", "FAILED", "WORST AGE", "SKIPPED", ""
+        "{:<16} {:<6} {:>6} {:>8} {:>8} {:>12} {:>8}",
+        "BUS", "STATE", "BUSY", "REQ/S", "FAILED", "WORST AGE", "SKIPPED"
     ));
     for bus in &now.buses {
         let earlier = before.and_then(|it| {
@@ -236,7 +236,23 @@ mod tests {
             blind: vec![("laser.voltage".to_owned(), "timeout".to_owned(), Some(92_000))],
             at: Instant::now(),
         };
-        expect![[]].assert_eq(&lines(&seen, None, usize::MAX).join("\n"));
+        expect![[r#"
+            andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised
+            engine   41 readings/s, turn 0.04 ms (longest 9.2), queue 1/256
+            journal  ok, 5000 records, 2.5 MB, 2 blocks quarantined
+            mqtt     DOWN: connection refused, 0 in flight, 412 unconfirmed (by recorder), 0 sent again or late
+            store    not used
+
+            BUS              STATE    BUSY    REQ/S   FAILED    WORST AGE  SKIPPED
+            panel            up        31%        –       33            –        4
+
+            UNITS AND DEVICES  1 in order, 3 to look at
+              meter-5          unit 5 on panel: quarantined (timeout), 31 of 31 requests failed, has never answered
+              printer          moonraker: down (connection refused), 3 errors, has never answered
+              meter-4          unit 4 on panel: suspect (timeout), 2 of 882 requests failed, last answer 0.3 s ago
+
+            ITEMS WITHOUT A VALUE  1
+              laser.voltage                      timeout, 1 min 32 s ago"#]].assert_eq(&lines(&seen, None, usize::MAX).join("\n"));
         assert_eq!(lines(&seen, None, 3).len(), 3);
     }
 
