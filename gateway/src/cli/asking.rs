@@ -95,10 +95,7 @@ impl Gateway {
     /// # Errors
     /// When it cannot be reached, or refuses; the message says why.
     pub(super) async fn answer(&self, request: RequestBuilder) -> anyhow::Result<Value> {
-        let response = request
-            .send()
-            .await
-            .with_context(|| format!("the gateway at {} cannot be reached", self.url))?;
+        let response = request.send().await.map_err(|error| self.unreached(error))?;
         let status = response.status();
         let body: Value = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
         if !status.is_success() {
@@ -109,6 +106,15 @@ impl Gateway {
             }
         }
         Ok(body)
+    }
+}
+
+impl Gateway {
+    /// The library repeats itself at every level; what went wrong is the innermost.
+    fn unreached(&self, error: reqwest::Error) -> anyhow::Error {
+        let error = anyhow::Error::from(error);
+        let cause = error.root_cause();
+        anyhow::anyhow!("the gateway at {} cannot be reached ({cause}); is it running?", self.url)
     }
 }
 

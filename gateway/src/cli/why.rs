@@ -99,7 +99,7 @@ fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
     let unit = &it.unit;
     line(
         "from",
-        &format!("{}.{} ({}, profile {})", unit.source, it.item, unit.station, it.profile),
+        &format!("{}.{} (unit {}, profile {})", unit.source, it.item, unit.unit_id, it.profile),
     );
     let down = it.bus_down.as_ref().map_or(String::new(), |why| format!(", DOWN: {why}"));
     line("bus", &format!("{}{down}", it.bus));

@@ -14,7 +14,7 @@ use crate::bus::device::DeviceStatus;
 use crate::bus::status::{Counters, Status, UnitStatus};
 use crate::bus::{BusHandle, Delivery};
 use crate::clock;
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, Station};
 use crate::http::Moment;
 use crate::journal::{BootId, Journal};
 use crate::mqtt::{self, MqttStatus};
@@ -116,7 +116,10 @@ pub(super) fn unit(status: &UnitStatus, bus_down: bool, now: BootTime) -> Unit {
     let (standing, why) = status.standing(bus_down);
     Unit {
         source: status.source.clone(),
-        station: status.station.to_string(),
+        unit_id: match status.station {
+            Station::Unit(unit) => unit.to_string(),
+            Station::Meter(address) => address.to_string(),
+        },
         standing: standing.word().into(),
         why: why.map(|why| why.word().into()),
         requests: requests(&status.counters),

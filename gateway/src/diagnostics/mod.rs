@@ -117,8 +117,8 @@ pub struct Bus {
 pub struct Unit {
     /// The source's id.
     pub source: Arc<str>,
-    /// How it is called on its line: `unit 3`.
-    pub station: String,
+    /// Modbus unit id, or the twelve digits of a DL/T 645 meter.
+    pub unit_id: String,
     /// `not_asked`, `bus_down`, `online`, `suspect` or `quarantined`.
     pub standing: Arc<str>,
     /// Why it is not online.

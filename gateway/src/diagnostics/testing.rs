@@ -63,9 +63,9 @@ pub(crate) fn shop() -> Diagnostics {
 }
 
 fn bus() -> Bus {
-    let unit = |source: &str, station: &str, standing: &str, requests: Requests| Unit {
+    let unit = |source: &str, unit_id: &str, standing: &str, requests: Requests| Unit {
         source: source.into(),
-        station: station.to_owned(),
+        unit_id: unit_id.to_owned(),
         standing: standing.into(),
         why: (standing != "online").then(|| "timeout".into()),
         requests,
@@ -86,9 +86,9 @@ fn bus() -> Bus {
         skipped_rounds: 4,
         stray_bytes: 9,
         units: vec![
-            unit("meter-3", "unit 3", "online", some(900, 0)),
-            unit("meter-4", "unit 4", "suspect", some(880, 2)),
-            unit("meter-5", "unit 5", "quarantined", some(0, 31)),
+            unit("meter-3", "3", "online", some(900, 0)),
+            unit("meter-4", "4", "suspect", some(880, 2)),
+            unit("meter-5", "5", "quarantined", some(0, 31)),
         ],
     }
 }

@@ -49,10 +49,10 @@ fn head(now: &Diagnostics, before: Option<(&Diagnostics, f64)>) -> Vec<String> {
         let used = process.cpu_ms.saturating_sub(before.process.cpu_ms) as f64 / 1000.0;
         format!(", cpu {:.1} %", 100.0 * used / seconds)
     });
-    let clock = match (now.clock.anchored, now.clock.trusted) {
-        (true, false) => "clock synchronised",
-        (true, true) => "clock trusted",
-        (false, _) => "clock NOT synchronised",
+    let clock = match (now.clock.anchored, now.clock.kernel_synchronised) {
+        (true, true) => "clock synchronised",
+        (true, false) => "clock as once anchored, NOT synchronised now",
+        (false, _) => "clock NOT synchronised, records have no time",
     };
     let memory = |bytes: Option<u64>| {
         bytes.map_or("–".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6))
@@ -190,9 +190,9 @@ fn unit_line(bus: &Bus, unit: &Unit) -> String {
     let why = unit.why.as_deref().map_or(String::new(), |why| format!(" ({})", plain(why)));
     let Unit { requests, .. } = unit;
     format!(
-        "  {:<16} {} on {}: {}{why}, {} of {} requests failed{}",
+        "  {:<16} unit {} on {}: {}{why}, {} of {} requests failed{}",
         plain(&unit.source),
-        unit.station,
+        plain(&unit.unit_id),
         plain(&bus.id),
         plain(&unit.standing),
         requests.failed(),
