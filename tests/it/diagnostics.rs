@@ -35,7 +35,7 @@ impl Site {
              [machine.printer]\nname = \"Printer\"\nkind = \"fdm-printer\"\nsource = \"printer\"\n",
             free_port()?
         );
-        let rule = "[rule.hot-meter]\nmachine = \"panel-1\"\nwhen = \"power.active > 3 kW\"\n\
+        let rule = "[rule.hot-meter]\nmachine = \"panel-1\"\nwhen = \"power.active > 3 kW\"\nfor = \"2 s\"\n\
                     severity = \"high\"\nmessage = \"Too much\"\n";
         let workshop = Workshop::new(&dir).tcp_bus("panel", meters.port()?);
         let workshop = workshop.meter("panel", 1, "200 ms").meter("panel", 2, "200 ms");
