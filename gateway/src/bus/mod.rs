@@ -31,6 +31,7 @@ mod dialect;
 mod group;
 mod inquiry;
 mod link;
+pub mod load;
 pub mod memory;
 mod owner;
 mod pause;

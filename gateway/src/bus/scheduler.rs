@@ -117,6 +117,8 @@ fn grid(now: BootTime, period: Duration) -> BootTime {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -165,6 +167,95 @@ mod tests {
         let second = scheduler.stamp(GroupIndex(0), at(1000));
         let third = scheduler.stamp(GroupIndex(0), at(900));
         assert!(first < second && second < third, "{first:?} {second:?} {third:?}");
+    }
+
+    /// Groups by period and the reads of a round, in milliseconds.
+    type Groups = Vec<(u64, Vec<u64>)>;
+
+    fn groups() -> impl Strategy<Value = Groups> {
+        let period = prop_oneof![
+            prop::sample::select(vec![100u64, 200, 500, 1000, 2000, 5000]),
+            50u64..3000,
+        ];
+        prop::collection::vec((period, prop::collection::vec(1u64..200, 1..5)), 1..8)
+    }
+
+    /// Runs them for a minute; calls `ended` with a group, when its round was due, and when over.
+    fn run(groups: &Groups, mut ended: impl FnMut(usize, u64, u64)) -> Scheduler {
+        let periods = groups.iter().map(|(period, _)| Duration::from_millis(*period));
+        let mut scheduler = Scheduler::new(periods, at(0));
+        let mut done = vec![0; groups.len()];
+        let mut now = 0;
+        while now < 60_000 {
+            let Some(group) = scheduler.next(at(now)) else {
+                now = scheduler.wake().unwrap().as_millis();
+                continue;
+            };
+            let (period, reads) = &groups[group.0];
+            now += reads[done[group.0]];
+            done[group.0] += 1;
+            if done[group.0] == reads.len() {
+                done[group.0] = 0;
+                let due = scheduler.deadline(group).unwrap().as_millis() - period;
+                scheduler.finish(group, at(now));
+                ended(group.0, due, now);
+            }
+        }
+        scheduler
+    }
+
+    proptest! {
+        #[test]
+        fn every_period_is_met_when_shares_and_the_longest_read_leave_room(
+            groups in groups(), filled in 0.3f64..=1.0,
+        ) {
+            // Reads are made shorter until the condition holds, by no more than need be.
+            let condition = |groups: &Groups| {
+                groups.iter().map(|(period, _)| {
+                    let total = |reads: &Vec<u64>| reads.iter().sum::<u64>() as f64;
+                    let shares = groups.iter().filter(|(other, _)| other <= period);
+                    let shares: f64 = shares.map(|(p, reads)| total(reads) / *p as f64).sum();
+                    let longer = groups.iter().filter(|(other, _)| other > period);
+                    let longest = longer.flat_map(|(_, reads)| reads).max().copied();
+                    shares + longest.unwrap_or(0) as f64 / *period as f64
+                }).fold(0.0, f64::max)
+            };
+            let mut groups = groups;
+            while condition(&groups) > filled {
+                let longest = groups.iter_mut().flat_map(|(_, reads)| reads).max().unwrap();
+                prop_assume!(*longest > 1);
+                *longest = *longest * 9 / 10;
+            }
+            let mut late = Vec::new();
+            let scheduler = run(&groups, |group, due, over| {
+                if over > due + groups[group].0 {
+                    late.push((group, due, over));
+                }
+            });
+            prop_assert!(late.is_empty(), "{groups:?}: {late:?}");
+            prop_assert!((0..groups.len()).all(|at| scheduler.skipped(GroupIndex(at)) == 0));
+        }
+
+        #[test]
+        fn nobody_starves_however_much_is_asked(groups in groups()) {
+            let all: u64 = groups.iter().flat_map(|(_, reads)| reads).sum();
+            let mut last = vec![0; groups.len()];
+            let mut turns = vec![0u64; groups.len()];
+            let mut longest = vec![0; groups.len()];
+            let scheduler = run(&groups, |group, _, over| {
+                longest[group] = (over - last[group]).max(longest[group]);
+                last[group] = over;
+                turns[group] += 1;
+            });
+            for (at, (period, _)) in groups.iter().enumerate() {
+                // A period until it is due, one until it is late, and a round of every other.
+                let bound = 2 * period + 2 * all;
+                prop_assert!(longest[at] <= bound, "{groups:?}: {at} waits {}", longest[at]);
+                // Every round that was due was had or counted; the last may be under way.
+                let rounds = turns[at] + scheduler.skipped(GroupIndex(at));
+                prop_assert!(rounds.abs_diff(last[at] / period) <= 1, "{rounds} of {period} ms");
+            }
+        }
     }
 
     #[test]

@@ -257,13 +257,13 @@ impl Ages {
 pub(super) struct Occupancy {
     busy: [Duration; 60],
     second: u64,
-    /// Seconds since the start, at most 60: a young bus is not measured by a whole minute.
-    seen: u64,
+    /// A young bus is not measured by a whole minute.
+    begun: BootTime,
 }
 
 impl Occupancy {
     pub(super) const fn new(now: BootTime) -> Self {
-        Self { busy: [Duration::ZERO; 60], second: now.0 / 1_000_000_000, seen: 1 }
+        Self { busy: [Duration::ZERO; 60], second: now.0 / 1_000_000_000, begun: now }
     }
 
     /// The bus was in use for `busy` until `now`. Counted for the second of `now`.
@@ -278,8 +278,10 @@ impl Occupancy {
     pub(super) fn share(&mut self, now: BootTime) -> f64 {
         self.advance(now);
         let busy: Duration = self.busy.iter().sum();
-        let seen = u32::try_from(self.seen).unwrap_or(60);
-        (busy.as_secs_f64() / f64::from(seen)).min(1.0)
+        // Whole seconds, and as much of this one as has passed.
+        let window = Duration::from_secs(59) + Duration::from_nanos(now.0 % 1_000_000_000);
+        let seen = now.since(self.begun).min(window).max(Duration::from_secs(1));
+        (busy.as_secs_f64() / seen.as_secs_f64()).min(1.0)
     }
 
     fn advance(&mut self, now: BootTime) {
@@ -291,7 +293,6 @@ impl Occupancy {
                 *slot = Duration::ZERO;
             }
         }
-        self.seen = (self.seen + passed).min(60);
         self.second = self.second.max(second);
     }
 }

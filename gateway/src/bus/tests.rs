@@ -8,7 +8,7 @@ use std::time::Duration;
 use andon_engine::value::Unavailable;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::transport::Opener;
 use super::unit::UnitState;
@@ -16,6 +16,8 @@ use super::*;
 
 pub(super) mod bench;
 mod dialects;
+mod full;
+mod known;
 
 use bench::{
     Bench, Forge, Request, SECOND, Terminal, bus, nowhere, number, profile, script, scripted, soon,

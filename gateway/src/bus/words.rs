@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use andon_adapters::modbus::{Batch, Block, Words};
+use andon_adapters::profile::ProfileItem;
 use andon_engine::time::BootTime;
 
 use crate::config::plan::BusPlan;
@@ -50,7 +51,7 @@ impl Memo {
             let mut blocks = vec![None; items.len()];
             for poll in &unit.polls {
                 if let Some(block) = blocks.get_mut(poll.profile_item) {
-                    *block = items.get(poll.profile_item).map(|item| item.block());
+                    *block = items.get(poll.profile_item).map(ProfileItem::block);
                 }
             }
             OfUnit { last: vec![None; items.len()], blocks }

@@ -477,3 +477,80 @@ fn a_controllers_stop_has_three_periods_and_a_relay_a_second() {
     assert_eq!(deadlines("period = \"1 h\"", ""), (1, 60));
     assert_eq!(deadlines("", "attempt_deadline = \"3 s\""), (1, 3));
 }
+
+/// What is wrong with a bus and source written like this.
+fn wrong_with(bus: &str, source: &str) -> String {
+    let text =
+        format!("{}\n{source}\n", SHOP.replace("baud = 9600", &format!("baud = 9600\n{bus}")));
+    match Folder::new(&[("andon.toml", &text)]).load(&[]) {
+        Ok(_) => String::new(),
+        Err(problems) => told(&problems),
+    }
+}
+
+#[test]
+fn a_dead_device_may_cost_five_percent_at_most_and_a_pause_is_kept() {
+    let folder = |bus: &str| {
+        let text = SHOP.replace("baud = 9600", &format!("baud = 9600\n{bus}"));
+        let folder = Folder::new(&[("andon.toml", &text)]);
+        let plan = folder.load(&[]).map_err(|problems| told(&problems)).unwrap().plan;
+        (plan.buses[0].dead_share, plan.buses[0].pause)
+    };
+    assert_eq!(folder(""), (0.02, Duration::ZERO));
+    let written = folder("dead_share = \"5 %\"\npause = \"20 ms\"");
+    assert_eq!(written, (0.05, Duration::from_millis(20)));
+    assert!(wrong_with("dead_share = \"6 %\"", "").contains("between 0.1 % and 5 %"));
+    assert!(wrong_with("pause = \"2 s\"", "").contains("pause: 2 s is outside"));
+}
+
+#[test]
+fn a_gateway_written_in_two_ways_is_one_bus() {
+    let other = |host: &str| {
+        let bus = |id: &str, host: &str| {
+            format!("[bus.{id}]\ntype = \"modbus-tcp\"\nhost = \"{host}\"\n")
+        };
+        wrong_with("", &(bus("a", "Gateway.local") + &bus("b", host)))
+    };
+    assert!(other("gateway.LOCAL").contains("bus \"a\" has it already"));
+    assert_eq!(other("other.local"), "");
+}
+
+#[test]
+fn items_have_periods_of_their_own_and_the_nearest_pattern_decides() {
+    let shop = SHOP.replace(
+        "profile = \"eastron/sdm120\"",
+        "profile = \"eastron/sdm120\"\n\
+         periods = { \"energy.*\" = \"10 s\", \"energy.import\" = \"5 s\" }",
+    );
+    let shop = shop.replace(
+        "items = { \"power.active\" = \"meter.power.active\" }",
+        "items = { \"power.active\" = \"meter.power.active\", \"energy.import\" = \
+         \"meter.energy.import\", \"energy.export\" = \"meter.energy.export\" }",
+    );
+    let folder = Folder::new(&[("andon.toml", &shop)]);
+    let plan = folder.load(&[]).map_err(|problems| told(&problems)).unwrap().plan;
+    let unit = &plan.buses[0].units[0];
+    assert_eq!(unit.polls.len(), 3);
+    for poll in &unit.polls {
+        let name = &unit.profile.items[poll.profile_item].item.name;
+        let expected = match &**name {
+            "energy.import" => 5,
+            "energy.export" => 10,
+            _ => 2,
+        };
+        assert_eq!(poll.period.as_secs(), expected, "{name}");
+        for feed in &poll.feeds {
+            let item = &plan.engine.items[feed.0 as usize];
+            assert_eq!(item.period, poll.period, "{name} goes stale by its own period");
+        }
+    }
+    let with = |periods: &str| {
+        let shop = SHOP.replace("unit_id = 3", &format!("unit_id = 3\nperiods = {{ {periods} }}"));
+        match Folder::new(&[("andon.toml", &shop)]).load(&[]) {
+            Ok(_) => String::new(),
+            Err(problems) => told(&problems),
+        }
+    };
+    assert!(with("\"energy.imprt\" = \"5 s\"").contains("did you mean \"energy.import\"?"));
+    assert!(with("\"voltage\" = \"1 ms\"").contains("outside"));
+}

@@ -55,6 +55,9 @@ fn main() -> Result<()> {
     for load in LOADS {
         loaded(&dir, load, &mut rows)?;
     }
+    for line in LINES {
+        saturated(&dir, line, &mut rows)?;
+    }
     demo(&dir, &mut rows)?;
     println!("{:<50} {:>22}   {:<24} reached", "what", "measured", "wanted");
     for Row { what, measured, wanted, reached } in rows {
@@ -195,6 +198,65 @@ fn loaded(dir: &Path, load: &Load, rows: &mut Vec<Row>) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// A serial line that is asked for more than it can do.
+struct SerialLine {
+    what: &'static str,
+    baud: u32,
+}
+
+const LINES: &[SerialLine] = &[
+    SerialLine { what: "a full line at 9600 baud, of T(N)", baud: 9600 },
+    SerialLine { what: "a full line at 38400 baud, of T(N)", baud: 38_400 },
+];
+
+/// What the devices of a paced pseudo-terminal need before they answer: more than the silence.
+const TURNAROUND: Duration = Duration::from_millis(5);
+/// Meters on it, each wanted every 100 ms.
+const LINE_UNITS: u8 = 8;
+
+/// The share of the time that the replies of a line, served at its pace by another process, need
+/// at the least: T(N) = (8 + bytes) c + max(d, t35) + t35, for 11 bits a character.
+fn saturated(dir: &Path, line: &SerialLine, rows: &mut Vec<Row>) -> Result<()> {
+    let dir = dir.join(format!("line-{}", line.baud));
+    fs::create_dir_all(&dir)?;
+    let (baud, millis) = (line.baud.to_string(), TURNAROUND.as_millis().to_string());
+    let mut arguments = vec!["eastron/sdm630", "--rtu", "--baud", &baud, "--turnaround", &millis];
+    let units: Vec<String> = (1..=LINE_UNITS).map(|unit| unit.to_string()).collect();
+    units.iter().for_each(|unit| arguments.extend(["--unit", unit]));
+    let meters = Simulator::start("meters", &dir, &arguments)?;
+    let mut workshop = Workshop::new(&dir).with(&format!(
+        "[bus.panel]\ntype = \"modbus-rtu\"\nport = \"{}\"\nbaud = {baud}\nparity = \"even\"\n",
+        meters.address
+    ));
+    for unit in 1..=LINE_UNITS {
+        workshop = workshop.with(&machine(unit));
+    }
+    let _gateway = andon::run(&dir, &workshop.write(&dir)?)?;
+    std::thread::sleep(SETTLE);
+    let (before, began) = (line_time(&meters, line.baud)?, Instant::now());
+    std::thread::sleep(MEASURE);
+    let used = line_time(&meters, line.baud)? - before;
+    let share = used / began.elapsed().as_secs_f64();
+    rows.push(Row {
+        what: line.what,
+        measured: format!("{:.1} %", share * 100.0),
+        wanted: "≥ 95 %",
+        reached: share >= 0.95,
+    });
+    Ok(())
+}
+
+/// Seconds that the replies of a line so far take at the least.
+fn line_time(meters: &Simulator, baud: u32) -> Result<f64> {
+    let character = 11.0 / f64::from(baud);
+    let silence = if baud > 19_200 { 0.001_75 } else { 3.5 * character };
+    let around = TURNAROUND.as_secs_f64().max(silence) + silence;
+    let lines = meters.witnessed()?;
+    let replies = lines.iter().filter(|line| line["kind"] == "reply");
+    let bytes = replies.filter_map(|line| line["bytes"].as_f64());
+    Ok(bytes.map(|bytes| (8.0 + bytes) * character + around).sum())
 }
 
 /// A meter of ten items read every 100 ms: 100 readings a second.

@@ -224,8 +224,12 @@ impl Bench {
 
     pub(super) fn with(tcp: bool, units: u8, addresses: &[u16], opener: Opener) -> Self {
         let (plan, engine) = bus(tcp, units, &profile(addresses));
+        Self::of(&plan, &engine, opener, Memory::none())
+    }
+
+    pub(super) fn of(plan: &BusPlan, engine: &Plan, opener: Opener, memory: Memory) -> Self {
         let (sink, deliveries) = mpsc::channel(64);
-        let (handle, running) = prepare(&plan, &engine, sink, opener, Memory::none());
+        let (handle, running) = prepare(plan, engine, sink, opener, memory);
         tokio::spawn(running);
         Self { handle, deliveries }
     }
