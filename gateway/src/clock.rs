@@ -5,7 +5,7 @@
 //! events whenever [`ClockWatch`] says that one is due. No timer and no duration uses it.
 
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use andon_engine::event::Event;
 use andon_engine::time::BootTime;
@@ -25,6 +25,13 @@ pub fn boot_now() -> BootTime {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
     BootTime(seconds * 1_000_000_000 + nanos)
+}
+
+/// The processor time that this process has used.
+pub fn process_cpu() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
 /// The wall clock, in Unix milliseconds, right or wrong.

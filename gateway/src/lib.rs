@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod diagnostics;
 pub mod history;
 pub mod hours;
 pub mod http;

@@ -3,6 +3,7 @@
 mod controllers;
 mod delivery;
 mod devices;
+mod diagnostics;
 mod echo;
 mod energy;
 mod faults;

@@ -71,6 +71,12 @@ pub enum Order {
 }
 
 impl Order {
+    /// Its name in a profile.
+    pub fn word(self) -> &'static str {
+        let named = Self::ALL.into_iter().find(|(_, order)| *order == self);
+        named.map_or("", |(word, _)| word)
+    }
+
     /// Every order with its name in a profile.
     pub const ALL: [(&'static str, Self); 4] =
         [("ABCD", Self::Abcd), ("CDAB", Self::Cdab), ("BADC", Self::Badc), ("DCBA", Self::Dcba)];

@@ -47,6 +47,7 @@ export const SITUATIONS = {
   controllers: "printers and a CNC with a controller each, in every state that one can tell of",
   "controllers-gone": "the same, but the first controller has gone while its meter still tells",
   "controllers-mute": "the same, but of the first nothing is told any more",
+  undiagnosed: "all well, but questions for diagnostics hang",
   cut: "every stream is silent, and those opened meanwhile stay so",
 };
 

@@ -43,9 +43,10 @@ impl Status {
     }
 
     /// The greatest [`UnitStatus::worst_age`] among the units; `None` while a unit has never
-    /// delivered all of its items.
+    /// delivered all of its items. Units that are only written to have no say.
     pub fn worst_age(&self, now: BootTime) -> Option<Duration> {
-        let ages = self.units.iter().map(|unit| unit.worst_age(now));
+        let polled = self.units.iter().filter(|unit| !unit.groups.is_empty());
+        let ages = polled.map(|unit| unit.worst_age(now));
         ages.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 

@@ -30,6 +30,7 @@ mod rule;
 mod section;
 mod source;
 
+pub(crate) use problem::did_you_mean;
 pub use problem::{Excerpt, Problem};
 
 use plan::Plan;

@@ -144,7 +144,7 @@ impl Report {
 }
 
 /// The likest of `candidates` to what was written, in the words of a hint.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     written: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

@@ -19,7 +19,7 @@ pub mod view;
 
 pub use feed::Feed;
 pub use hub::{Handle, Hub, Now};
-pub use picture::{Moment, Picture};
+pub use picture::{Moment, Picture, item_kind};
 pub use routes::{App, Command, Commands, Order, Refusal, build};
 pub use server::serve;
 pub use status::Status;

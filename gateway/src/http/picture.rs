@@ -20,6 +20,7 @@ use super::view::{
     SiteView, StopView, TickView, VERSION, Viewers,
 };
 use crate::config::plan::{Name, Plan};
+use crate::diagnostics::{Heard, LastFailure};
 use crate::kinds;
 
 /// Alarms of rules that have left the configuration; a person must still be able to see them.
@@ -73,6 +74,16 @@ struct Item {
     stale_after_ms: u64,
     measured: Measured,
     at: Option<BootTime>,
+    reports: Reports,
+}
+
+/// The reports of an item since the start, as far as they were not merged on the way.
+#[derive(Clone, Debug, Default)]
+struct Reports {
+    values: u64,
+    /// At most one entry per reason.
+    failures: Vec<(Unavailable, u64)>,
+    last_failure: Option<(BootTime, Unavailable)>,
 }
 
 #[derive(Debug)]
@@ -99,6 +110,7 @@ impl Picture {
             stale_after_ms: millis(item.stale_after),
             measured: Err(Unavailable::NotYet),
             at: None,
+            reports: Reports::default(),
         });
         let machines: Vec<_> =
             (0..plan.engine.machines.len()).map(|n| Machine::new(plan, n, started)).collect();
@@ -139,6 +151,7 @@ impl Picture {
                         item.measured.clone_from(measured);
                         item.at = Some(*at);
                     }
+                    item.reports.count(*at, measured);
                 }
                 self.seq += 1;
                 Some(*machine)
@@ -217,6 +230,24 @@ impl Picture {
     /// One machine as of `now`.
     pub fn machine(&self, index: MachineIndex, now: BootTime) -> Option<MachineView<'_>> {
         self.machines.get(usize::from(index.0)).map(|machine| self.view(machine, now))
+    }
+
+    /// What was heard of an item until `now`; none of one that is not in the plan.
+    pub fn heard(&self, index: ItemIndex, now: BootTime) -> Option<Heard> {
+        let item = self.items.get(usize::try_from(index.0).ok()?)?;
+        let view = item.view(false, now);
+        let failures = item.reports.failures.iter();
+        Some(Heard {
+            value: view.value.cloned(),
+            why: view.why,
+            age_ms: view.age_ms,
+            values: item.reports.values,
+            failures: failures.map(|(why, count)| (why.word().into(), *count)).collect(),
+            last_failure: item
+                .reports
+                .last_failure
+                .map(|(at, why)| LastFailure { why, age_ms: millis(now.since(at)) }),
+        })
     }
 
     /// andon's own state as of `now`.
@@ -317,6 +348,20 @@ impl Machine {
     }
 }
 
+impl Reports {
+    fn count(&mut self, at: BootTime, measured: &Measured) {
+        let Err(why) = measured else {
+            self.values += 1;
+            return;
+        };
+        self.last_failure = Some((at, *why));
+        match self.failures.iter_mut().find(|(known, _)| known == why) {
+            Some((_, count)) => *count += 1,
+            None => self.failures.push((*why, 1)),
+        }
+    }
+}
+
 impl Item {
     fn view(&self, key: bool, now: BootTime) -> ItemView<'_> {
         let age_ms = self.at.map(|at| millis(now.since(at)));
@@ -328,11 +373,12 @@ impl Item {
             Err(why) => (None, Some(*why)),
         };
         let (name, unit, stale_after_ms) = (&*self.name, self.unit, self.stale_after_ms);
-        ItemView { name, kind: kind(self.kind), unit, value, why, age_ms, stale_after_ms, key }
+        ItemView { name, kind: item_kind(self.kind), unit, value, why, age_ms, stale_after_ms, key }
     }
 }
 
-const fn kind(kind: Kind) -> &'static str {
+/// The word for how an item behaves.
+pub const fn item_kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Gauge => "gauge",
         Kind::Counter => "counter",

@@ -213,6 +213,17 @@ impl Journal {
         spans.any(|span| span.boot == boot)
     }
 
+    /// Every registered consumer with its stream and how many records come after its durable
+    /// position, by name.
+    pub fn consumers(&self) -> Vec<(String, Stream, u64)> {
+        let state = self.shared.state();
+        let cursors = state.cursors.iter();
+        let mut consumers: Vec<_> =
+            cursors.map(|((name, of), at)| (name.clone(), *of, state.behind(*of, *at))).collect();
+        consumers.sort_by(|a, b| (&a.0, a.1 as usize).cmp(&(&b.0, b.1 as usize)));
+        consumers
+    }
+
     /// Reads the journal as it is now, from another file handle.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::lane::{Covered, Due, Lane};
 use super::retained::Retained;
-use super::{Health, Inputs, WallClock, messages};
+use super::{Health, Inputs, Sent, WallClock, messages};
 use crate::journal::{BootId, Position, Stream};
 use crate::wire::{self, Status, Stored, Topic, VERSION};
 
@@ -46,6 +46,7 @@ pub(super) struct Publisher {
     pub(super) retained: Retained,
     flights: VecDeque<Flight>,
     last_progress: Instant,
+    sent: Sent,
 }
 
 impl Publisher {
@@ -62,6 +63,7 @@ impl Publisher {
             retained: Retained::new(&inputs.plan, events),
             flights: VecDeque::new(),
             last_progress: now,
+            sent: Sent::default(),
         }
     }
 
@@ -71,6 +73,11 @@ impl Publisher {
 
     pub(super) fn behind(&self) -> u64 {
         self.lanes.iter().map(Lane::behind).sum()
+    }
+
+    /// What was sent since the start.
+    pub(super) fn sent_so_far(&self) -> Sent {
+        Sent { in_flight: self.flights.len(), ..self.sent }
     }
 
     /// The status payload.
@@ -90,6 +97,7 @@ impl Publisher {
     /// A connection is made; nothing of the one before is in flight any more.
     pub(super) fn connected(&mut self, now: Instant, session_present: bool) {
         self.flights.clear();
+        self.sent.connections += 1;
         self.last_progress = now;
         for lane in &mut self.lanes {
             lane.connected(now, session_present);
@@ -113,7 +121,11 @@ impl Publisher {
         }
         for stream in [Stream::Events, Stream::Telemetry] {
             let lane = &mut self.lanes[stream as usize];
-            if let Some(due) = lane.next_live(now).or_else(|| lane.next_again(now)) {
+            let live = lane.next_live(now);
+            let again = if live.is_none() { lane.next_again(now) } else { None };
+            self.sent.live += u64::from(live.is_some());
+            self.sent.again += u64::from(again.is_some());
+            if let Some(due) = live.or(again) {
                 return Some(self.message(stream, &due));
             }
         }

@@ -26,6 +26,7 @@ use crate::bus;
 use crate::bus::device::start_device;
 use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
+use crate::diagnostics::{self, Collector, Progress};
 use crate::history::{self, Recent};
 use crate::http::{self, App, Hub, Moment, Order, Token};
 use crate::journal::{self, BootId, Journal, Payload, Stream};
@@ -113,17 +114,20 @@ impl Gateway {
 
         let (urgent, urgent_words) = mpsc::channel(URGENT_QUEUE);
         let (sink, telemetry) = mpsc::channel(TELEMETRY_QUEUE);
+        let queues = (sink.downgrade(), urgent.downgrade());
         let lines = start_lines(&plan, &sink)?;
+        let progress = Arc::new(Progress::default());
         let outputs = Outputs::new(plan.outputs.clone(), lines.clone(), urgent.clone());
 
         let (status, statuses) = channel::channel(http::Status::new(&plan));
         let now = board_clock(anchors.clone(), boot);
         let picture = past.picture(&plan, boot, started);
-        let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now);
+        let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now.clone());
         let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
         let restored = past.restored(boot, started, wall_ms);
         let engine = Engine::new(plan.engine.clone(), restored);
-        let sinks = Sinks { journal: journal.clone(), board: feed, outputs };
+        let progressing = progress.clone();
+        let sinks = Sinks { journal: journal.clone(), board: feed, outputs, progress: progressing };
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
         let wall = wall_clock(anchors.clone());
@@ -131,9 +135,23 @@ impl Gateway {
         let store = start_store(&plan, boot, &journal, &wall)?;
         let history = history::start(history::Inputs::of_plan(&plan, boot, &journal, &wall))?;
         let (stop, stopped) = channel::channel(false);
+        let collector = Collector::new(diagnostics::Parts {
+            plan: plan.clone(),
+            boot,
+            started,
+            lines: lines.clone(),
+            progress: progress.clone(),
+            telemetry: queues.0,
+            urgent: queues.1,
+            journal: Arc::downgrade(&journal),
+            mqtt: mqtt.as_ref().map(MqttHandle::watch),
+            store: store.as_ref().map(EmbeddedHandle::watch),
+        });
         let app = App {
             hub: handle.clone(),
             archive: history.archive(),
+            collector,
+            now,
             token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
             commands: commands(urgent.clone()),
             rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
@@ -149,6 +167,7 @@ impl Gateway {
             status,
             journal: journal.clone(),
             lines: lines.clone(),
+            progress,
             mqtt: mqtt.as_ref().map(MqttHandle::watch),
             store: store.as_ref().map(EmbeddedHandle::watch),
         };

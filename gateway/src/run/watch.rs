@@ -12,6 +12,7 @@ use crate::bus::BusHandle;
 use crate::bus::device::{DeviceHandle, DeviceState, DeviceStatus};
 use crate::clock::{self, ClockWatch};
 use crate::config::plan::Plan;
+use crate::diagnostics::Progress;
 use crate::http::status::{self, JournalState, JournalStatus, LinkState, LinkStatus};
 use crate::journal::{Follower, Journal, Payload};
 use crate::mqtt::{self, MqttStatus};
@@ -45,6 +46,7 @@ pub(super) struct Watch {
     pub(super) status: watch::Sender<status::Status>,
     pub(super) journal: Arc<Journal>,
     pub(super) lines: Lines,
+    pub(super) progress: Arc<Progress>,
     pub(super) mqtt: Option<watch::Receiver<MqttStatus>>,
     pub(super) store: Option<watch::Receiver<StoreStatus>>,
 }
@@ -64,6 +66,7 @@ impl Watch {
             }
             self.look_at_the_clock();
             self.look_at_the_parts();
+            self.progress.sample(clock::boot_now());
         }
     }
 
