@@ -142,7 +142,12 @@ impl Runtime {
 ///
 /// # Errors
 /// When the system has no thread or descriptor left.
-pub fn start(plan: &BusPlan, engine: &Plan, sink: Sink, shared: &Runtime) -> io::Result<BusHandle> {
+pub fn start(
+    plan: &BusPlan,
+    engine: &Arc<Plan>,
+    sink: Sink,
+    shared: &Runtime,
+) -> io::Result<BusHandle> {
     let opener = transport::opener(&plan.link);
     let own_thread = plan.carries_trips() || matches!(plan.link, Link::Rtu { .. });
     if !own_thread {
@@ -160,7 +165,7 @@ pub fn start(plan: &BusPlan, engine: &Plan, sink: Sink, shared: &Runtime) -> io:
 
 fn prepare(
     plan: &BusPlan,
-    engine: &Plan,
+    engine: &Arc<Plan>,
     sink: Sink,
     opener: transport::Opener,
 ) -> (BusHandle, impl Future<Output = ()> + Send + use<>) {

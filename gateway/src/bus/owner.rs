@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::group::{Group, Machines, Round};
 use super::link::{Link, PATIENCE};
 use super::scheduler::{GroupIndex, Scheduler};
-use super::status::{Counters, Occupancy, Status, UnitStatus};
+use super::status::{Counters, Occupancy, Status};
 use super::timing::{LineTiming, Turnaround};
 use super::transaction::{Fault, Framing};
 use super::transport::Opener;
@@ -59,7 +59,7 @@ pub(super) struct Owner {
     pub(super) plan: Arc<BusPlan>,
     pub(super) link: Link,
     pub(super) units: Vec<Unit>,
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: Vec<Arc<Group>>,
     pub(super) scheduler: Scheduler,
     pub(super) machines: Machines,
     pub(super) sink: Sink,
@@ -82,7 +82,8 @@ impl Owner {
     ) -> Self {
         let now = crate::clock::boot_now();
         let unit = |unit: &UnitPlan| Unit {
-            plan: unit.clone(),
+            // What is polled is the groups' matter; a copy would be as large as the plan.
+            plan: UnitPlan { polls: Vec::new(), ..unit.clone() },
             health: UnitHealth::new(now),
             turnaround: Turnaround::new(plan.turnaround_of(unit)),
             holes: Holes::default(),
@@ -99,7 +100,7 @@ impl Owner {
             link: Link::new(plan.id.clone(), opener, framing, timing),
             units: plan.units.iter().map(unit).collect(),
             scheduler: Scheduler::new(groups.iter().map(|group| group.period), now),
-            groups,
+            groups: groups.into_iter().map(Arc::new).collect(),
             machines,
             sink,
             writes,
@@ -310,7 +311,7 @@ impl Owner {
         }
         if news {
             let ours = self.groups.iter_mut().filter(|other| other.unit == group.unit);
-            ours.for_each(|other| other.replan(&unit.holes));
+            ours.for_each(|other| Arc::make_mut(other).replan(&unit.holes));
         }
     }
 
@@ -321,22 +322,20 @@ impl Owner {
     }
 
     fn publish_units(&self, occupancy: f64) {
-        let unit = |unit: &Unit| UnitStatus {
-            source: unit.plan.source.clone(),
-            station: unit.plan.station,
-            state: unit.health.state(),
-            last_answer: unit.last_answer,
-            allowance: unit.turnaround.allowance(),
-            counters: unit.counters,
-        };
-        let status = Status {
-            down: self.link.why().map(str::to_owned),
-            occupancy,
-            skipped: self.skipped,
-            stray_bytes: self.strays,
-            units: self.units.iter().map(unit).collect(),
-        };
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        // In place: a bus with many units says this after every read.
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.down.as_deref() != self.link.why() {
+            status.down = self.link.why().map(str::to_owned);
+        }
+        status.occupancy = occupancy;
+        status.skipped = self.skipped;
+        status.stray_bytes = self.strays;
+        for (told, unit) in status.units.iter_mut().zip(&self.units) {
+            told.state = unit.health.state();
+            told.last_answer = unit.last_answer;
+            told.allowance = unit.turnaround.allowance();
+            told.counters = unit.counters;
+        }
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Publisher {
     lanes: [Lane; 2],
     pub(super) retained: Retained,
     flights: VecDeque<Flight>,
+    /// How many of them, from the front, have their packet id.
+    sent: usize,
     last_progress: Instant,
 }
 
@@ -61,6 +63,7 @@ impl Publisher {
             lanes: Stream::ALL.map(lane),
             retained: Retained::new(&inputs.plan, events),
             flights: VecDeque::new(),
+            sent: 0,
             last_progress: now,
         }
     }
@@ -90,6 +93,7 @@ impl Publisher {
     /// A connection is made; nothing of the one before is in flight any more.
     pub(super) fn connected(&mut self, now: Instant, session_present: bool) {
         self.flights.clear();
+        self.sent = 0;
         self.last_progress = now;
         for lane in &mut self.lanes {
             lane.connected(now, session_present);
@@ -137,8 +141,9 @@ impl Publisher {
 
     /// The client library has given the oldest message without one its packet id.
     pub(super) fn sent(&mut self, packet: u16) {
-        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.packet.is_none()) {
+        if let Some(flight) = self.flights.get_mut(self.sent) {
             flight.packet = Some(packet);
+            self.sent += 1;
         }
     }
 
@@ -154,6 +159,8 @@ impl Publisher {
         }
         while self.flights.front().is_some_and(|flight| flight.landed) {
             self.flights.pop_front();
+            // What has landed had its packet id.
+            self.sent = self.sent.saturating_sub(1);
         }
     }
 

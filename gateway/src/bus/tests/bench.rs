@@ -172,7 +172,7 @@ pub(super) fn profile(addresses: &[u16]) -> Arc<Profile> {
 }
 
 /// A bus of `units` units (ids from 1), each a machine with the items of `profile`, every second.
-pub(super) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Plan) {
+pub(super) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Arc<Plan>) {
     let width = u32::try_from(profile.items.len()).unwrap();
     let mut engine = Plan::default();
     let unit = |unit_id: u8| {
@@ -208,7 +208,7 @@ pub(super) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Pla
     };
     let units = (1..=units).map(unit).collect();
     let turnaround = Duration::from_millis(50);
-    (BusPlan { id: "test".into(), link, units, turnaround }, engine)
+    (BusPlan { id: "test".into(), link, units, turnaround }, engine.into())
 }
 
 pub(super) struct Bench {
