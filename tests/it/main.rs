@@ -6,6 +6,7 @@ mod devices;
 mod echo;
 mod energy;
 mod faults;
+mod instructions;
 mod places;
 mod plugs;
 mod printers;
