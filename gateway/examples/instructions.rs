@@ -1,9 +1,9 @@
 //! Fixed work on the ways that every reading takes, for a program that counts instructions:
 //! `tests/instructions` builds it, and a test compares the counts with those that are committed.
 //!
-//! `instructions readings|journal|messages ROUNDS`: so many polls of a meter decoded, normalised and
-//! stepped through the engine with a rule; so many observations of ten items written to a journal;
-//! the same, followed and made into messages. Nothing here measures time.
+//! `instructions readings|journal|follow|messages ROUNDS`: so many polls of a meter decoded,
+//! normalised and stepped through the engine with a rule; so many observations of ten items written
+//! to a journal; the same, followed; the same, made into messages. Nothing here measures time.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -42,12 +42,13 @@ const ITEMS: &[&str] = &[
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let work = arguments.next().context("readings, journal or messages")?;
+    let work = arguments.next().context("readings, journal, follow or messages")?;
     let rounds: u64 = arguments.next().context("how many rounds?")?.parse()?;
     match work.as_str() {
         "readings" => readings(rounds),
-        "journal" => journal(rounds, false),
-        "messages" => journal(rounds, true),
+        "journal" => journal(rounds, Then::Close),
+        "follow" => journal(rounds, Then::Follow),
+        "messages" => journal(rounds, Then::Publish),
         other => anyhow::bail!("{other} is no work"),
     }
 }
@@ -114,7 +115,15 @@ fn plan(profile: &Profile) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-fn journal(rounds: u64, messages: bool) -> anyhow::Result<()> {
+/// What becomes of a journal that is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Close,
+    Follow,
+    Publish,
+}
+
+fn journal(rounds: u64, then: Then) -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join(format!("andon-instructions-{}", std::process::id()));
     let plan = JournalPlan { telemetry_bytes: 1 << 30, sync: Duration::from_secs(3600) };
     let boot = BootId([1; 16]);
@@ -124,7 +133,7 @@ fn journal(rounds: u64, messages: bool) -> anyhow::Result<()> {
         (0..MACHINES).map(|machine| format!("machine-{machine}").into()).collect();
     journal.append((0..rounds).map(|round| observation(round, &machines, &items)).collect());
     journal.close();
-    if messages {
+    if then != Then::Close {
         let journal = Journal::open(&dir, &plan, boot)?;
         let mut follower = journal.follow(Stream::Telemetry, None);
         loop {
@@ -134,8 +143,13 @@ fn journal(rounds: u64, messages: bool) -> anyhow::Result<()> {
             }
             for record in records {
                 let header = Header::new(boot, record.seq, record.prev, Some(1_790_000_000_000));
-                if let Payload::Observation(observation) = &record.payload {
-                    black_box(ObservationMessage::encoded(header, observation));
+                match &record.payload {
+                    Payload::Observation(observation) if then == Then::Publish => {
+                        black_box(ObservationMessage::encoded(header, observation));
+                    }
+                    payload => {
+                        black_box(payload);
+                    }
                 }
             }
         }
