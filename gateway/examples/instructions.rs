@@ -15,7 +15,9 @@ use andon::wire::{Header, ObservationMessage};
 use andon_adapters::modbus::{Holes, Words, coalesce, decode};
 use andon_adapters::profile::{Library, Profile};
 use andon_engine::engine::Restored;
-use andon_engine::plan::{ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan};
+use andon_engine::plan::{
+    ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan,
+};
 use andon_engine::rules::{self, RuleSource};
 use andon_engine::time::BootTime;
 use andon_engine::value::Value;

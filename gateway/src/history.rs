@@ -139,9 +139,10 @@ impl History {
     /// Answers a query as of `now`; none when the series is not kept. The steps' edges are those
     /// of the buckets in them, so they may lie up to 30 s beside the exact moment.
     pub fn query(&self, query: &Query, now: BootTime) -> Option<Answer> {
-        let series = self.series.iter().find(|series| {
-            *series.machine == *query.machine && *series.name == *query.item
-        })?;
+        let series = self
+            .series
+            .iter()
+            .find(|series| *series.machine == *query.machine && *series.name == *query.item)?;
         let span = query.span.clamp(BUCKET, SPAN_MAX);
         let span_ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let most = usize::try_from(span_ns / BUCKET_NS).unwrap_or(1);

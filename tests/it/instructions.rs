@@ -54,7 +54,8 @@ fn a_reading_costs_as_many_instructions_as_is_committed() -> Result<()> {
     let mut differ = Vec::new();
     for (path, now) in &measured {
         let line = text.lines().find_map(|line| line.strip_prefix(path)?.trim().strip_prefix('='));
-        let before: f64 = line.with_context(|| format!("{path} is not committed"))?.trim().parse()?;
+        let before: f64 =
+            line.with_context(|| format!("{path} is not committed"))?.trim().parse()?;
         let change = now / before - 1.0;
         eprintln!("{path}: {now:.1} instructions a reading, {:+.1} %", change * 100.0);
         if change.abs() > TOLERANCE {

@@ -135,7 +135,8 @@ pub(super) fn deliveries(
     while let Some(&(last, _)) = readings.last() {
         let machine = machines.of(last);
         let begin = readings.partition_point(|&(item, _)| machines.of(item) < machine);
-        let rest = if begin == 0 { std::mem::take(&mut readings) } else { readings.split_off(begin) };
+        let rest =
+            if begin == 0 { std::mem::take(&mut readings) } else { readings.split_off(begin) };
         deliveries.push(Delivery { at, readings: rest });
     }
     deliveries.reverse();

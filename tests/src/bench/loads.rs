@@ -22,7 +22,9 @@ const REACHED: Duration = Duration::from_secs(10);
 /// A load and the memory that it may take, in megabytes.
 const LOADS: &[(u16, u16, u64, f64)] = &[
     // Connections, devices behind each (of 100 registers), period in ms, memory.
-    (5, 10, 1000, 25.0),
+    (50, 1, 1000, 25.0),
+    (50, 2, 100, 40.0),
+    // A hundred thousand series: what is known of each takes its room, whatever the rate.
     (50, 20, 1000, 40.0),
 ];
 
@@ -52,22 +54,22 @@ pub(super) fn measure(dir: &Path, pace: Pace, table: &mut Table) -> Result<()> {
         let period = Duration::from_millis(millis);
         let shape = Shape { connections, units, registers: 100, period };
         for publishes in [false, true] {
-            let rate = shape.rate() as u64;
-            let dir = dir.join(format!("{rate}-{publishes}"));
+            let (rate, series) = (shape.rate() as u64, u32::from(connections * units) * 100);
+            let dir = dir.join(format!("{rate}-{series}-{publishes}"));
             fs::create_dir_all(&dir)?;
             let Some(cost) = of_andon(&dir, shape, publishes, pace)? else { continue };
             let with = if publishes { ", with a broker" } else { "" };
             let share = cost.cpu / cost.elapsed * 100.0;
             let got = cost.readings / cost.elapsed;
-            let what = format!("{rate} readings/s{with}: CPU of one core");
+            let what = format!("{rate}/s of {series} series{with}: CPU of one core");
             table.add(Row::reported(&what, format!("{share:.1} % at {got:.0}/s")));
-            let what = format!("{rate} readings/s{with}: readings served in time");
+            let what = format!("{rate}/s of {series} series{with}: readings served in time");
             table.add(Row::reported(&what, format!("{:.1} %", got / shape.rate() * 100.0)));
-            let what = format!("{rate} readings/s{with}: memory, peak resident");
+            let what = format!("{rate}/s of {series} series{with}: memory, peak resident");
             table.add(Row::at_most(&what, cost.memory.peak, memory, "MB"));
             if let Some(arrived) = cost.arrived {
                 let share = arrived as f64 / cost.readings * 100.0;
-                let what = format!("{rate} readings/s: arrived at the broker");
+                let what = format!("{rate}/s of {series} series: arrived at the broker");
                 table.add(Row::reported(&what, format!("{share:.1} %")));
             }
         }

@@ -29,7 +29,6 @@ const FUNCTION: u8 = 4;
 /// Small: a connection holds one request and one reply.
 const STACK: usize = 128 * 1024;
 
-
 /// The server, seen from the benchmark.
 #[derive(Debug)]
 pub(super) struct Registers {

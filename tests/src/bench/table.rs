@@ -27,6 +27,18 @@ impl Row {
         }
     }
 
+    /// A figure of andon's alone that wants to be `least` or more.
+    pub(super) fn at_least(what: &str, measured: f64, least: f64, unit: &str) -> Self {
+        Self {
+            what: what.to_owned(),
+            andon: format!("{measured:.0} {unit}"),
+            peer: String::new(),
+            ratio: String::new(),
+            goal: format!("≥ {least} {unit}"),
+            reached: Some(measured >= least),
+        }
+    }
+
     /// A figure without a goal.
     pub(super) fn reported(what: &str, andon: String) -> Self {
         let (peer, ratio) = (String::new(), String::new());
@@ -60,7 +72,7 @@ impl Table {
 
     pub(super) fn print(&self) {
         println!(
-            "{:<62} {:>24} {:>24} {:>6}  {:<10} reached",
+            "{:<62} {:>24} {:>24} {:>6}  {:<12} reached",
             "what", "andon", "peer", "ratio", "goal"
         );
         for Row { what, andon, peer, ratio, goal, reached } in &self.0 {
@@ -69,7 +81,7 @@ impl Table {
                 Some(false) => "NO",
                 None => "reported",
             };
-            println!("{what:<62} {andon:>24} {peer:>24} {ratio:>6}  {goal:<10} {reached}");
+            println!("{what:<62} {andon:>24} {peer:>24} {ratio:>6}  {goal:<12} {reached}");
         }
     }
 }
