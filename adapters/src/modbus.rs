@@ -11,6 +11,7 @@ use andon_engine::value::{Measured, Unavailable};
 
 use crate::profile::{Profile, ProfileItem};
 
+mod decimal;
 mod encoding;
 mod plan;
 

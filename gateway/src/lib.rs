@@ -17,6 +17,7 @@ pub mod journal;
 pub mod kinds;
 pub mod learn;
 mod lock;
+pub mod memory;
 pub mod mqtt;
 pub mod outputs;
 pub mod recorder;

@@ -7,6 +7,7 @@ mod diagnostics;
 mod echo;
 mod energy;
 mod faults;
+mod instructions;
 mod kills;
 mod places;
 mod plugs;

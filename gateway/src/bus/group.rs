@@ -1,6 +1,7 @@
 //! What is due together: the items of one unit with one period, and what their values mean for the
 //! machines' items. Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::plan::{ItemIndex, MachineIndex, Plan};
@@ -87,21 +88,33 @@ pub(super) fn deliveries(
     mut readings: Vec<(ItemIndex, Measured)>,
     machines: &Machines,
 ) -> Vec<Delivery> {
-    readings.sort_by_key(|&(item, _)| (machines.of(item), item));
-    let same = |a: &(ItemIndex, _), b: &(ItemIndex, _)| machines.of(a.0) == machines.of(b.0);
-    readings.chunk_by(same).map(|readings| Delivery { at, readings: readings.to_vec() }).collect()
+    let key = |&(item, _): &(ItemIndex, Measured)| (machines.of(item), item);
+    // Most often they are: items are planned in the order of their machines.
+    if !readings.is_sorted_by_key(key) {
+        readings.sort_by_key(key);
+    }
+    let mut deliveries = Vec::with_capacity(1);
+    while let Some(&(last, _)) = readings.last() {
+        let machine = machines.of(last);
+        let begin = readings.partition_point(|&(item, _)| machines.of(item) < machine);
+        let rest =
+            if begin == 0 { std::mem::take(&mut readings) } else { readings.split_off(begin) };
+        deliveries.push(Delivery { at, readings: rest });
+    }
+    deliveries.reverse();
+    deliveries
 }
 
 /// Which machine an item belongs to.
 #[derive(Clone, Debug)]
-pub(super) struct Machines(Vec<MachineIndex>);
+pub(super) struct Machines(Arc<Plan>);
 
 impl Machines {
-    pub(super) fn of_plan(plan: &Plan) -> Self {
-        Self(plan.items.iter().map(|item| item.machine).collect())
+    pub(super) fn of_plan(plan: &Arc<Plan>) -> Self {
+        Self(Arc::clone(plan))
     }
 
     fn of(&self, item: ItemIndex) -> Option<MachineIndex> {
-        self.0.get(usize::try_from(item.0).ok()?).copied()
+        self.0.items.get(usize::try_from(item.0).ok()?).map(|item| item.machine)
     }
 }

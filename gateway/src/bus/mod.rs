@@ -162,7 +162,7 @@ impl Runtime {
 /// When the system has no thread or descriptor left.
 pub fn start(
     plan: &BusPlan,
-    engine: &Plan,
+    engine: &Arc<Plan>,
     dir: &Path,
     sink: Sink,
     shared: &Runtime,
@@ -185,7 +185,7 @@ pub fn start(
 
 fn prepare(
     plan: &BusPlan,
-    engine: &Plan,
+    engine: &Arc<Plan>,
     sink: Sink,
     opener: transport::Opener,
     memory: Memory,

@@ -122,7 +122,8 @@ impl Owner {
                 why: Unavailable::Timeout,
                 last_answer: None,
                 counters: Counters::default(),
-                plan: unit.clone(),
+                // What is polled is the groups' matter; a copy would be as large as the plan.
+                plan: UnitPlan { polls: Vec::new(), ..unit.clone() },
             }
         };
         let (status, memo) = shared;

@@ -92,6 +92,7 @@ pub(super) fn shop(
             key_items: machine.key_items.iter().map(|&position| item_index(position)).collect(),
         });
     }
+    engine.items.shrink_to_fit();
     engine.trips = outputs.iter().map(|output| trip(output, bases[output.machine])).collect();
     let wiring = Wiring::new(buses, sources, feeds, outputs);
     let outputs = outputs

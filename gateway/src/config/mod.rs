@@ -109,7 +109,7 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
         machines: shop.faces,
         rules: faces,
         outputs: shop.outputs,
-        engine: andon_engine::plan::Plan { rules, ..shop.engine },
+        engine: andon_engine::plan::Plan { rules, ..shop.engine }.into(),
     })
 }
 

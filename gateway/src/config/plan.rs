@@ -55,7 +55,7 @@ pub struct Plan {
     /// Where each trip output is wired; same order as `engine.trips`.
     pub outputs: Vec<OutputPlan>,
     /// The engine's part.
-    pub engine: andon_engine::plan::Plan,
+    pub engine: Arc<andon_engine::plan::Plan>,
 }
 
 /// The workshop.

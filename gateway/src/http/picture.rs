@@ -10,7 +10,7 @@ use std::sync::Arc;
 use andon_engine::Output;
 use andon_engine::event::{Activity, AlarmState, Event, Execution, TripPhase, TripState};
 use andon_engine::item::Kind;
-use andon_engine::plan::{ItemIndex, MachineIndex};
+use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable};
 
@@ -43,6 +43,7 @@ pub struct Picture {
     messages: BTreeMap<Arc<str>, Name>,
     machines: Vec<Machine>,
     by_id: BTreeMap<Arc<str>, MachineIndex>,
+    plan: Arc<andon_engine::plan::Plan>,
     /// In the order of the plan, so that an item's index finds it.
     items: Vec<Item>,
     alarms: BTreeMap<Arc<str>, Alarm>,
@@ -66,12 +67,9 @@ struct Machine {
     stops: Vec<Stop>,
 }
 
-#[derive(Debug)]
+/// What was last measured; what is fixed is in the plan.
+#[derive(Clone, Debug)]
 struct Item {
-    name: Arc<str>,
-    kind: Kind,
-    unit: &'static str,
-    stale_after_ms: u64,
     measured: Measured,
     at: Option<BootTime>,
     reports: Reports,
@@ -103,15 +101,8 @@ impl Picture {
     /// Nothing known but the configuration, since `started`. `rules` are the ids of the plan's
     /// rules, in its order; `build` is the hash of the board's files.
     pub fn new(plan: &Plan, rules: &[Arc<str>], build: Arc<str>, started: BootTime) -> Self {
-        let items = plan.engine.items.iter().map(|item| Item {
-            name: item.item.name.clone(),
-            kind: item.item.kind,
-            unit: item.item.unit.symbol(),
-            stale_after_ms: millis(item.stale_after),
-            measured: Err(Unavailable::NotYet),
-            at: None,
-            reports: Reports::default(),
-        });
+        let unheard =
+            Item { measured: Err(Unavailable::NotYet), at: None, reports: Reports::default() };
         let machines: Vec<_> =
             (0..plan.engine.machines.len()).map(|n| Machine::new(plan, n, started)).collect();
         let by_id = (0..).map(MachineIndex).zip(&machines).map(|(n, m)| (m.id.clone(), n));
@@ -122,7 +113,8 @@ impl Picture {
             messages: messages.collect(),
             by_id: by_id.collect(),
             machines,
-            items: items.collect(),
+            items: vec![unheard; plan.engine.items.len()],
+            plan: Arc::clone(&plan.engine),
             alarms: BTreeMap::new(),
             status: Status::new(plan),
             seq: 0,
@@ -234,8 +226,9 @@ impl Picture {
 
     /// What was heard of an item until `now`; none of one that is not in the plan.
     pub fn heard(&self, index: ItemIndex, now: BootTime) -> Option<Heard> {
-        let item = self.items.get(usize::try_from(index.0).ok()?)?;
-        let view = item.view(false, now);
+        let position = usize::try_from(index.0).ok()?;
+        let (item, plan) = (self.items.get(position)?, self.plan.items.get(position)?);
+        let view = item.view(plan, false, now);
         let failures = item.reports.failures.iter();
         Some(Heard {
             value: view.value.cloned(),
@@ -298,9 +291,10 @@ impl Picture {
     fn view<'a>(&'a self, machine: &'a Machine, now: BootTime) -> MachineView<'a> {
         let items: Vec<_> = (machine.items.iter().enumerate())
             .filter_map(|(n, index)| {
-                Some((n < machine.key_items, self.items.get(index.0 as usize)?))
+                let item = self.items.get(index.0 as usize)?;
+                let plan = self.plan.items.get(index.0 as usize)?;
+                Some(item.view(plan, n < machine.key_items, now))
             })
-            .map(|(key, item)| item.view(key, now))
             .collect();
         // Without a word from the engine, a machine that says nothing at all is unknown for the
         // reason that its first item gives.
@@ -363,17 +357,19 @@ impl Reports {
 }
 
 impl Item {
-    fn view(&self, key: bool, now: BootTime) -> ItemView<'_> {
+    fn view<'a>(&'a self, plan: &'a ItemPlan, key: bool, now: BootTime) -> ItemView<'a> {
         let age_ms = self.at.map(|at| millis(now.since(at)));
-        let stale = age_ms.is_some_and(|age| age > self.stale_after_ms);
+        let stale_after_ms = millis(plan.stale_after);
+        let stale = age_ms.is_some_and(|age| age > stale_after_ms);
         // The engine says so too, but a picture must not trust that its source is alive.
         let (value, why) = match &self.measured {
             Ok(_) if stale => (None, Some(Unavailable::Stale)),
             Ok(value) => (Some(value), None),
             Err(why) => (None, Some(*why)),
         };
-        let (name, unit, stale_after_ms) = (&*self.name, self.unit, self.stale_after_ms);
-        ItemView { name, kind: item_kind(self.kind), unit, value, why, age_ms, stale_after_ms, key }
+        let item = &plan.item;
+        let (name, unit) = (&*item.name, item.unit.symbol());
+        ItemView { name, kind: item_kind(item.kind), unit, value, why, age_ms, stale_after_ms, key }
     }
 }
 

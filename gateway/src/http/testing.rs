@@ -67,7 +67,8 @@ pub(crate) fn shop() -> Plan {
                 attempts: 3,
                 permit_on_reset: false,
             }],
-        },
+        }
+        .into(),
     }
 }
 

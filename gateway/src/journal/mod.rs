@@ -32,7 +32,8 @@
 //! DIR/cursors/CONSUMER-STREAM   JSON {"boot", "seq"}: replaced by rename, see [`Cursor`]
 //!
 //! segment = block* , then zeros (being written) or footer (sealed; the file ends with it)
-//! block   = mark[16] frame(header) frame(record)*     at most 64 KiB or 60 s, then a new one
+//! block   = mark[16] frame(header) frame(record)*     at most 60 s, and 64 KiB or four times its
+//!                               definitions (but 1 MiB), then a new one
 //! frame   = length:varint(1 … 262144) crc:u32le payload[length]
 //!           crc32c of the payload; a record's continues the header's, so that no frame passes in
 //!           another block
@@ -153,8 +154,7 @@ impl Journal {
         };
         let mut streams = [writer(Stream::Telemetry, telemetry), writer(Stream::Events, events)];
         begin_run(&lock, boot, &mut streams);
-        let writer =
-            Writer { shared: Arc::clone(&shared), streams, sync_every, pause: Duration::ZERO };
+        let writer = Writer::new(Arc::clone(&shared), streams, sync_every);
         let writer =
             std::thread::Builder::new().name("journal".to_owned()).spawn(|| writer.run())?;
         Ok(Self { shared, writer: Some(writer), _lock: lock })
@@ -164,13 +164,17 @@ impl Journal {
     /// already, the oldest of that stream are dropped and counted.
     pub fn append(&self, payloads: Vec<Payload>) {
         let mut inbox = self.shared.inbox();
+        let mut wake = !inbox.gathering;
         for payload in payloads {
+            wake |= payload.stream() == Stream::Events;
             inbox.queues[payload.stream() as usize].push_back(payload);
         }
         let dropped = inbox.trim();
         drop(inbox);
         self.shared.count_dropped(dropped);
-        self.shared.filled.notify_one();
+        if wake {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// Reads a stream as it grows, beginning after `after`, or with the oldest record. When the

@@ -21,8 +21,13 @@ use super::shared::Shared;
 use super::stock::{Last, Stock};
 use super::walk::BlockEntry;
 
-/// A block is closed when it has grown to this: the most that one bad bit can cost.
+/// A block is closed when it has grown to this: what one bad bit can cost.
 const BLOCK_BYTES: u64 = 64 * 1024;
+/// In a large shop a block would be full before every machine was named in it once, and each would
+/// name them all again: it may grow to so many times its definitions …
+const BLOCK_DEFINITIONS: u64 = 4;
+/// … and no further: the most that one bad bit can cost.
+const BLOCK_BYTES_MAX: u64 = 1024 * 1024;
 /// A block is closed when it is this old: a quiet shop loses no more than this to a bad bit.
 const BLOCK_AGE: Duration = Duration::from_secs(60);
 /// Most bytes handed to one write.
@@ -244,7 +249,8 @@ impl StreamWriter {
     ) -> &'a mut Encoder {
         let begun = active.blocks.last().map_or(0, |block| block.offset);
         let open = active.encoder.take().filter(|encoder| {
-            !encoder.is_full() && at - begun < BLOCK_BYTES && now.since(encoder.base()) < BLOCK_AGE
+            let room = (encoder.defining() * BLOCK_DEFINITIONS).clamp(BLOCK_BYTES, BLOCK_BYTES_MAX);
+            !encoder.is_full() && at - begun < room && now.since(encoder.base()) < BLOCK_AGE
         });
         let encoder = open.unwrap_or_else(|| {
             let header = Header {

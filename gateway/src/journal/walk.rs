@@ -179,7 +179,7 @@ impl Walker {
     fn find_mark(&mut self) -> io::Result<bool> {
         loop {
             let available = &self.buffer[self.at..];
-            if let Some(distance) = available.windows(MARK.len()).position(|bytes| bytes == MARK) {
+            if let Some(distance) = mark_in(available) {
                 self.skip(distance);
                 self.skipping = false;
                 // Blank space before a block is a hole that was never written: lost all the same.
@@ -224,4 +224,17 @@ impl Walker {
         self.buffer.truncate(held + *read.as_ref().unwrap_or(&0));
         Ok(read? > 0)
     }
+}
+
+/// Where the first mark begins. Most of what is searched is blank, and no byte of it begins one.
+fn mark_in(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(step) = bytes[from..].iter().position(|byte| *byte == MARK[0]) {
+        from += step;
+        if bytes[from..].starts_with(&MARK) {
+            return Some(from);
+        }
+        from += 1;
+    }
+    None
 }

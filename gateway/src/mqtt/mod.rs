@@ -8,6 +8,7 @@
 //! PUBACK paces; delivery is what the recorder's watermark says, or PUBACK where there is none.
 
 mod backoff;
+mod births;
 #[cfg(test)]
 pub(crate) mod broker_fixture;
 mod lane;

@@ -45,6 +45,8 @@ pub(super) struct Publisher {
     lanes: [Lane; 2],
     pub(super) retained: Retained,
     flights: VecDeque<Flight>,
+    /// How many of them, from the front, have their packet id.
+    identified: usize,
     last_progress: Instant,
     sent: Sent,
 }
@@ -62,6 +64,7 @@ impl Publisher {
             lanes: Stream::ALL.map(lane),
             retained: Retained::new(&inputs.plan, events),
             flights: VecDeque::new(),
+            identified: 0,
             last_progress: now,
             sent: Sent::default(),
         }
@@ -98,6 +101,7 @@ impl Publisher {
     pub(super) fn connected(&mut self, now: Instant, session_present: bool) {
         self.flights.clear();
         self.sent.connections += 1;
+        self.identified = 0;
         self.last_progress = now;
         for lane in &mut self.lanes {
             lane.connected(now, session_present);
@@ -149,8 +153,9 @@ impl Publisher {
 
     /// The client library has given the oldest message without one its packet id.
     pub(super) fn sent(&mut self, packet: u16) {
-        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.packet.is_none()) {
+        if let Some(flight) = self.flights.get_mut(self.identified) {
             flight.packet = Some(packet);
+            self.identified += 1;
         }
     }
 
@@ -166,6 +171,8 @@ impl Publisher {
         }
         while self.flights.front().is_some_and(|flight| flight.landed) {
             self.flights.pop_front();
+            // What has landed had its packet id.
+            self.identified = self.identified.saturating_sub(1);
         }
     }
 

@@ -52,7 +52,7 @@ fn plan() -> Plan {
         machines: vec![face],
         rules: Vec::new(),
         outputs: Vec::new(),
-        engine,
+        engine: engine.into(),
     }
 }
 

@@ -125,7 +125,7 @@ impl Gateway {
         let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now.clone());
         let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
         let restored = past.restored(boot, started, wall_ms);
-        let engine = Engine::new(plan.engine.clone(), restored);
+        let engine = Engine::new(Arc::clone(&plan.engine), restored);
         let progressing = progress.clone();
         let sinks = Sinks { journal: journal.clone(), board: feed, outputs, progress: progressing };
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;

@@ -115,7 +115,7 @@ impl DeviceHandle {
 pub fn start_device(
     plan: &DevicePlan,
     brokers: &[BrokerPlan],
-    engine: &Plan,
+    engine: &Arc<Plan>,
     state_dir: &Path,
     sink: Sink,
     shared: &Runtime,
@@ -138,7 +138,7 @@ pub fn start_device(
 fn prepare(
     plan: &DevicePlan,
     device: Box<dyn Device>,
-    engine: &Plan,
+    engine: &Arc<Plan>,
     sink: Sink,
     opener: wire::Opener,
 ) -> (DeviceHandle, impl Future<Output = ()> + Send + use<>) {

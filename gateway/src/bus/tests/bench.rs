@@ -172,7 +172,7 @@ pub(in crate::bus) fn profile(addresses: &[u16]) -> Arc<Profile> {
 }
 
 /// A bus of `units` units (ids from 1), each a machine with the items of `profile`, every second.
-pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Plan) {
+pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Arc<Plan>) {
     let width = u32::try_from(profile.items.len()).unwrap();
     let mut engine = Plan::default();
     let unit = |unit_id: u8| {
@@ -209,7 +209,7 @@ pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusP
     let units = (1..=units).map(unit).collect();
     let turnaround = Duration::from_millis(50);
     let (pause, dead_share) = (Duration::ZERO, unit::DEAD_SHARE);
-    (BusPlan { id: "test".into(), link, units, turnaround, pause, dead_share }, engine)
+    (BusPlan { id: "test".into(), link, units, turnaround, pause, dead_share }, engine.into())
 }
 
 pub(super) struct Bench {
@@ -227,7 +227,7 @@ impl Bench {
         Self::of(&plan, &engine, opener, Memory::none())
     }
 
-    pub(super) fn of(plan: &BusPlan, engine: &Plan, opener: Opener, memory: Memory) -> Self {
+    pub(super) fn of(plan: &BusPlan, engine: &Arc<Plan>, opener: Opener, memory: Memory) -> Self {
         let (sink, deliveries) = mpsc::channel(64);
         let (handle, running) = prepare(plan, engine, sink, opener, memory);
         tokio::spawn(running);

@@ -47,7 +47,7 @@ impl Line {
 }
 
 /// Units with `count` registers each, wanted ten times as often as the line can give them.
-fn saturated(baud: u32, units: u8, count: u16) -> (BusPlan, Plan) {
+fn saturated(baud: u32, units: u8, count: u16) -> (BusPlan, Arc<Plan>) {
     // As many items as there can be, evenly, the first and the last register among them.
     let items = count.min(40);
     let addresses: Vec<u16> = (0..items).map(|at| at * (count - 1) / (items - 1)).collect();
