@@ -232,7 +232,7 @@ impl Keeper {
         let hour = super::summary::stretch_of(at_ms, HOUR_MS);
         let old = self.place.horizon_ms.is_some_and(|horizon| at_ms <= horizon);
         if old || (self.is_again(record) && !self.place.kept.contains(&hour)) {
-            self.counters.passed_over += u64::from(old);
+            self.counters.passed_over += if old { seen.items.len() as u64 } else { 0 };
             self.pass(record);
             return Taken::Yes;
         }

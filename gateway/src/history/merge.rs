@@ -91,7 +91,6 @@ fn merge(transaction: &Transaction<'_>, group: i64, day: i64) -> Result<u64, Tro
     let span = DAY_HOURS / CUTS.iter().find(fits).copied().unwrap_or(DAY_HOURS);
     let mut bad = Vec::new();
     let mut days: Vec<(u8, Stretches)> = Vec::new();
-    let mut merged = Vec::new();
     for start in (begin..begin + DAY_HOURS).step_by(usize::try_from(span).unwrap_or(1)) {
         let touches = |row: &&Found| row.start < start + span && start < row.start + row.span;
         let mut sources = open_all(transaction, all.iter().filter(touches), &mut bad)?;
@@ -107,10 +106,11 @@ fn merge(transaction: &Transaction<'_>, group: i64, day: i64) -> Result<u64, Tro
         drop(sources);
         if !row.is_empty() {
             // Beside the old rows for now, which may have more for the hours to come.
-            merged.push((start, row.finish()));
+            keeper::insert(transaction, group, start, span, &row.finish())?;
         }
     }
-    replace(transaction, group, span, &all, &bad, merged)?;
+    step("between the new rows and the old")?;
+    remove(transaction, &all, &bad)?;
     for level in Level::ALL {
         write_level(transaction, level, group, day, &days)?;
     }
@@ -134,26 +134,15 @@ fn fold(
     days[place].1.fold(samples, period_ms, before);
 }
 
-/// Puts merged rows in the place of others; what did not check is kept aside.
-fn replace(
-    transaction: &Transaction<'_>,
-    group: i64,
-    span: i64,
-    old: &[Found],
-    bad: &[i64],
-    merged: Vec<(i64, Vec<u8>)>,
-) -> Result<(), Trouble> {
+/// Removes rows; those that did not check are kept aside.
+fn remove(transaction: &Transaction<'_>, rows: &[Found], bad: &[i64]) -> Result<(), Trouble> {
     for id in bad {
         let sql = "INSERT INTO damaged (origin, grp, start, body) \
                    SELECT 'chunk', grp, start, body FROM chunk WHERE id = ?1";
         transaction.execute(sql, [id])?;
     }
-    for row in old {
+    for row in rows {
         transaction.execute("DELETE FROM chunk WHERE id = ?1", [row.id])?;
-    }
-    step("between the old rows and the new")?;
-    for (start, row) in merged {
-        keeper::insert(transaction, group, start, span, &row)?;
     }
     Ok(())
 }
@@ -220,15 +209,12 @@ fn write_level(
     let start = level.row_of(day);
     let per_day = level.slots() / usize::try_from(level.days()).unwrap_or(1);
     let first = usize::try_from(day - start).unwrap_or(0) * per_day;
-    let mut before =
-        if level == Level::Minute { None } else { row_of_level(transaction, level, group, start)? };
+    let mut before = Before::open(transaction, level, group, start)?;
     let mut builder = Builder::new(Kind::Slots, start * DAY_MS);
     for index in 0..GROUP_SERIES {
         let of_day = minutes.iter().find(|(of, _)| *of == index);
         let mut slots: Slots = vec![Sum::default(); level.slots()];
-        // A row that does not check is made anew from what is known: this day.
-        let known = before.as_mut().and_then(|row| read_slots(row, index).ok().flatten());
-        for (number, slot) in known.into_iter().flatten() {
+        for (number, slot) in before.slots(index)? {
             if let Some(own) = usize::try_from(number).ok().and_then(|it| slots.get_mut(it)) {
                 *own = slot;
             }
@@ -241,7 +227,9 @@ fn write_level(
         slots[first..first + per_day].copy_from_slice(&day);
         rollup::write(&mut builder, index, &slots);
     }
-    drop(before);
+    if before.close() {
+        repair(transaction, level, group, start, day)?;
+    }
     let row = builder.finish();
     let sql = "INSERT OR REPLACE INTO rollup (level, grp, start, body) VALUES (?1, ?2, ?3, ?4)";
     transaction.execute(sql, params![level as i64, group, start, row])?;
@@ -249,30 +237,75 @@ fn write_level(
     Ok(())
 }
 
-/// The row of a level, when it is there and its header checks.
-pub(super) fn row_of_level(
-    database: &Connection,
-    level: Level,
-    group: i64,
-    start: i64,
-) -> Result<Option<Stored<'_>>, Trouble> {
-    let sql = "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start = ?3";
-    let mut statement = database.prepare(sql)?;
-    let id: Option<i64> =
-        statement.query_row([level as i64, group, start], |row| row.get(0)).optional()?;
-    let Some(id) = id else { return Ok(None) };
-    match Stored::open(database, "rollup", id) {
-        Ok(row) => Ok(Some(row)),
-        Err(Trouble::Row(_)) => Ok(None),
-        Err(trouble) => Err(trouble),
+/// What the row of a level said before.
+struct Before<'c> {
+    row: Option<Stored<'c>>,
+    damaged: bool,
+}
+
+impl<'c> Before<'c> {
+    fn open(
+        database: &'c Connection,
+        level: Level,
+        group: i64,
+        start: i64,
+    ) -> Result<Self, Trouble> {
+        let mut before = Self { row: None, damaged: false };
+        if level == Level::Minute {
+            // Its one day is made anew.
+            return Ok(before);
+        }
+        let sql = "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start = ?3";
+        let mut statement = database.prepare(sql)?;
+        let id: Option<i64> =
+            statement.query_row([level as i64, group, start], |row| row.get(0)).optional()?;
+        if let Some(id) = id {
+            before.row = before.whole(Stored::open(database, "rollup", id))?;
+        }
+        Ok(before)
+    }
+
+    /// A series' slots with their numbers.
+    fn slots(&mut self, index: u8) -> Result<Vec<(i64, Sum)>, Trouble> {
+        let Some(row) = &mut self.row else { return Ok(Vec::new()) };
+        let Some(entry) = row.header.entry(index).copied() else { return Ok(Vec::new()) };
+        let slots = row.slots(&entry, true);
+        Ok(self.whole(slots)?.unwrap_or_default())
+    }
+
+    fn whole<T>(&mut self, read: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(Trouble::Row(_)) => {
+                self.damaged = true;
+                Ok(None)
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Lets go of the row; says whether it was damaged.
+    fn close(self) -> bool {
+        self.damaged
     }
 }
 
-/// A series' slots with their numbers.
-pub(super) fn read_slots(
-    row: &mut Stored<'_>,
-    index: u8,
-) -> Result<Option<Vec<(i64, Sum)>>, Trouble> {
-    let Some(entry) = row.header.entry(index).copied() else { return Ok(None) };
-    row.slots(&entry, true).map(Some)
+/// Sets a damaged row of a level aside, and has the days in it that are still there as samples
+/// merged again; what it knew of others is lost.
+fn repair(
+    transaction: &Transaction<'_>,
+    level: Level,
+    group: i64,
+    start: i64,
+    day: i64,
+) -> Result<(), Trouble> {
+    tracing::error!(group, start, "A roll-up of history is damaged; it is made again.");
+    let sql = "INSERT INTO damaged (origin, grp, start, body) SELECT 'rollup', grp, start, body \
+               FROM rollup WHERE level = ?1 AND grp = ?2 AND start = ?3";
+    transaction.execute(sql, [level as i64, group, start])?;
+    let sql = "INSERT OR IGNORE INTO pending SELECT DISTINCT grp, start / ?1 FROM chunk \
+               WHERE grp = ?2 AND start >= ?3 AND start < ?4 AND start / ?1 <> ?5";
+    let end = start + level.days();
+    transaction.execute(sql, [DAY_HOURS, group, start * DAY_HOURS, end * DAY_HOURS, day])?;
+    Ok(())
 }

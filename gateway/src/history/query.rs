@@ -133,7 +133,7 @@ impl Archive {
         };
         let (from, to, step) = (frame.begin_ms, frame.end_ms(), frame.step_ms);
         let mut piece = format!(
-            "{{\"v\":1,\"from_ms\":{from},\"to_ms\":{to},\"step_ms\":{step},\"from\":\"{level}\",\
+            "{{\"v\":1,\"from_ms\":{from},\"to_ms\":{to},\"step_ms\":{step},\"level\":\"{level}\",\
              \"series\":["
         )
         .into_bytes();

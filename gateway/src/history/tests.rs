@@ -421,7 +421,13 @@ fn too_old_goes_first_from_samples_then_from_minutes_and_the_file_shrinks() {
     let least = ask(&history, 2)[0].unwrap().min;
     assert_eq!(least, 1.0);
     // By size: down to what days need.
+    let pages = || -> i64 {
+        let database = rusqlite::Connection::open(folder.path().join(NAME)).unwrap();
+        database.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
+    };
+    let before = pages();
     history.retain(&HistoryPlan { bytes: 1, ..limits(3, 5) }).unwrap();
+    assert!(pages() < before, "{} of {before} pages", pages());
     assert_eq!(ask(&history, 2).iter().flatten().count(), 2, "days stay");
 }
 
@@ -447,6 +453,51 @@ fn a_damaged_row_costs_itself_and_is_counted() {
     history.merge().unwrap();
     assert_eq!(history.counters().damaged, 2);
     assert_eq!(exported(&history.archive())["a"].len(), 1440 - 120);
+}
+
+#[test]
+fn a_damaged_roll_up_is_made_again_from_samples() {
+    let folder = Folder::new("history-rollup");
+    let mut history = offline(&folder, 60);
+    let mut feed = |minutes: std::ops::RangeInclusive<u64>| {
+        for n in minutes {
+            history.take(&record(n, n * 60_000, vec![("a", number(n as f64))])).unwrap();
+            history.flush().unwrap();
+        }
+        history.merge().unwrap();
+        let series = vec![("laser".to_owned(), "a".to_owned())];
+        let (from_ms, to_ms) = (BEGIN, BEGIN + 3 * 86_400_000);
+        let question = Question { from_ms, to_ms, steps: 72, series };
+        history.archive().steps(&question, None).unwrap().remove(0).unwrap()
+    };
+    assert!(feed(1..=2 * 1440 + 30)[..48].iter().all(Option::is_some));
+    let database = rusqlite::Connection::open(folder.path().join(NAME)).unwrap();
+    database.execute("UPDATE rollup SET body = zeroblob(999) WHERE level = 1", []).unwrap();
+    drop(database);
+    let steps = feed(2 * 1440 + 31..=3 * 1440 + 30);
+    assert_eq!(steps.iter().flatten().count(), 72);
+    assert_eq!(steps[47].unwrap().max, 2880.0);
+}
+
+#[test]
+fn a_full_disk_costs_nothing_but_time() {
+    let folder = Folder::new("history-full");
+    let records: Vec<Record> = (1..=400).map(|n| record(n, n * 60_000, mixture(n))).collect();
+    let (mut keeper, _) = reopened(folder.path(), &records);
+    let room = |keeper: &Keeper, pages: i64| {
+        let check = |_: &rusqlite::Row<'_>| Ok(());
+        keeper.database.pragma_update_and_check(None, "max_page_count", pages, check).unwrap();
+    };
+    room(&keeper, 1);
+    for record in &records {
+        keeper.take(record);
+    }
+    let full = keeper.flush().unwrap_err();
+    assert!(!full.ruins_the_file(), "{full}");
+    room(&keeper, 1_000_000);
+    assert!(keeper.flush().unwrap());
+    let kept = exported(&Archive::in_folder(folder.path()));
+    assert_eq!(kept["a"][..], expected(&records)["a"][..360]);
 }
 
 #[test]

@@ -44,9 +44,10 @@ impl Handle {
         self.archive.clone()
     }
 
-    /// What was written and what was not, since the start.
-    pub fn counters(&self) -> Counters {
-        *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Says what was written and what was not, since the start.
+    pub fn counting(&self) -> Arc<dyn Fn() -> Counters + Send + Sync> {
+        let counters = Arc::clone(&self.counters);
+        Arc::new(move || *counters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends the thread. What is not in the file yet is read again at the next start.

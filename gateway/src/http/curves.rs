@@ -140,3 +140,48 @@ async fn years(app: &Arc<App>, question: Question) -> Response {
     let body = Body::from_stream(futures_util::StreamExt::chain(first, rest));
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(query: &str) -> Result<Question, &'static str> {
+        let uri: Uri = format!("/api/v1/history?{query}").parse().unwrap();
+        let Parameters(pairs) = Parameters::<Pairs>::try_from_uri(&uri).unwrap();
+        question(&pairs, 1_790_000_000_000)
+    }
+
+    #[test]
+    fn a_question_names_series_and_a_stretch_of_time() {
+        let asked = ask("series=laser.power.active&series=kiln.temperature\
+             &from=2026-09-20T00:00:00%2B08:00&to=1789948800000&buckets=7");
+        let asked = asked.unwrap();
+        let name = |machine: &str, item: &str| (machine.to_owned(), item.to_owned());
+        assert_eq!(asked.series, [name("laser", "power.active"), name("kiln", "temperature")]);
+        assert_eq!((asked.from_ms, asked.to_ms), (1_789_833_600_000, 1_789_948_800_000));
+        assert_eq!(asked.steps, 7);
+        let until_now = ask("machine=laser&item=temperature&from=0").unwrap();
+        assert_eq!((until_now.to_ms, until_now.steps), (1_790_000_000_000, STEPS));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_question_is_said() {
+        let many = "series=a.b&".repeat(129);
+        for (query, what) in [
+            ("from=0", "series"),
+            ("series=laser&from=0", "machine.item"),
+            (many.as_str(), "128"),
+            ("series=a.b", "from is needed"),
+            ("series=a.b&from=yesterday", "RFC 3339"),
+            ("series=a.b&from=0&to=soon", "RFC 3339"),
+            ("series=a.b&from=0&buckets=2001", "2000"),
+            ("series=a.b&from=0&buckets=0", "2000"),
+            ("series=a.b&from=0&buckets=-1", "2000"),
+            ("series=a.b&from=5&to=5", "before"),
+            ("series=a.b&from=-9223372036854775808&to=9223372036854775807", "RFC 3339"),
+        ] {
+            let told = ask(query).unwrap_err();
+            assert!(told.contains(what), "{query}: {told}");
+        }
+    }
+}

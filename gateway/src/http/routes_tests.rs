@@ -96,6 +96,15 @@ async fn the_table_is_what_the_router_does() {
 }
 
 #[tokio::test]
+async fn years_can_be_asked_about_before_there_are_any() {
+    let desk = desk();
+    let path = "/api/v1/history?series=laser.temperature&from=2026-01-01T00:00:00Z&buckets=2";
+    assert_eq!(desk.status(request(&Method::GET, path, None), "").await, StatusCode::OK);
+    let path = "/api/v1/history?series=laser.temperature";
+    assert_eq!(desk.status(request(&Method::GET, path, None), "").await, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn a_stream_goes_on_after_the_last_event_that_was_heard() {
     let desk = desk();
     let first = async |last: Option<&str>| {

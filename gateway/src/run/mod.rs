@@ -131,9 +131,11 @@ impl Gateway {
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
         let wall = wall_clock(anchors.clone());
-        let mqtt = start_mqtt(&plan, boot, &journal, &wall, &lines)?;
-        let store = start_store(&plan, boot, &journal, &wall)?;
         let history = history::start(history::Inputs::of_plan(&plan, boot, &journal, &wall))?;
+        let health =
+            watch::health(plan.clone(), journal.clone(), history.counting(), lines.clone());
+        let mqtt = start_mqtt(&plan, boot, &journal, &wall, health)?;
+        let store = start_store(&plan, boot, &journal, &wall)?;
         let (stop, stopped) = channel::channel(false);
         let collector = Collector::new(diagnostics::Parts {
             plan: plan.clone(),
@@ -281,7 +283,7 @@ fn start_mqtt(
     boot: BootId,
     journal: &Arc<Journal>,
     wall: &WallClock,
-    lines: &Lines,
+    health: mqtt::Health,
 ) -> anyhow::Result<Option<MqttHandle>> {
     let Some(broker) = &plan.mqtt else { return Ok(None) };
     let inputs = mqtt::Inputs {
@@ -291,7 +293,7 @@ fn start_mqtt(
         journal: journal.clone(),
         wall: wall.clone(),
         now: Arc::new(clock::boot_now),
-        health: watch::health(plan.clone(), journal.clone(), lines.clone()),
+        health,
         pace: mqtt::Pace::default(),
     };
     mqtt::start(inputs).map(Some)

@@ -13,6 +13,7 @@ use crate::bus::device::{DeviceHandle, DeviceState, DeviceStatus};
 use crate::clock::{self, ClockWatch};
 use crate::config::plan::Plan;
 use crate::diagnostics::Progress;
+use crate::history;
 use crate::http::status::{self, JournalState, JournalStatus, LinkState, LinkStatus};
 use crate::journal::{Follower, Journal, Payload};
 use crate::mqtt::{self, MqttStatus};
@@ -24,6 +25,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Events read in one go.
 const RECORDS: usize = 256;
+
+/// Says what history has written and what not.
+pub(super) type HistoryCounters = Arc<dyn Fn() -> history::Counters + Send + Sync>;
 
 /// The running buses and devices, in the order of the plan.
 #[derive(Clone)]
@@ -190,9 +194,14 @@ fn device_health(now: DeviceStatus) -> BusHealth {
 }
 
 /// Counters, buses and devices for the status that goes over MQTT.
-pub(super) fn health(plan: Arc<Plan>, journal: Arc<Journal>, lines: Lines) -> mqtt::Health {
+pub(super) fn health(
+    plan: Arc<Plan>,
+    journal: Arc<Journal>,
+    history: HistoryCounters,
+    lines: Lines,
+) -> mqtt::Health {
     Arc::new(move || {
-        let counters = journal.counters();
+        let (counters, past) = (journal.counters(), history());
         let counters = BTreeMap::from([
             ("journal_written".to_owned(), counters.written),
             ("journal_dropped".to_owned(), counters.dropped),
@@ -200,6 +209,11 @@ pub(super) fn health(plan: Arc<Plan>, journal: Arc<Journal>, lines: Lines) -> mq
             ("journal_recycled_unread".to_owned(), counters.recycled_unread),
             ("journal_quarantined".to_owned(), counters.quarantined),
             ("journal_failures".to_owned(), counters.failures),
+            ("history_samples".to_owned(), past.samples),
+            ("history_undated".to_owned(), past.undated),
+            ("history_passed_over".to_owned(), past.passed_over),
+            ("history_damaged".to_owned(), past.damaged),
+            ("history_failures".to_owned(), past.failures),
         ]);
         let buses = plan.buses.iter().zip(lines.buses.iter()).map(|(plan, bus)| {
             let now = bus.status();
