@@ -7,6 +7,7 @@
 pub mod feed;
 pub mod hub;
 pub mod picture;
+mod reports;
 pub mod routes;
 mod server;
 pub mod status;
