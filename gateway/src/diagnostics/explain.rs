@@ -8,7 +8,7 @@ use std::sync::Arc;
 use andon_adapters::profile::ProfileItem;
 use andon_engine::event::Severity;
 use andon_engine::plan::{ActivityPlan, ItemIndex};
-use andon_engine::rules::Rule;
+use andon_engine::rules::{Condition, Rule};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Unavailable, Value};
 use serde::{Deserialize, Serialize};
@@ -297,7 +297,7 @@ fn find(plan: &Plan, machine: &str, item: &str) -> Result<ItemIndex, Unknown> {
 
 fn watchers(plan: &Plan, index: ItemIndex) -> Watchers {
     let looks = |rule: &Rule| {
-        let clear = rule.clear.iter().flat_map(|condition| condition.items());
+        let clear = rule.clear.iter().flat_map(Condition::items);
         rule.when.items().chain(clear).any(|item| item == index)
     };
     let rules = plan.engine.rules.iter().zip(&plan.rules).filter(|(rule, _)| looks(rule));

@@ -8,6 +8,7 @@ mod curves;
 pub mod feed;
 pub mod hub;
 pub mod picture;
+mod reports;
 pub mod routes;
 mod server;
 pub mod status;

@@ -14,13 +14,14 @@ use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable};
 
+use super::reports::Reports;
 use super::status::Status;
 use super::view::{
     AlarmView, Clock, GatewayView, ItemView, KindView, MachineView, PhaseView, PictureView,
     SiteView, StopView, TickView, VERSION, Viewers,
 };
 use crate::config::plan::{Name, Plan};
-use crate::diagnostics::{Heard, LastFailure};
+use crate::diagnostics::Heard;
 use crate::kinds;
 
 /// Alarms of rules that have left the configuration; a person must still be able to see them.
@@ -73,15 +74,6 @@ struct Item {
     measured: Measured,
     at: Option<BootTime>,
     reports: Reports,
-}
-
-/// The reports of an item since the start, as far as they were not merged on the way.
-#[derive(Clone, Debug, Default)]
-struct Reports {
-    values: u64,
-    /// At most one entry per reason.
-    failures: Vec<(Unavailable, u64)>,
-    last_failure: Option<(BootTime, Unavailable)>,
 }
 
 #[derive(Debug)]
@@ -229,18 +221,13 @@ impl Picture {
         let position = usize::try_from(index.0).ok()?;
         let (item, plan) = (self.items.get(position)?, self.plan.items.get(position)?);
         let view = item.view(plan, false, now);
-        let failures = item.reports.failures.iter();
-        Some(Heard {
+        let heard = Heard {
             value: view.value.cloned(),
             why: view.why,
             age_ms: view.age_ms,
-            values: item.reports.values,
-            failures: failures.map(|(why, count)| (why.word().into(), *count)).collect(),
-            last_failure: item
-                .reports
-                .last_failure
-                .map(|(at, why)| LastFailure { why, age_ms: millis(now.since(at)) }),
-        })
+            ..item.reports.heard(now)
+        };
+        Some(heard)
     }
 
     /// andon's own state as of `now`.
@@ -338,20 +325,6 @@ impl Machine {
             items,
             key_items: face.key_items.len(),
             stops: trips.map(|trip| Stop { output: trip.id.clone(), state: None }).collect(),
-        }
-    }
-}
-
-impl Reports {
-    fn count(&mut self, at: BootTime, measured: &Measured) {
-        let Err(why) = measured else {
-            self.values += 1;
-            return;
-        };
-        self.last_failure = Some((at, *why));
-        match self.failures.iter_mut().find(|(known, _)| known == why) {
-            Some((_, count)) => *count += 1,
-            None => self.failures.push((*why, 1)),
         }
     }
 }

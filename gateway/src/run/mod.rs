@@ -96,17 +96,9 @@ impl Gateway {
     pub async fn start(plan: Plan, boot: BootId) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
         let lock = FolderLock::take(&plan.state_dir, "lock")?;
-        let listen = plan.http.listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("the board cannot listen on {listen}"))?;
-        let board = listener.local_addr()?;
+        let (listener, board) = listen(plan.http.listen).await?;
         let started = clock::boot_now();
-        let dir = plan.state_dir.join("journal");
-        let boot = journal::boot_in(&dir, boot);
-        let journal = Journal::open(&dir, &plan.journal, boot)
-            .with_context(|| format!("the journal in {} cannot be opened", dir.display()))?;
-        let journal = Arc::new(journal);
+        let (boot, journal) = open_journal(&plan, boot)?;
         let past = Past::of(&journal).context("the journal's past cannot be read")?;
         past.tell_void(&plan);
         journal.append(past.opening(&plan, started));
@@ -149,17 +141,8 @@ impl Gateway {
             mqtt: mqtt.as_ref().map(MqttHandle::watch),
             store: store.as_ref().map(EmbeddedHandle::watch),
         });
-        let app = App {
-            hub: handle.clone(),
-            archive: history.archive(),
-            collector,
-            now,
-            token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
-            commands: commands(urgent.clone()),
-            rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
-            loopback: board.ip().is_loopback(),
-            names: Vec::new(),
-        };
+        let told = (handle.clone(), history.archive(), collector, now);
+        let app = app(&plan, told, urgent.clone(), board)?;
         let watch = Watch {
             clock: ClockWatch::new(past.anchors.of(&boot).last().copied()),
             trust_wall: plan.trust_wall,
@@ -238,6 +221,43 @@ impl Gateway {
         // The last holder of the journal writes and syncs it.
         drop(self.journal);
     }
+}
+
+/// The board's socket and where it is.
+async fn listen(at: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(at).await;
+    let listener = listener.with_context(|| format!("the board cannot listen on {at}"))?;
+    let board = listener.local_addr()?;
+    Ok((listener, board))
+}
+
+/// The journal, and the boot that its records will belong to.
+fn open_journal(plan: &Plan, boot: BootId) -> anyhow::Result<(BootId, Arc<Journal>)> {
+    let dir = plan.state_dir.join("journal");
+    let boot = journal::boot_in(&dir, boot);
+    let journal = Journal::open(&dir, &plan.journal, boot)
+        .with_context(|| format!("the journal in {} cannot be opened", dir.display()))?;
+    Ok((boot, Arc::new(journal)))
+}
+
+/// What the routes need.
+fn app(
+    plan: &Plan,
+    (hub, archive, collector, now): (http::Handle, history::Archive, Collector, http::Now),
+    urgent: mpsc::Sender<Urgent>,
+    board: SocketAddr,
+) -> anyhow::Result<App> {
+    Ok(App {
+        hub,
+        archive,
+        collector,
+        now,
+        token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
+        commands: commands(urgent),
+        rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
+        loopback: board.ip().is_loopback(),
+        names: Vec::new(),
+    })
 }
 
 /// The wall time of the start: by an anchor of this boot, or by a clock that is to be believed.
