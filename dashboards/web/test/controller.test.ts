@@ -73,6 +73,12 @@ describe("values", () => {
     expect(values(seen("ready", said))).toEqual([]);
     expect(names(values(seen("ready", said.map((each) => ({ ...each, ...lost })))))).toHaveLength(4);
   });
+  test("a machine that says that it has no message gets no empty box for it", () => {
+    const message = (why: string) => names(values(seen("running", [item("message", null, { why, age_ms: 9 })])));
+    expect(message("sentinel")).toEqual([]);
+    expect(message("timeout")).toEqual(["message"]);
+  });
+
   test("what was never heard is no value", () => {
     const items = [item("parts", null, { ...never, key: true }), item("feed", 5, { key: true }), item("tool", null, { why: "timeout", age_ms: 9 })];
     expect(names(values(seen("ready", items)))).toEqual(["feed", "tool"]);

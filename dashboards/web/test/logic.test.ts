@@ -118,6 +118,8 @@ test("4 to 60 machines fit a wall without scrolling; 200 use the smallest tile",
   }
   expect(fit(200, 1888, 880).density).toBe("tiny");
   expect(fit(8, 390, 800)).toEqual({ density: "normal", columns: 1 });
+  // Three rows of four, and not two of five and a lonely one.
+  expect(fit(11, 1408, 700)).toEqual({ density: "normal", columns: 4 });
 });
 
 test("numbers carry the digits their unit deserves", () => {

@@ -23,6 +23,7 @@ pub use hub::{Handle, Hub, Now};
 pub use picture::{Moment, Picture, item_kind};
 pub use routes::{App, Command, Commands, Order, Refusal, build};
 pub use server::serve;
+pub(crate) use server::serve_routes;
 pub use status::Status;
 pub use token::Token;
 pub use told::FrameId;

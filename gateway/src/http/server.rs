@@ -29,9 +29,17 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (no file descriptors): the error would return at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` resolves; then ends connections within 2 s.
+/// Serves the board and the API until `shutdown` resolves; then ends connections within 2 s.
 pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) {
-    let router = router(Arc::new(app));
+    serve_routes(listener, router(Arc::new(app)), shutdown).await;
+}
+
+/// Serves any routes in the same way, with the same bounds.
+pub(crate) async fn serve_routes(
+    listener: TcpListener,
+    router: axum::Router,
+    shutdown: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -53,7 +61,7 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "The board could not accept a connection.");
+                    tracing::warn!(%error, "A connection could not be accepted.");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -119,6 +119,8 @@ export function values(seen: Seen): Shown[] {
   const elsewhere = (item: Item) =>
     taken.has(item.name) ||
     (item.name === "fault.code" && faultCode(seen) !== null) ||
+    // A machine that has nothing to say says so in silence.
+    (item.name === "message" && item.why === "sentinel") ||
     (said.includes(item.name) && (fresh(seen, item) !== null || item.name === "progress"));
   return pairs.filter(({ item }) => !elsewhere(item));
 }

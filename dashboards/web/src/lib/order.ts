@@ -77,7 +77,8 @@ export function fit(count: number, width: number, height: number): { density: De
     const columns = Math.max(1, Math.floor((width + GAP) / (tile.width + GAP)));
     const rows = Math.ceil(count / columns);
     if (rows * (tile.height + GAP) - GAP > height) continue;
-    return { density: tile.name, columns: Math.min(columns, Math.max(count, 1)) };
+    // As few columns as need no further row: the last row is as full as it can be.
+    return { density: tile.name, columns: Math.ceil(count / Math.max(rows, 1)) || 1 };
   }
   return { density: "tiny", columns: Math.max(1, Math.floor((width + GAP) / (132 + GAP))) };
 }
