@@ -237,7 +237,7 @@ mod tests {
             at: Instant::now(),
         };
         expect![[r#"
-            andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised
+            andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised, records have no time
             engine   41 readings/s, turn 0.04 ms (longest 9.2), queue 1/256
             journal  ok, 5000 records, 2.5 MB, 2 blocks quarantined
             mqtt     DOWN: connection refused, 0 in flight, 412 unconfirmed (by recorder), 0 sent again or late
