@@ -344,6 +344,8 @@ fn telemetry_stays_within_its_bound_and_what_nobody_read_is_counted() {
     journal.append((0..100).map(|at| observation(at, 1.5)).collect());
     let first = follow_all(&journal, Stream::Telemetry, 100);
     reader.save(first[49].position()).unwrap();
+    let behind = ("recorder".to_owned(), Stream::Telemetry, 50);
+    assert_eq!(journal.consumers(), [behind]);
     assert_eq!(slow.next(10), first[..10]);
     let mut appended = 100;
     until(|| {

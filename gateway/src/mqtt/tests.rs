@@ -245,6 +245,8 @@ async fn a_lost_session_sends_again_at_once_and_a_kept_one_only_what_was_in_flig
     assert_eq!(seqs(&take(&mut publisher, now)), [11, 12]);
     publisher.connected(now, false);
     assert_eq!(seqs(&take(&mut publisher, now)), (1..=12).collect::<Vec<_>>());
+    let sent = publisher.sent_so_far();
+    assert_eq!((sent.connections, sent.live, sent.again, sent.in_flight), (4, 12, 14, 0));
 }
 
 #[tokio::test]
@@ -285,6 +287,7 @@ async fn the_window_bounds_what_is_in_flight() {
         publisher.sent(count);
     }
     assert_eq!(usize::from(count), WINDOW);
+    assert_eq!(publisher.sent_so_far().in_flight, WINDOW);
     // The oldest one unacknowledged holds the window, so that no packet id comes round.
     for packet in 2..=count {
         publisher.acknowledged(now, packet);
