@@ -27,6 +27,11 @@ export function need(machine: Machine, alarms: Alarm[]): number {
   return 8;
 }
 
+/** A stop that was commanded and is not confirmed, or that the meter contradicts: nothing about it may look done. */
+export function stopFailed(machine: Machine): boolean {
+  return machine.stop?.phase === "failed";
+}
+
 export function look(machine: Machine, alarms: Alarm[]): Look {
   const rank = need(machine, alarms);
   if (rank <= 1) return "stop";
