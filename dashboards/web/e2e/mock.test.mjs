@@ -144,6 +144,9 @@ test("a stop that failed is the headline, with what the machine still draws; nev
     assert.match(await tile.locator(".unstopped").innerText(), /draws 1\.52\skW[\s\S]*Running/);
     assert.doesNotMatch(await tile.innerText(), /Stopped/);
     assert.equal(await tile.getAttribute("data-look"), "stop");
+    const first = page.locator("[data-alarm]").first();
+    assert.match(await first.innerText(), /Critical[\s\S]*FAILED[\s\S]*by hand/);
+    assert.equal(await first.locator("button").count(), 0, "nobody resets a stop that has failed");
     await shot(page, `stop-failed-${count}-${size}`);
     await close();
   }

@@ -109,6 +109,14 @@ const LASER_HOT = {
     zh: "激光管过热：停止切割并检查冷水机。",
   },
 };
+const STOP_FAILED = {
+  id: "stop:laser-contactor", stop: "laser-contactor", machine: "laser", severity: "critical", active: true, acked: false,
+  latched: true, for_ms: 9_345, cause: "timeout",
+  message: {
+    en: "The protective stop FAILED: stop the machine by hand, at its own emergency stop or main switch.",
+    zh: "保护停机失败：请立即用机器自身的急停按钮或总开关手动停机。",
+  },
+};
 const AIR_LOW = {
   id: "air-low", machine: "compressor", severity: "medium", active: false, acked: false,
   latched: false, for_ms: 840_000, cause: "",
@@ -122,7 +130,7 @@ const KILN_LID = {
 const ALARMS = {
   alarm: [LASER_HOT, AIR_LOW, KILN_LID],
   stop: [LASER_HOT, AIR_LOW],
-  "stop-failed": [LASER_HOT],
+  "stop-failed": [STOP_FAILED, LASER_HOT],
   cooled: [{ ...LASER_HOT, active: false, cause: "temperature 31.0 °C" }],
   restart: [
     { ...LASER_HOT, active: null, for_ms: null, cause: "" },
@@ -134,6 +142,7 @@ const ALARMS = {
 function alarms(situation, orders) {
   return (ALARMS[situation] ?? [])
     .map((alarm) => ({
+      stop: null,
       ...alarm,
       acked: alarm.acked || orders.acked.has(alarm.id),
       latched: alarm.latched && !orders.reset.has(alarm.id),

@@ -10,6 +10,7 @@ pub mod picture;
 pub mod routes;
 mod server;
 pub mod status;
+mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod token;

@@ -6,6 +6,7 @@
 //! engine steps what it has been given, buses and devices send what waits, the journal is written;
 //! what is not delivered yet stays in it.
 
+mod diary;
 pub mod engine_thread;
 mod past;
 mod watch;
@@ -103,7 +104,8 @@ impl Gateway {
         let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
         let restored = past.restored(boot, started, wall_ms);
         let engine = Engine::new(plan.engine.clone(), restored);
-        let sinks = Sinks { journal: journal.clone(), board: feed, outputs };
+        let (diary, written) = diary::open();
+        let sinks = Sinks { journal: journal.clone(), board: feed, diary, outputs };
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
         let wall = wall_clock(anchors.clone());
@@ -133,6 +135,7 @@ impl Gateway {
         let restore = past.telemetry_of_the_last_hour(&journal);
         let tasks = vec![
             tokio::spawn(hub.run()),
+            tokio::spawn(written),
             tokio::spawn(watch.run(stopped.clone())),
             tokio::spawn(http::serve(listener, app, ends(stopped))),
             // The hub is gone only when the gateway is.

@@ -50,7 +50,7 @@ export function byNeed<T>(entries: T[], machine: (entry: T) => Machine, alarms: 
     .map(({ entry }) => entry);
 }
 
-const WEIGHT = { high: 0, medium: 1, low: 2 };
+const WEIGHT = { critical: -1, high: 0, medium: 1, low: 2 };
 
 /** Unacknowledged before acknowledged, then by severity, then the newest; of unknown age last. */
 export function alarmOrder(alarms: Alarm[]): Alarm[] {
