@@ -123,6 +123,7 @@ impl Gateway {
         let watch = Watch {
             clock: ClockWatch::new(past.anchors.of(&boot).last().copied()),
             trust_wall: plan.trust_wall,
+            clock_missed: false,
             anchors,
             urgent: urgent.clone(),
             written: journal.follow(Stream::Events, journal.newest(Stream::Events)),
