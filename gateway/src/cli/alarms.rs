@@ -132,9 +132,23 @@ async fn answer(args: &Resolved, request: reqwest::RequestBuilder) -> anyhow::Re
     let status = response.status();
     let body: Value = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
     if !status.is_success() {
-        bail!("the gateway refused ({status}): {}", body["error"].as_str().unwrap_or("no reason"));
+        let why = body["error"].as_str().unwrap_or("no reason");
+        bail!("the gateway refused ({status}): {why}{}", advice(why));
     }
     Ok(body)
+}
+
+/// What to do about a refusal, where that does not speak for itself.
+fn advice(why: &str) -> &'static str {
+    match why {
+        "its stop is not confirmed" => {
+            "; stop the machine by hand, then see to the output and the meter that proves it: the stop \
+             is tried on, and the reset is accepted once it is confirmed (see \"andon alarms list\")"
+        }
+        "its condition still holds" => "; mend what raised it first",
+        "its condition is unknown" => "; what it watches gives no value: see to that device first",
+        _ => "",
+    }
 }
 
 fn print(alarms: &Value, json: bool) -> anyhow::Result<()> {
@@ -181,6 +195,19 @@ fn line(alarm: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_reset_says_what_to_do() {
+        // The engine's own words; the board's test holds the list of them.
+        let engine = include_str!("../../engine/src/engine.rs");
+        let alarm = include_str!("../../engine/src/alarm.rs");
+        for why in
+            ["its stop is not confirmed", "its condition still holds", "its condition is unknown"]
+        {
+            assert!(format!("{engine}{alarm}").contains(why), "{why}");
+            assert!(advice(why).len() > 10, "{why}");
+        }
+    }
 
     #[test]
     fn a_failed_stop_is_listed_as_one() {
