@@ -151,6 +151,11 @@ impl ClockWatch {
         Self { anchor }
     }
 
+    /// Whether this boot has an anchor.
+    pub const fn is_anchored(&self) -> bool {
+        self.anchor.is_some()
+    }
+
     /// Takes a reading of all clocks (best about once a second) and returns the anchor to write:
     /// at the first synchronisation, after a step, and when slow drift has become more than
     /// 200 ms. `trust_wall` believes the wall clock without NTP; a clock before andon's own time
@@ -195,6 +200,7 @@ mod tests {
     fn an_anchor_is_due_once_synchronised() {
         let mut watch = ClockWatch::default();
         assert_eq!(watch.step(s(1), NOON, false, false), None);
+        assert!(!watch.is_anchored());
         assert_eq!(watch.step(s(2), NOON, true, false), Some(clock(s(2), NOON)));
         assert_eq!(watch.step(s(3), NOON + 1000, true, false), None);
     }

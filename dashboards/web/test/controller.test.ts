@@ -1,6 +1,6 @@
 //! What the board tells of a machine with a controller of its own, tested without a browser.
 import { describe, expect, test } from "vitest";
-import { conflict, curve, faultCode, job, keyValues, percent, unheard, values, words } from "../src/lib/controller";
+import { conflict, curve, draws, faultCode, job, keyValues, percent, unheard, values, words } from "../src/lib/controller";
 import { reading, toGo, whole } from "../src/lib/format";
 import type { Execution, Item, Machine } from "../src/lib/types";
 
@@ -140,4 +140,12 @@ test("temperatures and lengths are read as people read them", () => {
   expect(reading("loop.1", 0.0123, "A", "en")).toEqual({ text: "12.30", unit: "mA" });
   expect(reading("hours.run", 7200, "s", "en")).toEqual({ text: "2", unit: "h" });
   expect(reading("pressure", 612_000, "Pa", "en")).toEqual({ text: "612.0", unit: "kPa" });
+});
+
+test("what a machine draws is told only while it may be believed", () => {
+  const watts = (over: Partial<Item> = {}) => item("power.active", 2500, { unit: "W", ...over });
+  expect(draws(seen("running", [watts()]))?.value).toBe(2500);
+  expect(draws(seen("running", [watts()], {}, 60_000))).toBeNull();
+  expect(draws(seen("unknown", [watts(lost)]))).toBeNull();
+  expect(draws(seen("running", []))).toBeUndefined();
 });

@@ -470,7 +470,7 @@ impl Engine {
     }
 
     /// Evaluates the rules that look at machines whose state changed. What they trip changes
-    /// states again; a machine is stopped once, so that ends.
+    /// states again only once, when it is confirmed, so that ends.
     fn evaluate_rules_of_changed(&mut self, now: BootTime, collected: &mut Collected) {
         while let Some(machine) = collected.changed.pop() {
             for nth in 0..self.rules_of_machine.of(machine).len() {
@@ -585,7 +585,8 @@ impl Engine {
         let machine = usize::from(plan.machine.0);
         let state = self.trips[index].state(plan, &self.plan.machines[machine].id);
         collected.rest.push(Output::Event(Event::Trip { at: now, state }));
-        self.tell_state(machine, now, self.raw_run(machine), collected);
+        let at = self.trips[index].confirmed().unwrap_or(now);
+        self.tell_state(machine, at, self.raw_run(machine), collected);
     }
 
     fn note_change(&mut self, index: usize, change: Change, collected: &mut Collected) {
@@ -593,8 +594,9 @@ impl Engine {
         self.tell_state(index, change.at, change.raw_run, collected);
     }
 
-    /// Tells what a machine does when that is news: a stop that is not armed stands above what
-    /// its signal says. `raw_run` is the time in the raw run band up to `at`.
+    /// Tells what a machine does when that is news: a stop that is confirmed stands above what its
+    /// signal says. One that is only commanded, or failed, says nothing of the machine: whether it
+    /// goes on is what its signal says. `raw_run` is the time in the raw run band up to `at`.
     fn tell_state(
         &mut self,
         index: usize,
@@ -603,7 +605,8 @@ impl Engine {
         collected: &mut Collected,
     ) {
         let mut trips = self.trips.iter().zip(&self.plan.trips);
-        let stopped = trips.any(|(t, plan)| usize::from(plan.machine.0) == index && t.is_tripped());
+        let stopped = trips
+            .any(|(trip, plan)| usize::from(plan.machine.0) == index && trip.confirmed().is_some());
         let machine = &mut self.machines[index];
         let (execution, why) = match machine.followed {
             _ if stopped => (Execution::Stopped, None),

@@ -95,6 +95,15 @@ fn print(alarms: &Value, json: bool) -> anyhow::Result<()> {
 /// One alarm for a person.
 fn line(alarm: &Value) -> String {
     let word = |key: &str| alarm[key].as_str().unwrap_or("?").to_owned();
+    if !alarm["stop"].is_null() {
+        let machine = word("machine");
+        return format!(
+            "{:8} {:24} {machine:16} its protective stop FAILED, stop it by hand: {}",
+            word("severity"),
+            word("id"),
+            word("cause")
+        );
+    }
     let condition = match alarm["active"].as_bool() {
         Some(true) => "active",
         Some(false) => "cleared",
@@ -104,7 +113,7 @@ fn line(alarm: &Value) -> String {
     let latched = if alarm["latched"] == true { ", latched" } else { "" };
     let age = alarm["for_ms"].as_u64().map_or(String::new(), |ms| format!(", {} s ago", ms / 1000));
     format!(
-        "{:6} {:24} {:16} {condition}, {seen}{latched}{age}: {}",
+        "{:8} {:24} {:16} {condition}, {seen}{latched}{age}: {}",
         word("severity"),
         word("id"),
         word("machine"),
@@ -115,6 +124,28 @@ fn line(alarm: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_reset_says_what_to_do() {
+        // The engine's own words; the board's test holds the list of them.
+        let engine = include_str!("../../engine/src/engine.rs");
+        let alarm = include_str!("../../engine/src/alarm.rs");
+        for why in
+            ["its stop is not confirmed", "its condition still holds", "its condition is unknown"]
+        {
+            assert!(format!("{engine}{alarm}").contains(why), "{why}");
+            assert!(super::super::asking::advice(why).len() > 10, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_failed_stop_is_listed_as_one() {
+        let alarm = json!({ "id": "stop:cut", "stop": "cut", "machine": "laser",
+            "severity": "critical", "active": true, "cause": "timeout" });
+        let line = line(&alarm);
+        assert!(line.starts_with("critical stop:cut"), "{line}");
+        assert!(line.contains("its protective stop FAILED"), "{line}");
+    }
 
     #[test]
     fn an_unknown_alarm_is_not_shown_as_cleared() {

@@ -102,7 +102,7 @@ impl Gateway {
             let why = body["error"].as_str().unwrap_or("no reason");
             match body["hint"].as_str() {
                 Some(hint) => bail!("the gateway refused ({status}): {why}; {hint}"),
-                None => bail!("the gateway refused ({status}): {why}"),
+                None => bail!("the gateway refused ({status}): {why}{}", advice(why)),
             }
         }
         Ok(body)
@@ -133,6 +133,19 @@ pub(super) fn lasting(ms: u64) -> String {
         (0, 0, min) => format!("{min} min {:02} s", s % 60),
         (0, h, min) => format!("{h} h {min:02} min"),
         (d, h, _) => format!("{d} d {h} h"),
+    }
+}
+
+/// What to do about a refusal, where that does not speak for itself.
+pub(super) fn advice(why: &str) -> &'static str {
+    match why {
+        "its stop is not confirmed" => {
+            "; stop the machine by hand, then see to the output and the meter that proves it: the stop \
+             is tried on, and the reset is accepted once it is confirmed (see \"andon alarms list\")"
+        }
+        "its condition still holds" => "; mend what raised it first",
+        "its condition is unknown" => "; what it watches gives no value: see to that device first",
+        _ => "",
     }
 }
 

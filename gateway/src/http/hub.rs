@@ -254,11 +254,13 @@ impl Hub {
                 self.dirty.insert(machine);
             }
         }
+        // A stop that fails, or is confirmed after all, is an alarm that comes or goes.
+        let alarming = !alarms.is_empty() || !stops.is_empty();
         for machine in stops {
             self.dirty.remove(&machine);
             self.tell(Subject::Machine(machine));
         }
-        if !alarms.is_empty() {
+        if alarming {
             self.tell(Subject::Alarms);
         }
     }

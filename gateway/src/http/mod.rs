@@ -12,6 +12,7 @@ mod reports;
 pub mod routes;
 mod server;
 pub mod status;
+mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod token;

@@ -4,11 +4,12 @@
 //! Bounded by the plan: one entry per item, machine and trip, and [`ALARMS_FOREIGN_MAX`] alarms
 //! beyond the plan's rules.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use andon_engine::Output;
-use andon_engine::event::{Activity, AlarmState, Event, Execution, TripPhase, TripState};
+use andon_engine::event::{Activity, AlarmState, Event, Execution};
 use andon_engine::item::Kind;
 use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex};
 use andon_engine::time::BootTime;
@@ -16,9 +17,10 @@ use andon_engine::value::{Measured, Unavailable};
 
 use super::reports::Reports;
 use super::status::Status;
+use super::stop::{self, Stop};
 use super::view::{
-    AlarmView, Clock, GatewayView, ItemView, KindView, MachineView, PhaseView, PictureView,
-    SiteView, StopView, TickView, VERSION, Viewers,
+    AlarmView, Clock, GatewayView, ItemView, KindView, MachineView, PictureView, SiteView,
+    TickView, VERSION, Viewers,
 };
 use crate::config::plan::{Name, Plan};
 use crate::diagnostics::Heard;
@@ -74,12 +76,6 @@ struct Item {
     measured: Measured,
     at: Option<BootTime>,
     reports: Reports,
-}
-
-#[derive(Debug)]
-struct Stop {
-    output: Arc<str>,
-    state: Option<TripState>,
 }
 
 #[derive(Debug)]
@@ -158,9 +154,9 @@ impl Picture {
                 machine.activity = *activity;
                 machine.why = *why;
             }
-            Event::Trip { state, .. } => {
-                let stop = machine?.stops.iter_mut().find(|stop| stop.output == state.output)?;
-                stop.state = Some(state.clone());
+            Event::Trip { at, state } => {
+                let mut stops = machine?.stops.iter_mut();
+                stops.find(|stop| stop.output() == &*state.output)?.take(*at, state);
             }
             Event::Alarm { state, .. } => {
                 let foreign = self
@@ -251,8 +247,16 @@ impl Picture {
         TickView { seq: self.seq, now_ms: now.wall_ms, build: &self.build, clock: clock(now) }
     }
 
-    /// The alarms that are active, unknown, unacknowledged or latched; most urgent first.
+    /// The stops that have failed, then the alarms that are active, unknown, unacknowledged or
+    /// latched; most urgent first.
     pub fn alarms(&self, now: BootTime) -> Vec<AlarmView<'_>> {
+        let failed = self.machines.iter().flat_map(|machine| {
+            machine.stops.iter().filter_map(move |stop| stop.alarm(&machine.id, now))
+        });
+        failed.chain(self.alarms_of_rules(now)).collect()
+    }
+
+    fn alarms_of_rules(&self, now: BootTime) -> Vec<AlarmView<'_>> {
         let concerns =
             |state: &AlarmState| state.active != Some(false) || !state.acked || state.latched;
         let mut listed: Vec<_> =
@@ -262,9 +266,10 @@ impl Picture {
             (!foreign).then(|| millis(now.since(state.raised)))
         };
         let shown = listed.into_iter().map(|alarm| AlarmView {
-            id: &alarm.state.alarm,
+            id: Cow::Borrowed(&*alarm.state.alarm),
+            stop: None,
             machine: &alarm.state.machine,
-            severity: alarm.state.severity,
+            severity: alarm.state.severity.into(),
             active: alarm.state.active,
             acked: alarm.state.acked,
             latched: alarm.state.latched,
@@ -297,7 +302,7 @@ impl Picture {
             why: why.flatten(),
             in_state_ms: millis(now.since(machine.since)),
             items,
-            stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| worry(stop.phase)),
+            stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| stop::worry(stop.phase)),
         }
     }
 }
@@ -324,7 +329,7 @@ impl Machine {
             since: started,
             items,
             key_items: face.key_items.len(),
-            stops: trips.map(|trip| Stop { output: trip.id.clone(), state: None }).collect(),
+            stops: trips.map(|trip| Stop::new(trip.id.clone())).collect(),
         }
     }
 }
@@ -356,36 +361,6 @@ pub const fn item_kind(kind: Kind) -> &'static str {
     }
 }
 
-impl Stop {
-    fn view(&self) -> StopView<'_> {
-        let state = self.state.as_ref();
-        StopView {
-            output: &self.output,
-            phase: match state.map(|state| state.phase) {
-                None => PhaseView::Unknown,
-                Some(TripPhase::Armed) => PhaseView::Armed,
-                Some(TripPhase::Tripping) => PhaseView::Tripping,
-                Some(TripPhase::Latched) => PhaseView::Latched,
-                Some(TripPhase::Failed) => PhaseView::Failed,
-            },
-            level: state.and_then(|state| state.level),
-            cause: state.and_then(|state| state.cause.as_deref()),
-            trouble: state.and_then(|state| state.trouble.as_deref()),
-        }
-    }
-}
-
-/// Which of several stops a person should see first.
-const fn worry(phase: PhaseView) -> u8 {
-    match phase {
-        PhaseView::Armed => 0,
-        PhaseView::Latched => 1,
-        PhaseView::Unknown => 2,
-        PhaseView::Tripping => 3,
-        PhaseView::Failed => 4,
-    }
-}
-
 /// A ready-made kind as the board shows it.
 fn face_of_kind(id: &str) -> Option<(&'static str, KindView)> {
     let kind = kinds::of(id)?;
@@ -399,7 +374,7 @@ const fn clock(now: Moment) -> Clock {
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Retained {
     doing: HashMap<Arc<str>, Doing>,
     alarms: HashMap<Arc<str>, (BootId, BootTime, AlarmState)>,
     due: BTreeSet<Key>,
+    /// What was sent while this boot had no wall time: sent again once when it has one.
+    timeless: BTreeSet<Key>,
 }
 
 impl Retained {
@@ -57,6 +59,7 @@ impl Retained {
             doing: HashMap::new(),
             alarms: HashMap::new(),
             due: BTreeSet::new(),
+            timeless: BTreeSet::new(),
         }
     }
 
@@ -119,6 +122,9 @@ impl Retained {
         wall: &WallClock,
         now_ms: Option<i64>,
     ) -> Option<(String, Option<Vec<u8>>)> {
+        if now_ms.is_some() {
+            self.due.append(&mut self.timeless);
+        }
         while let Some(key) = self.due.pop_first() {
             let message = match &key {
                 Key::Status => Some((Topic::Status, None)),
@@ -143,7 +149,11 @@ impl Retained {
                 }),
             };
             if let Some((topic, payload)) = message {
-                return Some((topic.at(&self.site), payload));
+                let topic = topic.at(&self.site);
+                if now_ms.is_none() {
+                    self.timeless.insert(key);
+                }
+                return Some((topic, payload));
             }
         }
         None

@@ -342,6 +342,36 @@ async fn states_are_retained_from_the_fold_and_sent_on_every_connection() {
     assert_eq!(event.header.seq, 3);
 }
 
+#[tokio::test]
+async fn a_state_that_was_sent_before_the_clock_was_known_is_sent_again_with_its_time() {
+    let now = Instant::now();
+    let shop = Shop::new(1, Some("main"));
+    let running = Event::Activity {
+        machine: "laser".into(),
+        at: BootTime::from_millis(1000),
+        activity: Activity::Run,
+        execution: Execution::Running,
+        why: None,
+        raw_run_ms: 0,
+    };
+    shop.append(vec![Payload::Event(running)], Stream::Events, 1);
+    let mut publisher = shop.publisher(now);
+    publisher.connected(now, true);
+    let mut since = || {
+        let states = take(&mut publisher, now).into_iter();
+        let states = states.filter(|message| message.topic.ends_with("/laser/state"));
+        let state = |message: Message| -> crate::wire::State {
+            crate::wire::decode(&message.payload).unwrap()
+        };
+        states.map(state).map(|state| (state.t, state.since)).collect::<Vec<_>>()
+    };
+    assert_eq!(since(), [(None, None)]);
+    assert_eq!(since(), []);
+    shop.anchor();
+    assert_eq!(since(), [(Some(NOON + 5), Some(NOON + 1000))]);
+    assert_eq!(since(), []);
+}
+
 /// A recorder behind the broker that can be killed and started again.
 struct Recorder {
     inputs: BrokerInputs,

@@ -20,6 +20,7 @@ use crate::diagnostics::Progress;
 use crate::http::Feed;
 use crate::journal::{Journal, Observation, Payload};
 use crate::outputs::Outputs;
+use crate::run::diary::Pen;
 
 /// Deliveries taken in one go before the urgent queue is looked at again; one delivery is the
 /// items of one machine, at most a few dozen readings.
@@ -49,6 +50,8 @@ pub struct Sinks {
     pub journal: Arc<Journal>,
     /// The board; it never makes this thread wait.
     pub board: Feed,
+    /// The log; it never makes this thread wait either.
+    pub diary: Pen,
     /// The trip outputs.
     pub outputs: Outputs,
     /// Where it is counted what the thread does.
@@ -179,6 +182,7 @@ impl Shell {
         if !records.is_empty() {
             self.sinks.journal.append(records);
         }
+        self.sinks.diary.note(&self.out);
         let batch: Arc<[Output]> = self.out.drain(..).collect();
         let now = clock::boot_now();
         self.sinks.board.step(now, &batch);

@@ -6,6 +6,7 @@
 //! engine steps what it has been given, buses and devices send what waits, the journal is written;
 //! what is not delivered yet stays in it.
 
+mod diary;
 pub mod engine_thread;
 mod past;
 mod watch;
@@ -118,8 +119,10 @@ impl Gateway {
         let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
         let restored = past.restored(boot, started, wall_ms);
         let engine = Engine::new(Arc::clone(&plan.engine), restored);
+        let (diary, written) = diary::open();
         let progressing = progress.clone();
-        let sinks = Sinks { journal: journal.clone(), board: feed, outputs, progress: progressing };
+        let sinks =
+            Sinks { journal: journal.clone(), board: feed, diary, outputs, progress: progressing };
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
         let wall = wall_clock(anchors.clone());
@@ -146,6 +149,7 @@ impl Gateway {
         let watch = Watch {
             clock: ClockWatch::new(past.anchors.of(&boot).last().copied()),
             trust_wall: plan.trust_wall,
+            clock_missed: false,
             anchors,
             urgent: urgent.clone(),
             written: journal.follow(Stream::Events, journal.newest(Stream::Events)),
@@ -159,6 +163,7 @@ impl Gateway {
         let restore = past.telemetry_of_the_last_hour(&journal);
         let tasks = vec![
             tokio::spawn(hub.run()),
+            tokio::spawn(written),
             tokio::spawn(watch.run(stopped.clone())),
             tokio::spawn(http::serve(listener, app, ends(stopped))),
             // The hub is gone only when the gateway is.

@@ -42,6 +42,8 @@ pub struct Lines {
 pub(super) struct Watch {
     pub(super) clock: ClockWatch,
     pub(super) trust_wall: bool,
+    /// It was said that this boot has no wall clock.
+    pub(super) clock_missed: bool,
     pub(super) anchors: SharedAnchors,
     pub(super) urgent: mpsc::Sender<Urgent>,
     /// The events stream: an anchor counts once it is on disk, so that no record is ever sent
@@ -78,10 +80,26 @@ impl Watch {
         let (now, wall) = (clock::boot_now(), clock::wall_now_ms());
         let before = self.clock.clone();
         let due = self.clock.step(now, wall, clock::synchronised(), self.trust_wall);
-        let Some(anchor) = due else { return };
+        let Some(anchor) = due else { return self.tell_missing_clock() };
+        if std::mem::take(&mut self.clock_missed) {
+            tracing::info!(
+                "The clock is known now: hours are counted, with those since the start."
+            );
+        }
         if self.urgent.try_send(Urgent::Event(anchor)).is_err() {
             tracing::warn!("The engine's urgent queue is full; the clock's anchor is tried again.");
             self.clock = before;
+        }
+    }
+
+    /// Says once that nothing can be counted, and what cures it.
+    fn tell_missing_clock(&mut self) {
+        if !self.clock.is_anchored() && !std::mem::replace(&mut self.clock_missed, true) {
+            tracing::warn!(
+                "This computer's clock is not synchronised: no hours are counted and nothing is \
+                 recorded in a store until it is. Give it NTP (see \"timedatectl\"), or, where there \
+                 is none and its clock is right, set trust_wall = true in [clock]."
+            );
         }
     }
 

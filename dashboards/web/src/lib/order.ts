@@ -27,6 +27,11 @@ export function need(machine: Machine, alarms: Alarm[]): number {
   return 8;
 }
 
+/** A stop that was commanded and is not confirmed, or that the meter contradicts: nothing about it may look done. */
+export function stopFailed(machine: Machine): boolean {
+  return machine.stop?.phase === "failed";
+}
+
 export function look(machine: Machine, alarms: Alarm[]): Look {
   const rank = need(machine, alarms);
   if (rank <= 1) return "stop";
@@ -45,7 +50,7 @@ export function byNeed<T>(entries: T[], machine: (entry: T) => Machine, alarms: 
     .map(({ entry }) => entry);
 }
 
-const WEIGHT = { high: 0, medium: 1, low: 2 };
+const WEIGHT = { critical: -1, high: 0, medium: 1, low: 2 };
 
 /** Unacknowledged before acknowledged, then by severity, then the newest; of unknown age last. */
 export function alarmOrder(alarms: Alarm[]): Alarm[] {
