@@ -120,7 +120,13 @@ impl BusHandle {
 /// The thread that the TCP buses and devices without outputs share, and the connections to brokers
 /// that several devices share.
 #[derive(Clone, Debug)]
-pub struct Runtime(tokio::runtime::Handle, Arc<Mutex<HashMap<Arc<str>, device::SharedBroker>>>);
+pub struct Runtime {
+    thread: tokio::runtime::Handle,
+    brokers: Arc<Mutex<HashMap<Arc<str>, device::SharedBroker>>>,
+    /// What follows the gateway's client ids at brokers: a broker has room for one client of a
+    /// name, and lets the newer one in.
+    suffix: Arc<str>,
+}
 
 impl Runtime {
     /// Starts the thread. It lives as long as the process.
@@ -128,12 +134,24 @@ impl Runtime {
     /// # Errors
     /// When the system has no thread or descriptor left.
     pub fn start() -> io::Result<Self> {
+        Self::named("")
+    }
+
+    /// The same for a program that may run beside the gateway, under names of its own.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_beside() -> io::Result<Self> {
+        Self::named(&format!("-{}", std::process::id()))
+    }
+
+    fn named(suffix: &str) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
+        let thread = runtime.handle().clone();
         std::thread::Builder::new()
             .name("buses".to_owned())
             .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(Self(handle, Arc::default()))
+        Ok(Self { thread, brokers: Arc::default(), suffix: suffix.into() })
     }
 }
 
@@ -147,7 +165,7 @@ pub fn start(plan: &BusPlan, engine: &Plan, sink: Sink, shared: &Runtime) -> io:
     let own_thread = plan.carries_trips() || matches!(plan.link, Link::Rtu { .. });
     if !own_thread {
         let (handle, running) = prepare(plan, engine, sink, opener);
-        shared.0.spawn(running);
+        shared.thread.spawn(running);
         return Ok(handle);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,7 +1,6 @@
 //! One device, listened to for a while: what `andon read` shows. It opens a connection of its own,
-//! so a gateway that runs on the same serial port must be ended first (it holds it exclusively,
-//! and opening fails and says so).
-
+//! under a name of its own at a broker: a gateway that runs goes on. Only a serial port must it give
+//! up first (it holds it exclusively, and opening fails and says so).
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -51,7 +50,7 @@ pub async fn probe_device(
 ) -> io::Result<ProbedDevice> {
     let until = Instant::now() + timeout;
     let device = (plan.protocol.device)(&plan.settings).map_err(io::Error::other)?;
-    let mut open = opener(plan, brokers, state_dir, &Runtime::start()?)?;
+    let mut open = opener(plan, brokers, state_dir, &Runtime::start_beside()?)?;
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "it could not be opened in time");
     let wire = timeout_at(until, open()).await.map_err(late)??;
     let epoch = (crate::clock::boot_now(), Instant::now());
