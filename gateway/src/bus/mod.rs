@@ -3,8 +3,9 @@
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
 //! is next), `group` (what is read together), `transaction` (one checked question) with `dialect`
-//! (those that are no Modbus), `transport` and `link` (the stream), `owner` (the loop), `asking` (what follows from a reply). Nothing here
-//! knows rules, topics or disks.
+//! (those that are no Modbus), `transport` and `link` (the stream), `port` (who
+//! else has it), `owner` (the loop), `asking` (what follows from a reply). Nothing here knows rules,
+//! topics or disks.
 //!
 //! Bounds: a dead unit costs at most 5 % of the bus (`unit`); a write waits for at most the frame
 //! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
@@ -30,6 +31,7 @@ mod inquiry;
 mod link;
 mod owner;
 mod pause;
+mod port;
 mod probe;
 pub mod scheduler;
 mod setting;
