@@ -4,7 +4,7 @@
 //!
 //! Reading order: `wire` (a connection as two queues), `stream`, `serial`, `http`, `login`,
 //! `websocket`, `own_broker`, `pin`, `shared_broker`, `mqtt`, `gpio` (the kinds of it), `link`
-//! (opening and opening again), `owner` (the loop), `stops` (how far a stop has come), `probe` (one
+//! (opening and opening again), `cause` (why nothing comes), `owner` (the loop), `stops` (how far a stop has come), `probe` (one
 //! look). Nothing here knows what a device says.
 //!
 //! Bounds: stops that wait ([`STOPS_MAX`]), orders and news of a connection (`wire`), bodies,
@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Runtime, Sink, group};
 use crate::config::plan::{BrokerPlan, DevicePlan, Place};
 
+mod cause;
 mod gpio;
 mod http;
 mod link;
