@@ -3,10 +3,10 @@
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
 //! is next), `group` (what is due together), `reads` (what is then asked), `transaction` (one
-//! checked question) with `dialect` (those that are no Modbus), `transport` and `link` (the stream),
-//! `owner` (the loop), `rounds` (one read of a round), `asking` (what follows from a reply);
-//! `memory` (what outlives a restart), `words` and `status` (what it tells), `load` (what it will be
-//! asked). Nothing here knows rules or topics, and only `memory` a disk.
+//! checked question) with `dialect` (those that are no Modbus), `transport`, `port` (who else has
+//! it) and `link` (the stream), `owner` (the loop), `rounds` (one read of a round), `asking` (what
+//! follows from a reply); `memory` (what outlives a restart), `words` and `status` (what it tells),
+//! `load` (what it will be asked). Nothing here knows rules or topics, and only `memory` a disk.
 //!
 //! Bounds: a dead unit costs at most its share of the bus (`unit`); a write waits for at most the frame
 //! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
@@ -36,6 +36,7 @@ pub mod load;
 pub mod memory;
 mod owner;
 mod pause;
+mod port;
 mod probe;
 mod reads;
 mod rounds;
@@ -137,7 +138,13 @@ impl BusHandle {
 /// The thread that the TCP buses and devices without outputs share, and the connections to brokers
 /// that several devices share.
 #[derive(Clone, Debug)]
-pub struct Runtime(tokio::runtime::Handle, Arc<Mutex<HashMap<Arc<str>, device::SharedBroker>>>);
+pub struct Runtime {
+    thread: tokio::runtime::Handle,
+    brokers: Arc<Mutex<HashMap<Arc<str>, device::SharedBroker>>>,
+    /// What follows the gateway's client ids at brokers: a broker has room for one client of a
+    /// name, and lets the newer one in.
+    suffix: Arc<str>,
+}
 
 impl Runtime {
     /// Starts the thread. It lives as long as the process.
@@ -145,12 +152,24 @@ impl Runtime {
     /// # Errors
     /// When the system has no thread or descriptor left.
     pub fn start() -> io::Result<Self> {
+        Self::named("")
+    }
+
+    /// The same for a program that may run beside the gateway, under names of its own.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_beside() -> io::Result<Self> {
+        Self::named(&format!("-{}", std::process::id()))
+    }
+
+    fn named(suffix: &str) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
+        let thread = runtime.handle().clone();
         std::thread::Builder::new()
             .name("buses".to_owned())
             .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(Self(handle, Arc::default()))
+        Ok(Self { thread, brokers: Arc::default(), suffix: suffix.into() })
     }
 }
 
@@ -172,7 +191,7 @@ pub fn start(
     let own_thread = plan.carries_trips() || matches!(plan.link, Link::Rtu { .. });
     if !own_thread {
         let (handle, running) = prepare(plan, engine, sink, opener, memory);
-        shared.0.spawn(running);
+        shared.thread.spawn(running);
         return Ok(handle);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -409,6 +409,8 @@ async fn a_probe_shows_registers_beside_values() {
     let seen: Vec<_> =
         readings.iter().map(|it| (it.address, it.words.clone(), it.measured.clone())).collect();
     assert_eq!(seen, [(19, vec![19], number(19)), (20, vec![], Err(Unavailable::Refused))]);
+    let faults: Vec<_> = readings.iter().map(|it| it.fault).collect();
+    assert_eq!(faults, [None, Some(Fault::Exception(2))]);
 }
 
 #[tokio::test(start_paused = true)]

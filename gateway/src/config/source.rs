@@ -13,7 +13,7 @@ use andon_adapters::device::Stop;
 use andon_adapters::modbus;
 use andon_adapters::profile::{Library, Profile};
 use andon_adapters::protocol::{self, Login, Protocol, Reach, Settings};
-use andon_engine::item::Item;
+use andon_engine::item::{Item, UnknownItem};
 
 use super::bus::{self, Bus, Way};
 use super::keys;
@@ -98,6 +98,17 @@ impl Source {
     /// How often an item is read, by its position.
     pub(super) fn period_of(&self, item: usize) -> Duration {
         self.periods.get(&item).copied().unwrap_or(self.period)
+    }
+
+    /// The position of the bus that it is on, where it is on one.
+    pub(super) fn bus(&self) -> Option<usize> {
+        match &self.speaks {
+            Speaks::Registers(registers) => Some(registers.bus),
+            Speaks::Protocol(spoken) => match spoken.place {
+                SpokenPlace::Bus(bus) => Some(bus),
+                SpokenPlace::Own(_) => None,
+            },
+        }
     }
 
     /// Its profile or protocol, in words.
@@ -276,7 +287,13 @@ fn spoken<'a>(
         Some((settings, made.ok()?))
     })?;
     let items = device.items().iter().map(|name| Item::named(name)).collect::<Result<_, _>>();
-    let items = items.map_err(|unknown| section.problem("protocol", unknown.to_string(), None));
+    let items = items.map_err(|unknown: UnknownItem| {
+        let hint = unknown.nearest.map(|nearest| format!("did you mean \"{nearest}\"?"));
+        match section.table(mapped(protocol)).filter(|table| table.has(&unknown.name)) {
+            Some(table) => table.problem(&unknown.name, "is not an item that andon knows", hint),
+            None => section.problem("protocol", format!("no item {}", unknown.name), hint),
+        }
+    });
     Some(Source {
         id: id.into(),
         period: period.unwrap_or(PERIOD_DEVICE),
@@ -367,7 +384,10 @@ fn place<'a>(
         Reach::Stream { baud, .. } => own(serial(id, section, baud, taken)?),
         Reach::Gpio => own(gpio(section)?),
         Reach::SharedBroker => {
-            let bus = section.need("bus", "\"home\"", buses.named_by(section, "bus"))?;
+            if !section.has("bus") {
+                section.problem("bus", "missing", Some(broker_hint(buses)));
+            }
+            let bus = buses.named_by(section, "bus")?;
             if let Way::Broker(_) = buses.list[bus].way {
                 return Some(SpokenPlace::Bus(bus));
             }
@@ -375,6 +395,17 @@ fn place<'a>(
             section.problem("bus", "is not a broker", Some(hint));
             None
         }
+    }
+}
+
+/// How a source comes to a broker: at one that is there, or else at one to be added.
+fn broker_hint(buses: &Named<'_, Bus>) -> String {
+    let broker = buses.list.iter().find(|bus| matches!(bus.way, Way::Broker(_)));
+    match broker {
+        Some(bus) => format!("write bus = \"{}\"", bus.id),
+        None => "add a section [bus.home] with type = \"mqtt\" and host = \"…\", and write \
+                 bus = \"home\""
+            .to_owned(),
     }
 }
 
@@ -521,8 +552,7 @@ fn settings(
         }
         _ => {}
     }
-    let mapped = if protocol.reach == Reach::Gpio { "lines" } else { "mapping" };
-    let table = section.table(mapped)?;
+    let table = section.table(mapped(protocol))?;
     for (item, node) in table.iter() {
         let text = match &node.content {
             Content::Integer(number) => number.to_string(),
@@ -539,6 +569,11 @@ fn settings(
         settings.options.push(("password", password.clone()));
     }
     Some(settings)
+}
+
+/// The key of the table that names this protocol's items, where they are the person's choice.
+fn mapped(protocol: &Protocol) -> &'static str {
+    if protocol.reach == Reach::Gpio { "lines" } else { "mapping" }
 }
 
 /// An option's text; numbers and flags may be written without quotes.

@@ -554,3 +554,56 @@ fn items_have_periods_of_their_own_and_the_nearest_pattern_decides() {
     assert!(with("\"energy.imprt\" = \"5 s\"").contains("did you mean \"energy.import\"?"));
     assert!(with("\"voltage\" = \"1 ms\"").contains("outside"));
 }
+
+#[test]
+fn a_section_that_is_there_twice_is_named_once() {
+    let again =
+        "[machine.saw]\nkind = \"other\"\nitems = { \"power.active\" = \"meter.power.active\" }\n";
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}{again}"))]);
+    let problems = folder.load(&[]).unwrap_err();
+    let told = told(&problems);
+    assert_eq!(told.matches("[machine.saw] is there already, in line 15").count(), 1, "{told}");
+    assert!(!told.contains("duplicate key"), "{told}");
+}
+
+#[test]
+fn a_file_is_named_with_its_folder() {
+    let problems = load_with(Path::new("/nonexistent/andon"), std::iter::empty()).unwrap_err();
+    assert_eq!(&*problems[0].file, "/nonexistent/andon");
+    let folder = Folder::new(&[("andon.toml", "[site]\nid = 3\n")]);
+    let file = folder.load(&[]).unwrap_err()[0].file.clone();
+    assert_eq!(Path::new(&*file), folder.0.join("andon.toml"));
+}
+
+#[test]
+fn a_bus_without_a_source_is_a_warning() {
+    let idle = "[bus.idle]\ntype = \"mqtt\"\nhost = \"localhost\"\n";
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}{idle}"))]);
+    let told = told(&folder.load(&[]).unwrap().warnings);
+    assert!(told.contains("bus.idle: no source is on it"), "{told}");
+    assert!(!told.contains("bus.panel"), "{told}");
+}
+
+#[test]
+fn a_hint_names_a_broker_that_is_there_or_says_how_to_add_one() {
+    let plug = "[source.plug]\nprotocol = \"tasmota\"\ntopic = \"plug\"\n";
+    let broker = "[bus.hall]\ntype = \"mqtt\"\nhost = \"localhost\"\n";
+    let hint = |text: &str| {
+        let folder = Folder::new(&[("andon.toml", text)]);
+        let problems = folder.load(&[]).unwrap_err();
+        let missing = problems.into_iter().find(|it| it.key == "source.plug.bus");
+        missing.and_then(|problem| problem.hint).unwrap()
+    };
+    assert!(hint(&format!("{SHOP}{plug}")).starts_with("add a section [bus.home]"));
+    assert_eq!(hint(&format!("{SHOP}{plug}{broker}")), "write bus = \"hall\"");
+}
+
+#[test]
+fn an_unknown_item_of_a_gpio_line_is_told_where_it_stands() {
+    let pins = "[source.pins]\nprotocol = \"gpio\"\nlines = { \"dor\" = 4 }\n";
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}{pins}"))]);
+    let problems = folder.load(&[]).unwrap_err();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert_eq!(problem.key, "source.pins.lines.dor");
+    assert_eq!(problem.hint.as_deref(), Some("did you mean \"door\"?"));
+}
