@@ -64,8 +64,8 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
                 }
             };
             if readings.iter().all(|reading| reading.measured.is_err()) {
-                let faults = readings.iter().filter_map(|reading| reading.fault);
-                let why = faults.last().map_or_else(|| "no item is polled".to_owned(), cause);
+                let mut faults = readings.iter().filter_map(|reading| reading.fault);
+                let why = faults.next_back().map_or_else(|| "no item is polled".to_owned(), cause);
                 silent.push(format!("{} ({} on {}: {why})", unit.source, unit.station, bus.id));
             }
             let text = if args.json {

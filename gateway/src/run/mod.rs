@@ -70,6 +70,21 @@ struct Parts {
 }
 
 impl Parts {
+    fn start(
+        plan: &Arc<Plan>,
+        boot: BootId,
+        journal: &Arc<Journal>,
+        wall: &WallClock,
+        lines: &Lines,
+    ) -> anyhow::Result<Self> {
+        let history = history::start(history::Inputs::of_plan(plan, boot, journal, wall))?;
+        let counting = history.counting();
+        let health = watch::health(plan.clone(), journal.clone(), counting, lines.clone());
+        let mqtt = start_mqtt(plan, boot, journal, wall, health)?;
+        let store = start_store(plan, boot, journal, wall)?;
+        Ok(Self { mqtt, store, history })
+    }
+
     async fn stop(self) {
         if let Some(mqtt) = self.mqtt {
             mqtt.stop().await;
@@ -125,12 +140,7 @@ impl Gateway {
             Sinks { journal: journal.clone(), board: feed, diary, outputs, progress: progressing };
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
-        let wall = wall_clock(anchors.clone());
-        let history = history::start(history::Inputs::of_plan(&plan, boot, &journal, &wall))?;
-        let health =
-            watch::health(plan.clone(), journal.clone(), history.counting(), lines.clone());
-        let mqtt = start_mqtt(&plan, boot, &journal, &wall, health)?;
-        let store = start_store(&plan, boot, &journal, &wall)?;
+        let parts = Parts::start(&plan, boot, &journal, &wall_clock(anchors.clone()), &lines)?;
         let (stop, stopped) = channel::channel(false);
         let collector = Collector::new(diagnostics::Parts {
             plan: plan.clone(),
@@ -141,10 +151,10 @@ impl Gateway {
             telemetry: queues.0,
             urgent: queues.1,
             journal: Arc::downgrade(&journal),
-            mqtt: mqtt.as_ref().map(MqttHandle::watch),
-            store: store.as_ref().map(EmbeddedHandle::watch),
+            mqtt: parts.mqtt.as_ref().map(MqttHandle::watch),
+            store: parts.store.as_ref().map(EmbeddedHandle::watch),
         });
-        let told = (handle.clone(), history.archive(), collector, now);
+        let told = (handle.clone(), parts.history.archive(), collector, now);
         let app = app(&plan, told, urgent.clone(), board)?;
         let watch = Watch {
             clock: ClockWatch::new(past.anchors.of(&boot).last().copied()),
@@ -157,8 +167,8 @@ impl Gateway {
             journal: journal.clone(),
             lines: lines.clone(),
             progress,
-            mqtt: mqtt.as_ref().map(MqttHandle::watch),
-            store: store.as_ref().map(EmbeddedHandle::watch),
+            mqtt: parts.mqtt.as_ref().map(MqttHandle::watch),
+            store: parts.store.as_ref().map(EmbeddedHandle::watch),
         };
         let restore = past.telemetry_of_the_last_hour(&journal);
         let tasks = vec![
@@ -171,7 +181,6 @@ impl Gateway {
                 async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) },
             ),
         ];
-        let parts = Parts { mqtt, store, history };
         Ok(Self { board, journal, urgent, engine, parts, lines, stop, tasks, _lock: lock })
     }
 
