@@ -8,6 +8,8 @@
 //!
 //! - [`Journal::append`] never blocks and never fails. Records wait in memory, at most 16 384
 //!   observations and 65 536 events; then the oldest go, counted in [`Counters`].
+//! - A record is written at once; observations that follow a small write within 20 ms are written
+//!   together.
 //! - A record that [`Follower::next`] has returned is *written* (it survives a killed process). It
 //!   is *synced* (it survives a power loss) after `sync`, an event before anybody sees it.
 //! - A (boot, stream, number) is never used for two records, not even by a journal that was made

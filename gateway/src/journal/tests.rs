@@ -504,3 +504,42 @@ async fn a_follower_wakes_for_what_is_appended() {
         assert_eq!(payloads(&follower.next(10)), [event(at)]);
     }
 }
+
+#[test]
+fn a_large_shop_does_not_name_all_its_items_again_with_every_observation() {
+    const MACHINES: u64 = 400;
+    let items: Vec<Arc<str>> = (0..30).map(|item| format!("temperature.{item}").into()).collect();
+    let machine = |machine: u64, round: u64| {
+        let number = |at: usize| 20.0 + f64::from(u32::try_from(at).unwrap()) / 10.0;
+        let values = items.iter().enumerate();
+        let items =
+            values.map(|(at, item)| (item.clone(), Ok(Value::Number(number(at))))).collect();
+        let machine = format!("machine-{machine}").into();
+        Payload::Observation(Observation {
+            machine,
+            at: BootTime::from_millis(round * 1000),
+            items,
+        })
+    };
+    let bytes = |rounds: u64| {
+        let folder = Folder::new("large");
+        let journal = open(&folder, BOOT, 4 * 1024 * 1024, None);
+        let all = (1..=rounds).flat_map(|round| (0..MACHINES).map(move |it| (it, round)));
+        let written: Vec<_> = all.map(|(it, round)| machine(it, round)).collect();
+        journal.append(written.clone());
+        while journal.counters().written < MACHINES * rounds {
+            std::thread::yield_now();
+        }
+        let bytes = journal.counters().bytes;
+        journal.close();
+        assert_eq!(payloads(&telemetry(&folder)), written);
+        bytes
+    };
+    let (once, often) = (bytes(1), bytes(8));
+    assert!(once > 64 * 1024, "one round is more than an ordinary block: {once}");
+    assert!(often < 5 * once, "{once} bytes for a round, {often} for eight");
+}
+
+fn telemetry(folder: &Folder) -> Vec<Record> {
+    all(folder, Stream::Telemetry)
+}

@@ -1,14 +1,15 @@
 //! andon beside collectd: the same registers of the same server into the same kind of broker.
 //!
 //! collectd asks for every register by itself, that is its way, and publishes at QoS 0, which is
-//! in its favour: andon waits for the broker's word, and keeps a journal.
+//! in its favour: andon waits for the broker's word, and keeps a journal. On Debian it is there
+//! after `apt-get install --no-install-recommends collectd-core libmodbus5 libmosquitto1`.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::Pace;
 use super::loads::{self, Cost};
@@ -82,5 +83,8 @@ fn of_collectd(program: &Path, dir: &Path, shape: Shape, pace: Pace) -> Result<O
     command.arg("-f").arg("-C").arg(config);
     let collectd = Process::start("collectd", dir, &mut command)?;
     let listener = Some((broker.port, "collectd/#"));
-    loads::watched(dir, &collectd, &mut registers, listener, pace).map(Some)
+    let cost = loads::watched(dir, &collectd, &mut registers, listener, pace)?;
+    let log = std::fs::read_to_string(&collectd.log)?;
+    ensure!(cost.readings > 0.0, "collectd reads nothing; it says:\n{log}");
+    Ok(Some(cost))
 }

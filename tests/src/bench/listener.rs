@@ -41,7 +41,7 @@ impl Listener {
         for line in BufReader::new(File::open(&self.log)?).lines().map_while(Result::ok) {
             readings += match serde_json::from_str::<Value>(&line) {
                 Ok(Value::Object(message)) => {
-                    message.get("items").and_then(Value::as_object).map_or(0, |items| items.len())
+                    message.get("items").and_then(Value::as_object).map_or(0, serde_json::Map::len)
                 }
                 _ => 1,
             } as u64;
