@@ -104,8 +104,10 @@ impl Arrived {
                 live.push((taken, arrived));
             }
         }
-        // Only what was measured while the rest was on its way: before, there was no connection.
-        let meanwhile = live.iter().filter(|(taken, _)| (found.first..found.last).contains(taken));
+        // What was measured while the rest was on its way, and just after: devices are read on whole
+        // seconds. Before, there was no connection.
+        let meanwhile = found.first..found.last + 1.0;
+        let meanwhile = live.iter().filter(|(taken, _)| meanwhile.contains(taken));
         found.lag = meanwhile.map(|(taken, arrived)| arrived - taken).fold(0.0, f64::max);
         ensure!(found.late > 0.0, "nothing that had waited arrived");
         Ok(found)
@@ -127,24 +129,21 @@ fn to_store(dir: &Path, pace: Pace, table: &mut Table) -> Result<()> {
     std::thread::sleep(pace.outage);
     let waiting = SHAPE.rate() * pace.outage.as_secs_f64();
     store.restart()?;
-    // From a tenth to nine tenths of what waits: neither the pause before nor the end counts.
-    let mut marks = [(0.1, None), (0.9, None)];
+    // From the last look that found nothing, so that the pause before the first attempt does not
+    // count and the first batch does.
     let began = Instant::now();
-    while marks[1].1.is_none() {
+    let (mut empty, mut taken) = (began, 0.0);
+    while taken < waiting {
         ensure!(began.elapsed() < DRAINED, "the store was not reached, or never caught up");
-        let rows = rows(&url)?;
-        for (share, mark) in &mut marks {
-            if mark.is_none() && rows >= waiting * *share {
-                *mark = Some((began.elapsed().as_secs_f64(), rows));
-            }
-        }
         std::thread::sleep(LOOK);
+        let now = Instant::now();
+        taken = rows(&url)?;
+        if taken == 0.0 {
+            empty = now;
+        }
     }
-    if let [(_, Some((begun, before))), (_, Some((ended, after)))] = marks {
-        let rate = (after - before) / (ended - begun).max(LOOK.as_secs_f64());
-        let what = "drain to VictoriaMetrics: readings a second";
-        table.add(Row::at_least(what, rate, RATE, "/s"));
-    }
+    let rate = taken / empty.elapsed().as_secs_f64();
+    table.add(Row::at_least("drain to VictoriaMetrics: readings a second", rate, RATE, "/s"));
     Ok(())
 }
 
