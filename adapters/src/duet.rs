@@ -55,9 +55,9 @@ pub const PROTOCOL: Protocol = Protocol {
     source: "RepRapFirmware sources: HttpResponder.cpp, RepRap.cpp, Heater.cpp, PrintMonitor.cpp",
     evidence: "only against a fake written from the public description",
     reach: Reach::Http { port: 80 },
-    login: Login::InBand,
+    login: Login::InBand(&[("password", "password_file")]),
     options: &[
-        ("password", "as set with M551; \"reprap\" unless said"),
+        ("password", "in password_file: as set with M551; \"reprap\" unless said"),
         printer::OPTIONS[0],
         printer::OPTIONS[1],
         printer::OPTIONS[2],
