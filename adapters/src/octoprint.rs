@@ -46,8 +46,9 @@ use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply, c
 use crate::http::{
     Asked, document, refusal, say_number, say_text, silence, succeeded, unavailable_but,
 };
-use crate::printer::{self, Parts, Stopping};
+use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
+use crate::stopping::Stopping;
 
 #[cfg(test)]
 mod tests;
@@ -141,7 +142,7 @@ impl OctoPrint {
             }
         };
         if self.asked.ask(Question::Stop, Request::post(path, command), out) {
-            self.stopping.begin(stop);
+            self.stopping.begin_without_deadline(stop);
         } else {
             out.stop.push(StopReply::Failed("too many requests wait for an answer".to_owned()));
         }
@@ -204,7 +205,7 @@ impl OctoPrint {
         say_number(out, "job.elapsed", job.pointer("/progress/printTime"), 1.0);
         say_number(out, "job.left", job.pointer("/progress/printTimeLeft"), 1.0);
         self.temperatures(&printer["temperature"], out);
-        self.stopping.read_back(execution, out);
+        printer::read_back(&mut self.stopping, execution, out);
     }
 
     fn temperatures(&self, temperatures: &Json, out: &mut Outbox) {
@@ -250,7 +251,7 @@ impl OctoPrint {
             unavailable_but(&["controller.state"], &self.items, why, out);
             out.text("controller.state", state);
         }
-        self.stopping.read_back(execution, out);
+        printer::read_back(&mut self.stopping, execution, out);
     }
 
     fn no_response(&mut self, why: Unavailable, out: &mut Outbox) {
