@@ -49,8 +49,9 @@ use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply, c
 use crate::http::{
     Asked, document, refusal, say_number, say_text, silence, succeeded, unavailable_but,
 };
-use crate::printer::{self, Parts, Stopping};
+use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
+use crate::stopping::Stopping;
 
 #[cfg(test)]
 mod tests;
@@ -158,7 +159,7 @@ impl OctoPrint {
             }
         };
         if self.asked.ask(Question::Stop, Request::post(path, command), out) {
-            self.stopping.begin(stop);
+            self.stopping.begin_without_deadline(stop);
         } else {
             out.stop.push(StopReply::Failed("too many requests wait for an answer".to_owned()));
         }
@@ -226,7 +227,7 @@ impl OctoPrint {
         say_number(out, "job.elapsed", job.pointer("/progress/printTime"), 1.0);
         say_number(out, "job.left", job.pointer("/progress/printTimeLeft"), 1.0);
         self.temperatures(&printer["temperature"], out);
-        self.stopping.read_back(execution, out);
+        printer::read_back(&mut self.stopping, execution, out);
     }
 
     /// Whether the file stands still for a heater.
@@ -287,7 +288,7 @@ impl OctoPrint {
             unavailable_but(&["controller.state"], &self.items, why, out);
             out.text("controller.state", state);
         }
-        self.stopping.read_back(execution, out);
+        printer::read_back(&mut self.stopping, execution, out);
     }
 
     fn no_response(&mut self, why: Unavailable, out: &mut Outbox) {

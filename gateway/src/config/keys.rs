@@ -53,8 +53,6 @@ pub const SOURCE_GPIO: &[&str] = &["chip", "lines"];
 pub const SOURCE_KEY: &[&str] = &["key_file", "key"];
 /// With a password; `password` comes from the environment only.
 pub const SOURCE_PASSWORD: &[&str] = &["user", "password_file", "password"];
-/// With a password that the device puts into its own words.
-pub const SOURCE_IN_BAND: &[&str] = &["password_file", "password"];
 /// With either.
 pub const SOURCE_KEY_OR_PASSWORD: &[&str] =
     &["key_file", "key", "user", "password_file", "password"];

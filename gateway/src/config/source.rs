@@ -274,7 +274,7 @@ fn spoken<'a>(
     let place = place(id, section, protocol, buses, taken);
     let period = period(section, PERIOD_DEVICE_LEAST, PERIOD_DEVICE);
     let credentials = credentials(section, protocol, folder);
-    let settings = settings(section, protocol, &credentials);
+    let settings = settings(section, protocol, folder);
     if let (Some(place), Some(settings)) = (&place, &settings) {
         only_once(id, section, (protocol, place, settings), taken);
     }
@@ -361,10 +361,20 @@ fn known_keys<'p>(section: &Section<'_>, protocol: &'p Protocol) -> Vec<&'p str>
         Login::Header(_) => keys::SOURCE_KEY,
         Login::Digest(_) | Login::Basic | Login::Mqtt(_) => keys::SOURCE_PASSWORD,
         Login::DigestOrHeader(..) => keys::SOURCE_KEY_OR_PASSWORD,
-        Login::InBand => keys::SOURCE_IN_BAND,
+        // Their own keys are among the options.
+        Login::InBand(_) => &[],
     };
-    let options = protocol.options.iter().map(|(name, _)| *name);
+    let files = in_band(protocol).iter().map(|(_, file)| *file);
+    let options = protocol.options.iter().map(|(name, _)| *name).chain(files);
     [keys::SOURCE_PROTOCOL, place, login].concat().into_iter().chain(options).collect()
+}
+
+/// The options of a protocol that are secrets, each with the key of its file.
+fn in_band(protocol: &Protocol) -> &'static [(&'static str, &'static str)] {
+    match protocol.login {
+        Login::InBand(secrets) => secrets,
+        _ => &[],
+    }
 }
 
 fn place<'a>(
@@ -503,9 +513,9 @@ fn gpio_line(table: &Section<'_>, name: &str) -> Option<GpioLine> {
 fn credentials(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Credentials {
     let secret = |key, file| super::general::secret(section, key, file, folder);
     let (wants_password, wants_key) = match protocol.login {
-        Login::None => (false, false),
+        Login::None | Login::InBand(_) => (false, false),
         Login::Header(_) => (false, true),
-        Login::Digest(_) | Login::Basic | Login::Mqtt(_) | Login::InBand => (true, false),
+        Login::Digest(_) | Login::Basic | Login::Mqtt(_) => (true, false),
         Login::DigestOrHeader(..) => (true, true),
     };
     let user = section.text("user").map(str::to_owned);
@@ -516,7 +526,7 @@ fn credentials(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Cre
     let usual = match protocol.login {
         Login::Digest(user) | Login::DigestOrHeader(user, _) | Login::Mqtt(user) => user,
         Login::Basic => "",
-        Login::None | Login::Header(_) | Login::InBand => {
+        Login::None | Login::Header(_) | Login::InBand(_) => {
             return Credentials { user, password, key };
         }
     };
@@ -534,11 +544,7 @@ fn credentials(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Cre
     Credentials { user, password, key }
 }
 
-fn settings(
-    section: &Section<'_>,
-    protocol: &Protocol,
-    credentials: &Credentials,
-) -> Option<Settings> {
+fn settings(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Option<Settings> {
     let mut settings = Settings::default();
     match protocol.reach {
         Reach::SharedBroker => {
@@ -560,13 +566,15 @@ fn settings(
         };
         settings.mapping.push((item.to_owned(), text));
     }
-    for &(name, _) in protocol.options.iter().filter(|(name, _)| section.has(name)) {
+    let secrets = in_band(protocol);
+    let is_plain = |name: &str| section.has(name) && !secrets.iter().any(|(one, _)| *one == name);
+    for &(name, _) in protocol.options.iter().filter(|(name, _)| is_plain(name)) {
         settings.options.push((name, option(section, name)?));
     }
-    if protocol.login == Login::InBand
-        && let Some(Secret(password)) = &credentials.password
-    {
-        settings.options.push(("password", password.clone()));
+    for &(name, file) in secrets {
+        if let Some(Secret(word)) = super::general::secret(section, name, file, folder) {
+            settings.options.push((name, word));
+        }
     }
     Some(settings)
 }

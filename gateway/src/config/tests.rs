@@ -334,6 +334,30 @@ fn a_secret_that_everybody_can_read_is_refused() {
     assert_eq!(password.0, "x y");
 }
 
+#[test]
+fn passwords_that_a_protocol_puts_into_its_own_words_are_secrets_too() {
+    let cnc = "[machine.cnc]\nkind = \"mill\"\nsource = \"cnc\"\n[source.cnc]\nprotocol = \"linuxcnc\"\nhost = \"cnc\"\n";
+    let plain = format!("{SHOP}{cnc}connect_password = \"EMC2\"\npassword = \"s3cret\"\n");
+    let folder = Folder::new(&[("andon.toml", &plain)]);
+    let report = told(&folder.load(&[]).unwrap_err());
+    for key in ["connect_password", "password"] {
+        let line = format!("source.cnc.{key}: secrets are not written into the configuration");
+        assert!(report.contains(&line), "{report}");
+        let variable = format!("ANDON__SOURCE__CNC__{}", key.to_uppercase());
+        assert!(report.contains(&format!("use {key}_file, or")), "{report}");
+        assert!(report.contains(&variable), "{report}");
+    }
+    let files = format!("{SHOP}{cnc}connect_password_file = \"cnc.connect\"\n");
+    let folder = Folder::new(&[("andon.toml", &files), ("cnc.connect", "EMC2\n")]);
+    let secret = folder.0.join("cnc.connect");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+    let environment = [("ANDON__SOURCE__CNC__PASSWORD", "s3cret")];
+    let plan = folder.load(&environment).map_err(|problems| told(&problems)).unwrap().plan;
+    let settings = &plan.devices[0].settings;
+    assert_eq!(settings.option("connect_password"), Some("EMC2"));
+    assert_eq!(settings.option("password"), Some("s3cret"));
+}
+
 /// Simulators serve pseudo-terminals, and people make links: only names that move are refused.
 #[test]
 fn pseudo_terminals_and_links_are_ports() {

@@ -161,3 +161,33 @@ impl Firmware {
         .to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(shows: ControllerShows, asked: &str) -> String {
+        let shows = Arc::new(Mutex::new(shows));
+        let mut firmware = Firmware { shows, reports: 0, line: Vec::new() };
+        asked.bytes().map(|byte| firmware.hear(byte)).collect()
+    }
+
+    /// The reports are those of the GRBL simulator, built from its sources.
+    #[test]
+    fn reports_have_the_firmware_s_form() {
+        let idle = ControllerShows { state: "Idle", ..ControllerShows::default() };
+        let first = "<Idle|MPos:0.000,0.000,0.000|FS:0,0|WCO:0.000,0.000,0.000>\r\n";
+        assert_eq!(answers(idle, "?"), first);
+        let position = [1.224, 0.0, 0.0];
+        let held = ControllerShows { state: "Hold:1", position, pins: "PXYZRHS", ..idle };
+        let third = "<Hold:1|MPos:1.224,0.000,0.000|FS:0,0|Pn:PXYZRHS>\r\n";
+        assert!(answers(held, "???").ends_with(third));
+    }
+
+    #[test]
+    fn it_takes_no_orders_and_is_silent_when_it_is() {
+        let runs = ControllerShows { state: "Run", ..ControllerShows::default() };
+        assert_eq!(answers(runs, "G0X1\n$I\n"), "error:9\r\nerror:8\r\n");
+        assert_eq!(answers(ControllerShows { silent: true, ..runs }, "?$I\n"), "");
+    }
+}

@@ -9,10 +9,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value as Json, json};
@@ -74,9 +74,15 @@ impl PrusaLink {
         let address = listener.local_addr()?;
         let shows = Arc::new(Mutex::new(shows));
         let printer = Printer { key: key.into(), shows: shows.clone() };
-        let routes = Router::new().fallback(answer).with_state(printer);
+        let answer = move |uri: Uri, headers: HeaderMap| {
+            let answer = printer.answer(&uri, &headers);
+            async move { answer }
+        };
+        let routes = Router::new().fallback(answer);
         let mut serving = JoinSet::new();
-        serving.spawn(serve_routes(listener, routes, std::future::pending()));
+        serving.spawn(async move {
+            serve_routes(listener, routes, pin!(std::future::pending())).await;
+        });
         Ok(Self { shows, address, _serving: serving })
     }
 
@@ -95,19 +101,21 @@ fn lock(shows: &Mutex<PrinterShows>) -> MutexGuard<'_, PrinterShows> {
     shows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn answer(State(printer): State<Printer>, uri: Uri, headers: HeaderMap) -> Response {
-    let key = headers.get("x-api-key").map(HeaderValue::as_bytes);
-    if key != Some(printer.key.as_bytes()) {
-        return refusal(StatusCode::UNAUTHORIZED);
+impl Printer {
+    fn answer(&self, uri: &Uri, headers: &HeaderMap) -> Response {
+        let key = headers.get("x-api-key").map(HeaderValue::as_bytes);
+        if key != Some(self.key.as_bytes()) {
+            return refusal(StatusCode::UNAUTHORIZED);
+        }
+        let shows = *lock(&self.shows);
+        let document = match (uri.path(), shows.job) {
+            ("/api/v1/status", _) => shows.status(),
+            ("/api/v1/job", None) => return StatusCode::NO_CONTENT.into_response(),
+            ("/api/v1/job", Some(job)) => job.document(shows.state),
+            _ => return refusal(StatusCode::NOT_FOUND),
+        };
+        axum::Json(document).into_response()
     }
-    let shows = *lock(&printer.shows);
-    let document = match (uri.path(), shows.job) {
-        ("/api/v1/status", _) => shows.status(),
-        ("/api/v1/job", None) => return StatusCode::NO_CONTENT.into_response(),
-        ("/api/v1/job", Some(job)) => job.document(shows.state),
-        _ => return refusal(StatusCode::NOT_FOUND),
-    };
-    axum::Json(document).into_response()
 }
 
 fn refusal(status: StatusCode) -> Response {
@@ -154,5 +162,27 @@ impl JobShows {
         document["state"] = state.into();
         document["file"] = json!({ "name": self.file, "display_name": self.file, "path": "/usb" });
         document
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_key_opens_and_without_a_job_there_is_no_content() {
+        let (nozzle, bed) = ([24.0, 0.0], [24.0, 0.0]);
+        let idle = PrinterShows { state: "IDLE", nozzle, bed, height: 0.0, job: None };
+        let printer = Printer { key: "secret".into(), shows: Arc::new(Mutex::new(idle)) };
+        let ask = |path: &'static str, key: &'static str| {
+            let key = HeaderValue::from_static(key);
+            let headers = HeaderMap::from_iter([("x-api-key".parse().unwrap(), key)]);
+            printer.answer(&Uri::from_static(path), &headers).status().as_u16()
+        };
+        assert_eq!(printer.answer(&Uri::from_static("/"), &HeaderMap::new()).status(), 401);
+        assert_eq!(ask("/api/v1/status", "guess"), 401);
+        assert_eq!(ask("/api/v1/status", "secret"), 200);
+        assert_eq!(ask("/api/v1/job", "secret"), 204);
+        assert_eq!(ask("/api/v1/info", "secret"), 404);
     }
 }
