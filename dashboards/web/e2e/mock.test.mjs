@@ -108,8 +108,8 @@ test("the last hour is asked for once, not with every message", async () => {
   await page.reload();
   await page.locator("[data-machine=kiln] .curve path").first().waitFor();
   await page.waitForTimeout(5000);
-  assert.equal(asked.length, 8, "one for each machine");
-  assert.equal(new Set(asked).size, 8);
+  assert.equal(asked.length, await page.locator("[data-machine] .curve").count(), "one for each curve");
+  assert.equal(new Set(asked).size, asked.length);
   await close();
 });
 
