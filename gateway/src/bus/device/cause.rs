@@ -24,7 +24,7 @@ fn unset(login: Login, credentials: &Credentials) -> Option<&'static str> {
         return None;
     }
     match login {
-        Login::None | Login::InBand => None,
+        Login::None | Login::InBand(_) => None,
         Login::Header(_) => Some("no key is set; write key_file = \"…\" into its source"),
         Login::DigestOrHeader(..) => {
             Some("neither key nor password is set; write key_file = \"…\" into its source")
