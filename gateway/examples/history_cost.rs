@@ -79,8 +79,8 @@ fn measure(dir: &Path, days: u64) -> anyhow::Result<()> {
     }
     ask(&mut out, &history.archive(), &shop, days)?;
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let memory = status.lines().filter(|line| line.starts_with("VmHWM"));
-    memory.map(|line| writeln!(out, "{line}")).collect::<io::Result<()>>()?;
+    let mut memory = status.lines().filter(|line| line.starts_with("VmHWM"));
+    memory.try_for_each(|line| writeln!(out, "{line}"))?;
     Ok(())
 }
 

@@ -53,7 +53,7 @@ pub(super) fn read_doubles(bytes: &[u8], count: usize) -> Option<Vec<f64>> {
 }
 
 /// The scale of least exponent at which integers stand for exactly these numbers.
-pub(super) fn scale_of(numbers: impl Iterator<Item = f64> + Clone) -> Option<Scale> {
+pub(super) fn scale_of(numbers: &(impl Iterator<Item = f64> + Clone)) -> Option<Scale> {
     // Most scales fail at the first number or two.
     Scale::all().find(|scale| numbers.clone().all(|number| scale.steps(number).is_some()))
 }
@@ -88,7 +88,7 @@ pub(super) fn write_values(samples: &Samples) -> (u8, Vec<u8>) {
     }
     let known = samples.marks.iter().zip(&samples.numbers);
     let known = known.filter(|(mark, _)| is_value(**mark)).map(|(_, number)| *number);
-    let scale = scale_of(known.clone());
+    let scale = scale_of(&known);
     let column = match scale {
         Some(scale) => {
             integers(&known.filter_map(|number| scale.steps(number)).collect::<Vec<_>>())

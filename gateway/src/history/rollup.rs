@@ -83,7 +83,7 @@ pub(super) fn write(row: &mut Builder, index: u8, slots: &[Sum]) {
     put(&mut body, &column::integers(&whole(|sum| i64::try_from(sum.count).unwrap_or(i64::MAX))));
     let [least, greatest, last] = [of(|sum| sum.least), of(|sum| sum.greatest), of(|sum| sum.last)];
     let mean = of(Sum::mean);
-    let scale = column::scale_of(least.iter().chain(&greatest).chain(&last).copied());
+    let scale = column::scale_of(&least.iter().chain(&greatest).chain(&last).copied());
     let steps = scale.and_then(|scale| steps(scale, [&least, &greatest, &mean, &last]));
     if let Some(columns) = &steps {
         columns.iter().for_each(|numbers| put(&mut body, &column::integers(numbers)));

@@ -128,9 +128,7 @@ impl Gateway {
 
         let wall = wall_clock(anchors.clone());
         let history = history::start(history::Inputs::of_plan(&plan, boot, &journal, &wall))?;
-        let health =
-            watch::health(plan.clone(), journal.clone(), history.counting(), lines.clone());
-        let mqtt = start_mqtt(&plan, boot, &journal, &wall, health)?;
+        let mqtt = start_mqtt(&plan, boot, &journal, &wall, (history.counting(), &lines))?;
         let store = start_store(&plan, boot, &journal, &wall)?;
         let (stop, stopped) = channel::channel(false);
         let app = App {
@@ -264,7 +262,7 @@ fn start_mqtt(
     boot: BootId,
     journal: &Arc<Journal>,
     wall: &WallClock,
-    health: mqtt::Health,
+    (history, lines): (watch::HistoryCounters, &Lines),
 ) -> anyhow::Result<Option<MqttHandle>> {
     let Some(broker) = &plan.mqtt else { return Ok(None) };
     let inputs = mqtt::Inputs {
@@ -274,7 +272,7 @@ fn start_mqtt(
         journal: journal.clone(),
         wall: wall.clone(),
         now: Arc::new(clock::boot_now),
-        health,
+        health: watch::health(plan.clone(), journal.clone(), history, lines.clone()),
         pace: mqtt::Pace::default(),
     };
     mqtt::start(inputs).map(Some)
