@@ -47,7 +47,7 @@ pub fn reach(protocol: &Protocol) -> String {
         }
         Reach::OwnBroker { port } => format!("MQTT over TLS to the device, port {port}"),
         Reach::SharedBroker => "MQTT, a bus of type `mqtt`".to_owned(),
-        Reach::Gpio => "GPIO lines of this computer".to_owned(),
+        Reach::Gpio => "chip and lines of a /dev/gpiochip of this computer".to_owned(),
     }
 }
 

@@ -41,8 +41,9 @@ use serde_json::Value as Json;
 use self::details::{DETAILS, Details};
 use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply};
 use crate::http::{Asked, document, encoded, refusal, say_number, say_text, silence, succeeded};
-use crate::printer::{self, Parts, Stopping};
+use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach, Settings};
+use crate::stopping::Stopping;
 
 mod details;
 #[cfg(test)]
@@ -55,9 +56,9 @@ pub const PROTOCOL: Protocol = Protocol {
     source: "RepRapFirmware sources: HttpResponder.cpp, RepRap.cpp, Heater.cpp, PrintMonitor.cpp",
     evidence: "only against a fake written from the public description",
     reach: Reach::Http { port: 80 },
-    login: Login::InBand,
+    login: Login::InBand(&[("password", "password_file")]),
     options: &[
-        ("password", "as set with M551; \"reprap\" unless said"),
+        ("password", "in password_file: as set with M551; \"reprap\" unless said"),
         printer::OPTIONS[0],
         printer::OPTIONS[1],
         printer::OPTIONS[2],
@@ -195,7 +196,7 @@ impl Duet {
         }
         let pauses_first = stop == Stop::Cancel && code != "M0";
         self.cancel_when_paused = pauses_first.then(|| now + PAUSED_WITHIN);
-        self.stopping.begin(stop);
+        self.stopping.begin_without_deadline(stop);
         if !self.get(Question::Stop, format!("/rr_gcode?gcode={code}"), out) {
             let words = "too many requests wait for an answer".to_owned();
             self.stopping.answered(StopReply::Failed(words), out);
@@ -337,7 +338,7 @@ impl Duet {
         if self.cancel_when_paused.is_some() && status == "paused" {
             self.stop(now, Stop::Cancel, Some(status), out);
         }
-        self.stopping.read_back(execution, out);
+        printer::read_back(&mut self.stopping, execution, out);
     }
 
     fn temperatures(&self, heaters: &[Json], out: &mut Outbox) {

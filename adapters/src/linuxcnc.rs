@@ -44,12 +44,18 @@ pub const PROTOCOL: Protocol = Protocol {
     source: "linuxcncrsh(1)",
     evidence: "tried against LinuxCNC 2.9 with simulated motors",
     reach: Reach::Tcp { port: 5007 },
-    login: Login::InBand,
+    login: Login::InBand(&[
+        ("connect_password", "connect_password_file"),
+        ("password", "password_file"),
+    ]),
     options: &[
         ("axes", "axes that the machine has; usually \"xyz\""),
-        ("connect_password", "what the shell was started with; usually \"EMC\""),
+        (
+            "connect_password",
+            "in connect_password_file: what the shell was started with; usually \"EMC\"",
+        ),
         ("errors", "\"true\" to take error messages, when no other screen needs them"),
-        ("password", "what allows control, for stops; usually \"EMCTOO\""),
+        ("password", "in password_file: what allows control, for stops; usually \"EMCTOO\""),
     ],
     device: make,
 };

@@ -11,11 +11,12 @@ use andon_engine::value::{Measured, Unavailable};
 
 use crate::profile::{Profile, ProfileItem};
 
+mod decimal;
 mod encoding;
 mod plan;
 
 pub use encoding::{Encoding, Form, Order, Scale};
-pub use plan::{HOLES_MAX, Holes, coalesce};
+pub use plan::{HOLES_MAX, Holes, ReadCost, coalesce, plan_reads};
 
 /// Most registers that one read may ask for (functions 3 and 4).
 pub const REGISTERS_MAX: u16 = 125;

@@ -41,8 +41,9 @@ use crate::device::{
     ANSWER_WITHIN, BODY_BYTES_MAX, Device, Heard, Outbox, Outgoing, Stop, StopReply, clean,
 };
 use crate::http::{silence, unavailable_but};
-use crate::printer::{self, Parts, Stopping};
+use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
+use crate::stopping::Stopping;
 
 mod picture;
 #[cfg(test)]
@@ -179,7 +180,7 @@ impl Moonraker {
         };
         match method {
             Ok(method) => {
-                self.stopping.begin(stop);
+                self.stopping.begin_without_deadline(stop);
                 self.stop_asked = Some(self.call(method, Json::Null, out));
             }
             Err(words) => out.stop.push(StopReply::Failed(words.to_owned())),
@@ -232,7 +233,7 @@ impl Moonraker {
                     self.picture.merge(changes);
                     self.picture.say(Some(changes), out);
                     if tells_execution(changes) {
-                        self.stopping.read_back(self.picture.execution(), out);
+                        printer::read_back(&mut self.stopping, self.picture.execution(), out);
                     }
                 }
             }
@@ -309,7 +310,7 @@ impl Moonraker {
         self.picture.clear();
         self.picture.merge(status);
         self.picture.say(None, out);
-        self.stopping.read_back(self.picture.execution(), out);
+        printer::read_back(&mut self.stopping, self.picture.execution(), out);
         Some(())
     }
 }

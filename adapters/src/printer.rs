@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use andon_engine::event::Execution;
 
-use crate::device::{Outbox, Stop, StopReply};
+use crate::device::{Outbox, Stop};
 use crate::protocol::Settings;
+use crate::stopping::Stopping;
 
 /// Most nozzles; the closed list of items ends there.
 const NOZZLES_MAX: u8 = 8;
@@ -87,40 +88,12 @@ fn flag(settings: &Settings, name: &str, unless_said: bool) -> Result<bool, Stri
     }
 }
 
-/// A stop under way: from its command until the printer's own word says that it stands.
-#[derive(Debug, Default)]
-pub(crate) struct Stopping {
-    stop: Option<Stop>,
-    /// The printer has answered the command; what it says from now on counts.
-    answered: bool,
-}
-
-impl Stopping {
-    /// A stop is commanded; it takes the place of an earlier one.
-    pub(crate) fn begin(&mut self, stop: Stop) {
-        *self = Self { stop: Some(stop), answered: false };
-    }
-
-    /// The printer has answered the command, one way or the other: even what it refuses may be
-    /// because there is nothing to stop, which its state then shows.
-    pub(crate) fn answered(&mut self, reply: StopReply, out: &mut Outbox) {
-        self.answered = true;
-        out.stop.push(reply);
-    }
-
-    /// The connection is another one: whoever wants the stop commands it again.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    /// The printer has just said what it is doing. That it does not stand yet is no reply: a
-    /// printer that cancels retracts and parks first, and how long it may is its owner's business.
-    pub(crate) fn read_back(&mut self, execution: Option<Execution>, out: &mut Outbox) {
-        let Some(stop) = self.stop.filter(|_| self.answered) else { return };
-        if execution.is_some_and(|execution| stands(stop, execution)) {
-            out.stop.push(StopReply::ReadBack(true));
-            self.clear();
-        }
+/// The printer has just said what it is doing. That it does not stand yet is no reply: a printer that
+/// cancels retracts and parks first, and how long it may is its owner's business.
+pub(crate) fn read_back(stopping: &mut Stopping, execution: Option<Execution>, out: &mut Outbox) {
+    let Some(stop) = stopping.pending().filter(|_| stopping.is_answered()) else { return };
+    if execution.is_some_and(|execution| stands(stop, execution)) {
+        stopping.seen(true, out);
     }
 }
 

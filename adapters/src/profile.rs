@@ -10,7 +10,7 @@ use std::sync::Arc;
 use andon_engine::item::Item;
 use andon_engine::value::{Measured, Unavailable};
 
-use crate::modbus::{Block, Encoding, Protocol, Scale, Table};
+use crate::modbus::{Block, Encoding, Form, Protocol, Scale, Table};
 
 mod check;
 mod examples;
@@ -194,6 +194,16 @@ pub struct ProfileItem {
 }
 
 impl ProfileItem {
+    /// The form of its number in the words of a profile: `f32`, `bool, bit 3`.
+    pub fn type_word(&self) -> String {
+        if let Form::Bit(bit) = self.encoding.form {
+            return format!("bool, bit {bit}");
+        }
+        let word = check::TYPES.iter().find(|(_, form)| *form == self.encoding.form);
+        // Longer decimals are made by no profile.
+        word.map_or_else(|| format!("{:?}", self.encoding.form), |(word, _)| (*word).to_owned())
+    }
+
     /// The addresses of the number itself.
     pub const fn own(&self) -> Block {
         Block { table: self.table, start: self.address, count: self.encoding.form.width() }

@@ -83,7 +83,8 @@ pub struct Protocol {
     pub reach: Reach,
     /// How its credentials are shown to it.
     pub login: Login,
-    /// Options of a source of this protocol, with their meaning.
+    /// Options of a source of this protocol, with their meaning; those of [`Login::InBand`] are
+    /// secrets, which a configuration does not hold itself.
     pub options: &'static [(&'static str, &'static str)],
     /// Makes a device.
     pub device: fn(&Settings) -> Result<Box<dyn Device>, String>,
@@ -104,8 +105,9 @@ pub enum Login {
     Basic,
     /// User name and password of an MQTT session; the user when none is configured.
     Mqtt(&'static str),
-    /// The device puts the password into its own words: an option `password`.
-    InBand,
+    /// The device puts passwords into its own words: these options, each with the key that names
+    /// the file that it is read from.
+    InBand(&'static [(&'static str, &'static str)]),
 }
 
 impl std::fmt::Debug for Protocol {

@@ -31,8 +31,9 @@ use serde_json::Value as Json;
 
 use crate::device::{Device, Heard, Method, Outbox, Request, Response, Stop, StopReply};
 use crate::http::{Asked, document, refusal, say_number, say_text, silence, succeeded};
-use crate::printer::{Parts, Stopping};
+use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
+use crate::stopping::Stopping;
 
 #[cfg(test)]
 mod tests;
@@ -143,7 +144,7 @@ impl PrusaLink {
             let words = "PrusaLink can only cancel and pause".to_owned();
             return out.stop.push(StopReply::Failed(words));
         }
-        self.stopping.begin(stop);
+        self.stopping.begin_without_deadline(stop);
         match self.job {
             Some(job) => self.command(stop, job, out),
             None => {
@@ -218,7 +219,7 @@ impl PrusaLink {
                 }
             }
         }
-        self.stopping.read_back(execution, out);
+        printer::read_back(&mut self.stopping, execution, out);
     }
 
     fn no_response(&mut self, why: Unavailable, out: &mut Outbox) {

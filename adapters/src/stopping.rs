@@ -1,8 +1,10 @@
 //! A stop on its way: commanded, accepted, read back. The words of the device decide; this only
 //! keeps the order of the replies and the deadline.
 //!
-//! A stop is over with exactly one of `ReadBack` and `Failed`. Bound: one stop at a time; a new
-//! one takes the place of the last, of which nothing more is said: whoever replaced it knows.
+//! A stop is over with exactly one of `ReadBack` and `Failed`, but for a printer's: what that refuses
+//! ([`Stopping::answered`]) is read back all the same, and how long it may take is its owner's
+//! business. Bound: one stop at a time; a new one takes the place of the last, of which nothing more is
+//! said: whoever replaced it knows.
 
 use std::time::Duration;
 
@@ -23,17 +25,32 @@ pub(crate) struct Stopping {
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
     stop: Stop,
-    since: BootTime,
-    accepted: bool,
+    /// When its time began to run; `None` when it has no deadline.
+    since: Option<BootTime>,
+    /// The device has answered the command; what it says from now on counts.
+    answered: bool,
     /// The device was asked and said that it does not stand (yet).
     contradicted: bool,
 }
 
 impl Stopping {
-    /// The command is being sent.
+    /// The command is being sent; it has its time from `now` on.
     pub(crate) fn begin(&mut self, now: BootTime, stop: Stop) {
-        let under_way = UnderWay { stop, since: now, accepted: false, contradicted: false };
-        self.under_way = Some(under_way);
+        self.set(stop, Some(now));
+    }
+
+    /// The command is being sent, to a device that may take as long as it takes.
+    pub(crate) fn begin_without_deadline(&mut self, stop: Stop) {
+        self.set(stop, None);
+    }
+
+    fn set(&mut self, stop: Stop, since: Option<BootTime>) {
+        self.under_way = Some(UnderWay { stop, since, answered: false, contradicted: false });
+    }
+
+    /// The connection is another one: whoever wants the stop commands it again.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
     }
 
     /// The stop on its way.
@@ -41,16 +58,25 @@ impl Stopping {
         self.under_way.map(|under_way| under_way.stop)
     }
 
-    /// Whether the device has accepted the stop on its way.
-    pub(crate) fn is_accepted(&self) -> bool {
-        self.under_way.is_some_and(|under_way| under_way.accepted)
+    /// Whether the device has answered the stop on its way.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.under_way.is_some_and(|under_way| under_way.answered)
+    }
+
+    /// The device has answered the command, one way or the other, and is asked for its state next:
+    /// even what it refuses may be because there is nothing to stop, which its state then shows.
+    pub(crate) fn answered(&mut self, reply: StopReply, out: &mut Outbox) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.answered = true;
+        }
+        out.stop.push(reply);
     }
 
     /// The device has accepted the command. Returns whether that is news.
     pub(crate) fn accept(&mut self, out: &mut Outbox) -> bool {
-        let news = self.under_way.as_mut().filter(|under_way| !under_way.accepted);
+        let news = self.under_way.as_mut().filter(|under_way| !under_way.answered);
         let Some(under_way) = news else { return false };
-        under_way.accepted = true;
+        under_way.answered = true;
         out.stop.push(StopReply::Accepted);
         true
     }
@@ -77,7 +103,7 @@ impl Stopping {
     /// Ends a stop that has had its time.
     pub(crate) fn tick(&mut self, now: BootTime, out: &mut Outbox) {
         let Some(under_way) = self.under_way else { return };
-        if now.since(under_way.since) < STANDS_WITHIN {
+        if under_way.since.is_none_or(|since| now.since(since) < STANDS_WITHIN) {
             return;
         }
         if under_way.contradicted {
@@ -85,7 +111,7 @@ impl Stopping {
             out.stop.push(StopReply::ReadBack(false));
         } else {
             let how_far =
-                if under_way.accepted { "accepted, but not" } else { "not answered, nor" };
+                if under_way.answered { "accepted, but not" } else { "not answered, nor" };
             self.fail(&format!("{how_far} read back within {} s", STANDS_WITHIN.as_secs()), out);
         }
     }
@@ -108,7 +134,7 @@ mod tests {
         let (mut stopping, mut out) = (begun(), Outbox::default());
         stopping.accept(&mut out);
         stopping.begin(BootTime(1), Stop::Off);
-        assert!(!stopping.is_accepted() && stopping.accept(&mut out));
+        assert!(!stopping.is_answered() && stopping.accept(&mut out));
         stopping.seen(true, &mut out);
         let accepted = StopReply::Accepted;
         assert_eq!(out.stop, [accepted.clone(), accepted, StopReply::ReadBack(true)]);
@@ -123,6 +149,19 @@ mod tests {
         stopping.seen(true, &mut out);
         stopping.tick(BootTime(u64::MAX), &mut out);
         assert_eq!(out.stop, [StopReply::Accepted, StopReply::ReadBack(true)]);
+    }
+
+    #[test]
+    fn what_a_printer_refuses_is_read_back_all_the_same_and_takes_its_time() {
+        let (mut stopping, mut out) = (Stopping::default(), Outbox::default());
+        stopping.begin_without_deadline(Stop::Cancel);
+        let refused = StopReply::Failed("409".to_owned());
+        stopping.answered(refused.clone(), &mut out);
+        stopping.seen(false, &mut out);
+        stopping.tick(BootTime(u64::MAX), &mut out);
+        assert_eq!(out.stop.len(), 1);
+        stopping.seen(true, &mut out);
+        assert_eq!(out.stop, [refused, StopReply::ReadBack(true)]);
     }
 
     #[test]

@@ -276,7 +276,7 @@ impl Tasmota {
         let status = &document["StatusSTS"];
         out.number_if("signal", document::number(&status["Wifi"]["Signal"]));
         let all_off = self.relays(status, out);
-        if let Some(all_off) = all_off.filter(|_| self.stopping.is_accepted()) {
+        if let Some(all_off) = all_off.filter(|_| self.stopping.is_answered()) {
             self.stopping.seen(all_off, out);
         }
     }

@@ -33,8 +33,9 @@ use serde_json::Value as Json;
 
 use crate::device::{Device, Heard, Method, Outbox, Request, Response, Stop, StopReply};
 use crate::http::{Asked, document, refusal, say_number, say_text, silence, succeeded};
-use crate::printer::{self, Parts, Stopping};
+use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
+use crate::stopping::Stopping;
 
 #[cfg(test)]
 mod tests;
@@ -117,7 +118,7 @@ impl UltiMaker {
         let post = Request::post("/api/v1/print_job/state", body);
         let request = Request { method: Method::Put, ..post };
         if self.asked.ask(Question::Stop, request, out) {
-            self.stopping.begin(stop);
+            self.stopping.begin_without_deadline(stop);
         } else {
             out.stop.push(StopReply::Failed("too many requests wait for an answer".to_owned()));
         }
@@ -181,7 +182,7 @@ impl UltiMaker {
         if self.parts.bed {
             say_temperature("bed", &printer["bed"]["temperature"], out);
         }
-        self.stopping.read_back(execution, out);
+        printer::read_back(&mut self.stopping, execution, out);
     }
 
     fn no_response(&mut self, why: Unavailable, out: &mut Outbox) {

@@ -271,7 +271,7 @@ impl Zigbee {
             all_off = all_off.and_then(|off| on.map(|on| off && !on));
         }
         match all_off {
-            Some(all_off) if self.stopping.is_accepted() => self.stopping.seen(all_off, out),
+            Some(all_off) if self.stopping.is_answered() => self.stopping.seen(all_off, out),
             Some(true) if self.stopping.accept(out) => self.publish("get", &self.question, out),
             _ => {}
         }

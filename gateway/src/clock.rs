@@ -5,7 +5,7 @@
 //! events whenever [`ClockWatch`] says that one is due. No timer and no duration uses it.
 
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use andon_engine::event::Event;
 use andon_engine::time::BootTime;
@@ -20,11 +20,24 @@ const EARLIEST_WALL_MS: i64 = 1_767_225_600_000;
 const TOLERANCE_MS: u64 = 200;
 
 /// The moment, in nanoseconds of `CLOCK_BOOTTIME`.
+///
+/// Through the C library: rustix looks for the kernel's vDSO itself, and ends the process where
+/// valgrind has taken it away, so that nothing could be counted or checked there.
+#[expect(unsafe_code, reason = "std has no boot time, rustix's does not run under valgrind")]
 pub fn boot_now() -> BootTime {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes one `timespec`; this clock has existed since Linux 2.6.39.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
     BootTime(seconds * 1_000_000_000 + nanos)
+}
+
+/// The processor time that this process has used.
+pub fn process_cpu() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
 /// The wall clock, in Unix milliseconds, right or wrong.
@@ -138,6 +151,11 @@ impl ClockWatch {
         Self { anchor }
     }
 
+    /// Whether this boot has an anchor.
+    pub const fn is_anchored(&self) -> bool {
+        self.anchor.is_some()
+    }
+
     /// Takes a reading of all clocks (best about once a second) and returns the anchor to write:
     /// at the first synchronisation, after a step, and when slow drift has become more than
     /// 200 ms. `trust_wall` believes the wall clock without NTP; a clock before andon's own time
@@ -182,6 +200,7 @@ mod tests {
     fn an_anchor_is_due_once_synchronised() {
         let mut watch = ClockWatch::default();
         assert_eq!(watch.step(s(1), NOON, false, false), None);
+        assert!(!watch.is_anchored());
         assert_eq!(watch.step(s(2), NOON, true, false), Some(clock(s(2), NOON)));
         assert_eq!(watch.step(s(3), NOON + 1000, true, false), None);
     }

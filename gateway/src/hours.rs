@@ -238,6 +238,12 @@ impl Hours {
         }
     }
 
+    /// Starts of the gateway of which nothing can be counted, because their boot has no wall time.
+    pub fn uncounted(&self) -> usize {
+        let lost = |run: &&Run| self.anchors.of(&run.boot).is_empty();
+        self.runs.iter().filter(lost).count()
+    }
+
     /// The hours of every machine that was ever heard of, by id.
     pub fn within(&self, window: Window) -> Vec<MachineHours> {
         let mut hours: BTreeMap<Arc<str>, MachineHours> = BTreeMap::new();

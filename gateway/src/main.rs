@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    andon::memory::share_one_heap();
     andon::cli::main()
 }

@@ -3,13 +3,17 @@
 mod controllers;
 mod delivery;
 mod devices;
+mod diagnostics;
 mod echo;
 mod energy;
 mod faults;
+mod instructions;
+mod kills;
 mod places;
 mod plugs;
 mod printers;
 mod scan;
 mod secured;
 mod shop;
+mod soak;
 mod trips;

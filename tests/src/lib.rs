@@ -6,6 +6,7 @@
 
 pub mod agreement;
 pub mod andon;
+pub mod bench;
 pub mod compare;
 pub mod controllers;
 pub mod machines;

@@ -165,6 +165,11 @@ pub fn work_dir(name: &str) -> Result<PathBuf> {
 pub struct Dice(u64);
 
 impl Dice {
+    /// Thrown from this seed.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The seed is `ANDON_SEED`, or one of the hour; it is printed, so a failure can be repeated.
     pub fn seeded(name: &str) -> Self {
         let from_env = std::env::var("ANDON_SEED").ok().and_then(|text| text.parse().ok());

@@ -5,6 +5,8 @@
 
 use andon_engine::value::{Measured, Unavailable, Value};
 
+use super::decimal::Decimal;
+
 /// The form of a number or flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -71,6 +73,12 @@ pub enum Order {
 }
 
 impl Order {
+    /// Its name in a profile.
+    pub fn word(self) -> &'static str {
+        let named = Self::ALL.into_iter().find(|(_, order)| *order == self);
+        named.map_or("", |(word, _)| word)
+    }
+
     /// Every order with its name in a profile.
     pub const ALL: [(&'static str, Self); 4] =
         [("ABCD", Self::Abcd), ("CDAB", Self::Cdab), ("BADC", Self::Badc), ("DCBA", Self::Dcba)];
@@ -312,9 +320,13 @@ impl Scale {
         if !number.is_finite() {
             return f64::NAN;
         }
+        let moved = |power| match Decimal::shortest(number).and_then(|short| short.moved(power)) {
+            Some(moved) => moved,
+            None => moved_point(&format!("{number:e}"), power).unwrap_or(f64::NAN),
+        };
         match self.power {
-            Some(power) => moved_point(&format!("{number:e}"), power).unwrap_or(f64::NAN),
-            None => self.of_integer(moved_point(&format!("{number:e}"), 0).unwrap_or(f64::NAN)),
+            Some(power) => moved(power),
+            None => self.of_integer(moved(0)),
         }
     }
 

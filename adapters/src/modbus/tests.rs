@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use andon_engine::item::Item;
 use andon_engine::value::{Unavailable, Value};
@@ -269,45 +270,60 @@ fn covers(device: &Profile, batches: &[Batch], wanted: &BTreeSet<usize>) {
     }
 }
 
-/// What a plan costs, as the planner counts it.
-fn cost(batches: &[Batch]) -> u32 {
-    let words = |batch: &Batch| match u32::from(batch.block.count) {
-        count if batch.block.table.is_bits() => count.div_ceil(16),
-        count => count,
+/// What a plan costs by the formula of a serial line, in units of a tenth of a character: each
+/// read 13 characters of frames and `overhead`, each byte of content ten.
+fn cost(batches: &[Batch], overhead: u64, character: u64) -> u64 {
+    let bytes = |batch: &Batch| match u64::from(batch.block.count) {
+        _ if batch.block.table.is_keyed() => 0,
+        count if batch.block.table.is_bits() => count.div_ceil(8),
+        count => 2 * count,
     };
-    batches.iter().map(|batch| 16 + words(batch)).sum()
+    batches.iter().map(|batch| overhead + (13 + bytes(batch)) * character).sum()
 }
 
-/// The least cost of every way to cut `wanted`, in order of address, into reads.
-fn least_cost(device: &Profile, wanted: &[usize], holes: &Holes) -> u32 {
-    let cuts = wanted.len() - 1;
-    let plan = |mask: u32| -> Option<u32> {
-        let mut batches = vec![vec![wanted[0]]];
-        for (at, &item) in wanted.iter().enumerate().skip(1) {
-            if mask >> (at - 1) & 1 == 1 {
-                batches.push(Vec::new());
-            }
-            batches.last_mut()?.push(item);
-        }
-        let batches: Option<Vec<Batch>> = batches
-            .into_iter()
-            .map(|items| {
-                let several = items.len() > 1;
-                let tables: BTreeSet<Table> =
-                    items.iter().map(|&at| device.items[at].table).collect();
-                let batch = Batch::around(device, items)?;
-                let most =
-                    if batch.block.table.is_bits() { BITS_MAX } else { device.max_registers };
-                let fits = tables.len() == 1
-                    && !(several && batch.block.table.is_keyed())
-                    && batch.block.count <= most
-                    && !(several && holes.obstruct(batch.block));
-                fits.then_some(batch)
-            })
-            .collect();
-        Some(cost(&batches?))
+/// The read of a set of items, when it may be asked for.
+fn read_of(device: &Profile, items: &[usize], holes: &Holes) -> Option<Batch> {
+    let mut items = items.to_vec();
+    items.sort_by_key(|&at| (device.items[at].block(), at));
+    let several = items.len() > 1;
+    let tables: BTreeSet<Table> = items.iter().map(|&at| device.items[at].table).collect();
+    let batch = Batch::around(device, items)?;
+    let most = if batch.block.table.is_bits() { BITS_MAX } else { device.max_registers };
+    let fits = tables.len() == 1
+        && !(several && batch.block.table.is_keyed())
+        && !(several && batch.block.count > most)
+        && !(several && holes.obstruct(batch.block));
+    fits.then_some(batch)
+}
+
+/// The least cost of every way whatever to share items out among reads.
+fn least_cost(
+    device: &Profile,
+    rest: &[usize],
+    sets: &mut Vec<Vec<usize>>,
+    holes: &Holes,
+    price: (u64, u64),
+) -> u64 {
+    let Some((&item, rest)) = rest.split_first() else {
+        let batches: Option<Vec<Batch>> =
+            sets.iter().map(|set| read_of(device, set, holes)).collect();
+        return batches.map_or(u64::MAX, |batches| cost(&batches, price.0, price.1));
     };
-    (0..1u32 << cuts).filter_map(plan).min().unwrap()
+    let mut least = u64::MAX;
+    for at in 0..=sets.len() {
+        if at == sets.len() {
+            sets.push(vec![item]);
+        } else {
+            sets[at].push(item);
+        }
+        least = least.min(least_cost(device, rest, sets, holes, price));
+        if sets[at].len() == 1 {
+            sets.remove(at);
+        } else {
+            sets[at].pop();
+        }
+    }
+    least
 }
 
 proptest! {
@@ -324,15 +340,40 @@ proptest! {
     }
 
     #[test]
-    fn the_plan_is_the_cheapest_there_is(
-        device in (4u16..=60, prop::collection::vec(items(), 1..9))
+    fn the_plan_is_the_cheapest_of_all_ways_to_share_out_eight_ranges(
+        device in (4u16..=60, prop::collection::vec(items(), 1..=8))
             .prop_map(|(max, items)| profile(max, items)),
         holes in holes(),
+        // Nanoseconds: 1200 to 250 000 baud with turnarounds of up to 100 ms, and TCP.
+        character in prop_oneof![Just(0u64), 40_000u64..9_200_000],
+        overhead in 200_000u64..100_000_000,
     ) {
-        let mut wanted: Vec<usize> = (0..device.items.len()).collect();
-        let planned = cost(&coalesce(&device, &wanted, &holes));
-        wanted.sort_by_key(|&at| (device.items[at].block(), at));
-        prop_assert_eq!(planned, least_cost(&device, &wanted, &holes));
+        let time = Duration::from_nanos;
+        let price = ReadCost::new(time(overhead + 13 * character), time(character));
+        let wanted: Vec<usize> = (0..device.items.len()).collect();
+        let batches = plan_reads(&device, &wanted, &holes, price);
+        for batch in &batches {
+            prop_assert_eq!(read_of(&device, &batch.items, &holes), Some(batch.clone()));
+        }
+        let planned = cost(&batches, overhead, character);
+        let least = least_cost(&device, &wanted, &mut Vec::new(), &holes, (overhead, character));
+        prop_assert_eq!(planned, least);
+    }
+
+    #[test]
+    fn a_gap_is_read_along_exactly_when_that_is_cheaper_than_another_request(
+        gap in 0u16..60, turnaround in 0u64..60_000_000, baud in 1200u64..115_200,
+    ) {
+        // g < (13c + t35 + max(d, t35)) / 2c, as nanoseconds.
+        let c = 11_000_000_000 / baud;
+        let t35 = if baud > 19_200 { 1_750_000 } else { 7 * c / 2 };
+        let request = 13 * c + t35 + turnaround.max(t35);
+        prop_assume!(u64::from(gap) * 2 * c != request);
+        let power = |at| item(Table::Input, at, Form::U16, Order::Abcd, Scale::ONE);
+        let device = profile(125, vec![power(0), power(1 + gap)]);
+        let price = ReadCost::new(Duration::from_nanos(request), Duration::from_nanos(c));
+        let reads = plan_reads(&device, &[0, 1], &Holes::default(), price).len();
+        prop_assert_eq!(reads == 1, u64::from(gap) * 2 * c < request);
     }
 
     #[test]

@@ -70,6 +70,10 @@ impl Library {
         let mut files = 0;
         for (vendor, path) in sorted_entries(folder, problems) {
             if !path.is_dir() {
+                if vendor.ends_with(".toml") {
+                    let message = "not read: a profile is in a folder of its vendor".to_owned();
+                    problems.push(whole_file(&path, message));
+                }
                 continue;
             }
             for (name, file) in sorted_entries(&path, problems) {

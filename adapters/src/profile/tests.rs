@@ -476,3 +476,14 @@ fn the_profile_in_the_readme_is_sound() {
     let (profile, _) = after.split_once("```").unwrap();
     assert_eq!(check(profile, "test/readme").unwrap().items.len(), 1);
 }
+
+#[test]
+fn a_profile_beside_the_folders_of_vendors_is_told() {
+    let folder = std::env::temp_dir().join(format!("andon-beside-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("pm1.toml"), SOUND).unwrap();
+    let (_, problems) = Library::load(Some(&folder));
+    std::fs::remove_dir_all(&folder).unwrap();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert!(problem.file.ends_with("pm1.toml") && problem.message.contains("folder of its vendor"));
+}

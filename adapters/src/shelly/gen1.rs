@@ -184,9 +184,9 @@ impl Gen1 {
             _ => self.off &= !(1_u32 << channel),
         }
         let all_off = self.off.count_ones() == u32::from(self.layout.channels);
-        if on == Some(true) && self.stopping.is_accepted() {
+        if on == Some(true) && self.stopping.is_answered() {
             self.stopping.seen(false, out);
-        } else if all_off && self.stopping.is_accepted() {
+        } else if all_off && self.stopping.is_answered() {
             self.stopping.seen(true, out);
         } else if all_off && self.stopping.accept(out) {
             self.off = 0;

@@ -129,7 +129,7 @@ impl Http {
                     Generation::Later => self.layout.status(&document, true, out),
                 };
                 // Responses come in order, so a status after the acceptance was asked after it.
-                if let Some(all_off) = all_off.filter(|_| self.stopping.is_accepted()) {
+                if let Some(all_off) = all_off.filter(|_| self.stopping.is_answered()) {
                     self.stopping.seen(all_off, out);
                 }
             }

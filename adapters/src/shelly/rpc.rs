@@ -130,7 +130,7 @@ impl Shelly {
             }
         } else if answer["result"].is_object() && answer["result"].get("was_on").is_none() {
             let all_off = self.layout.status(&answer["result"], true, out);
-            let asked_after = id > self.switch_id && self.stopping.is_accepted();
+            let asked_after = id > self.switch_id && self.stopping.is_answered();
             if let Some(all_off) = all_off.filter(|_| asked_after) {
                 self.stopping.seen(all_off, out);
             }

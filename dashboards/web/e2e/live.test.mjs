@@ -59,9 +59,9 @@ async function open(lang, viewport = { width: 1440, height: 900 }) {
 }
 
 for (const [lang, of, word] of [["en", "en", "CO₂ laser"], ["zh", "zh-CN", "激光切割机"]]) {
-  test(`ten machines are live in ${of}, and nothing leaves the host`, { skip }, async () => {
+  test(`eleven machines are live in ${of}, and nothing leaves the host`, { skip }, async () => {
     const { page, close } = await open(lang);
-    assert.equal(await page.locator("[data-machine]").count(), 10);
+    assert.equal(await page.locator("[data-machine]").count(), 11);
     assert.equal(await page.evaluate(() => document.documentElement.lang), of);
     await page.getByText(word).first().waitFor();
     const power = page.locator("[data-machine=extractor] .value").first();
@@ -72,6 +72,18 @@ for (const [lang, of, word] of [["en", "en", "CO₂ laser"], ["zh", "zh-CN", "�
     await close();
   });
 }
+
+test("printer, router and plug show what they say of themselves", { skip }, async () => {
+  const { page, close } = await open("en");
+  const tile = (machine) => page.locator(`[data-machine=${machine}]`);
+  await tile("printer-a").getByText(/\.gcode/).waitFor();
+  await tile("printer-a").getByText(/^Nozzle/).waitFor();
+  // The door is opened a quarter of a minute after the start, and the filament changed half a minute after it.
+  await tile("router").getByText("Paused").waitFor({ timeout: 30_000 });
+  await tile("printer-a").getByText("Paused").waitFor({ timeout: 45_000 });
+  await tile("grinder").getByText("Running").waitFor({ timeout: 45_000 });
+  await close();
+});
 
 test("the overheated laser is shown stopped, proved by its meter", { skip }, async () => {
   const { page, close } = await open("en");

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { start, TOKEN } from "../mock/server.mjs";
 import { inspect, LANGUAGES, launch, shot, SIZES, visit } from "./browser.mjs";
 
-const LOOKED_AT = ["normal", "alarm", "stop", "quarantined", "restart", "controllers", "controllers-gone"];
+const LOOKED_AT = ["normal", "alarm", "stop", "stop-failed", "quarantined", "restart", "controllers", "controllers-gone"];
 let browser, mock;
 
 before(async () => {
@@ -108,8 +108,8 @@ test("the last hour is asked for once, not with every message", async () => {
   await page.reload();
   await page.locator("[data-machine=kiln] .curve path").first().waitFor();
   await page.waitForTimeout(5000);
-  assert.equal(asked.length, 8, "one for each machine");
-  assert.equal(new Set(asked).size, 8);
+  assert.equal(asked.length, await page.locator("[data-machine] .curve").count(), "one for each curve");
+  assert.equal(new Set(asked).size, asked.length);
   await close();
 });
 
@@ -134,6 +134,22 @@ test("words before ids: a stop says what tripped it, an alarm without words what
     assert.ok(!(await page.locator("body").innerText()).includes(id), id);
   }
   await close();
+});
+
+test("a stop that failed is the headline, with what the machine still draws; never stopped", async () => {
+  for (const [count, size] of [[8, "wall"], [60, "wall"], [8, "phone"]]) {
+    const { page, close } = await open("stop-failed", { count, size });
+    const tile = page.locator("[data-machine=laser]");
+    assert.equal(await tile.locator(".state strong").innerText(), "STOP FAILED");
+    assert.match(await tile.locator(".unstopped").innerText(), /draws 1\.52\skW[\s\S]*Running/);
+    assert.doesNotMatch(await tile.innerText(), /Stopped/);
+    assert.equal(await tile.getAttribute("data-look"), "stop");
+    const first = page.locator("[data-alarm]").first();
+    assert.match(await first.innerText(), /Critical[\s\S]*FAILED[\s\S]*by hand/);
+    assert.equal(await first.locator("button").count(), 0, "nobody resets a stop that has failed");
+    await shot(page, `stop-failed-${count}-${size}`);
+    await close();
+  }
 });
 
 test("acknowledge by keyboard: asked once who it is, a wrong token is told, the next needs no asking", async () => {

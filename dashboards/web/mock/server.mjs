@@ -3,6 +3,7 @@
 import { createReadStream, existsSync } from "node:fs";
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
+import { diagnostics } from "./diagnostics.mjs";
 import { history, picture, SITUATIONS, untouched } from "./situations.mjs";
 
 /** The mock's operator. */
@@ -19,6 +20,8 @@ const CSP = "default-src 'self'; img-src 'self' data:; object-src 'none'; " +
 const ORDER = /^\/api\/v1\/alarms\/([^/]+)\/(acknowledge|reset)$/;
 /** Situations in which nothing is told of the first machine. */
 const MUTE = ["stale", "controllers-mute"];
+/** Situations in which questions for diagnostics hang. */
+const UNDIAGNOSED = ["cut", "undiagnosed"];
 const BODY_CHARS_MAX = 4096;
 
 /** Carries out an order as the gateway would: [status, error]. */
@@ -54,6 +57,8 @@ class Mock {
   build = "mock";
   /** Orders received: [deed, alarm, status, body]. */
   received = [];
+  /** How often diagnostics were asked for. */
+  diagnosed = 0;
 
   constructor(situation, machines) {
     [this.situation, this.machines] = [situation, machines];
@@ -119,6 +124,12 @@ async function answer(mock, request, response) {
   }
   if (pathname === "/api/v1/picture") return json(mock.picture());
   if (pathname === "/api/v1/history") return json(history());
+  if (pathname === "/api/v1/diagnostics") {
+    mock.diagnosed += 1;
+    // A gateway in trouble takes the question and says nothing.
+    if (UNDIAGNOSED.includes(mock.situation)) return undefined;
+    return json(diagnostics(mock.situation));
+  }
   const order = request.method === "POST" && ORDER.exec(pathname);
   if (order) {
     const [status, error] = await mock.order(request, order);
@@ -146,6 +157,7 @@ export async function start({ port = 0, situation = "normal", machines = 8 } = {
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     received: mock.received,
+    diagnosed: () => mock.diagnosed,
     set: (name, count) => mock.set(name, count),
     rebuild: (build) => { mock.build = build; },
     stop: () => {

@@ -40,6 +40,7 @@ export const SITUATIONS = {
   normal: "all well",
   alarm: "alarms of each severity, a fault",
   stop: "the laser is stopped and still hot: a reset is refused",
+  "stop-failed": "the laser's stop has failed, and it runs on",
   cooled: "the laser is stopped and cool again: a reset is carried out",
   quarantined: "a meter is set aside, the broker is gone, the clock unknown",
   restart: "the gateway has just started and knows little",
@@ -47,12 +48,15 @@ export const SITUATIONS = {
   controllers: "printers and a CNC with a controller each, in every state that one can tell of",
   "controllers-gone": "the same, but the first controller has gone while its meter still tells",
   "controllers-mute": "the same, but of the first nothing is told any more",
+  undiagnosed: "all well, but questions for diagnostics hang",
   cut: "every stream is silent, and those opened meanwhile stay so",
 };
 
 function stopOf(situation, orders) {
   const stop = { output: "laser-contactor", phase: "armed", level: null, cause: null, trouble: null };
   if (situation === "restart") return { ...stop, phase: "unknown" };
+  const trouble = "timeout";
+  if (situation === "stop-failed") return { ...stop, phase: "failed", level: "C0", cause: "laser-hot", trouble };
   const stopped = ["stop", "cooled"].includes(situation) && !orders.reset.has("laser-hot");
   return stopped ? { ...stop, phase: "latched", level: "C3", cause: "laser-hot" } : stop;
 }
@@ -66,7 +70,7 @@ function itemsOf(id, execution, i, situation) {
     item("energy.import", "Wh", 812_400 + i, false, "counter"),
     item("voltage", "V", 231.4, false),
   ];
-  const hot = situation === "alarm" || situation === "stop";
+  const hot = ["alarm", "stop", "stop-failed"].includes(situation);
   if (id === "laser") items.splice(1, 0, item("temperature.tube", "°C", hot ? 63.2 : 24.1));
   if (id.startsWith("printer")) items.splice(1, 0, item("temperature.nozzle", "°C", 214.9));
   return items;
@@ -106,6 +110,14 @@ const LASER_HOT = {
     zh: "激光管过热：停止切割并检查冷水机。",
   },
 };
+const STOP_FAILED = {
+  id: "stop:laser-contactor", stop: "laser-contactor", machine: "laser", severity: "critical", active: true, acked: false,
+  latched: true, for_ms: 9_345, cause: "timeout",
+  message: {
+    en: "The protective stop FAILED: stop the machine by hand, at its own emergency stop or main switch.",
+    zh: "保护停机失败：请立即用机器自身的急停按钮或总开关手动停机。",
+  },
+};
 const AIR_LOW = {
   id: "air-low", machine: "compressor", severity: "medium", active: false, acked: false,
   latched: false, for_ms: 840_000, cause: "",
@@ -119,6 +131,7 @@ const KILN_LID = {
 const ALARMS = {
   alarm: [LASER_HOT, AIR_LOW, KILN_LID],
   stop: [LASER_HOT, AIR_LOW],
+  "stop-failed": [STOP_FAILED, LASER_HOT],
   cooled: [{ ...LASER_HOT, active: false, cause: "temperature 31.0 °C" }],
   restart: [
     { ...LASER_HOT, active: null, for_ms: null, cause: "" },
@@ -130,6 +143,7 @@ const ALARMS = {
 function alarms(situation, orders) {
   return (ALARMS[situation] ?? [])
     .map((alarm) => ({
+      stop: null,
       ...alarm,
       acked: alarm.acked || orders.acked.has(alarm.id),
       latched: alarm.latched && !orders.reset.has(alarm.id),

@@ -1,6 +1,6 @@
 //! What the board tells of a machine with a controller of its own, tested without a browser.
 import { describe, expect, test } from "vitest";
-import { conflict, curve, faultCode, job, keyValues, percent, unheard, values, words } from "../src/lib/controller";
+import { conflict, curve, draws, faultCode, job, keyValues, percent, unheard, values, words } from "../src/lib/controller";
 import { reading, toGo, whole } from "../src/lib/format";
 import type { Execution, Item, Machine } from "../src/lib/types";
 
@@ -73,6 +73,12 @@ describe("values", () => {
     expect(values(seen("ready", said))).toEqual([]);
     expect(names(values(seen("ready", said.map((each) => ({ ...each, ...lost })))))).toHaveLength(4);
   });
+  test("a machine that says that it has no message gets no empty box for it", () => {
+    const message = (why: string) => names(values(seen("running", [item("message", null, { why, age_ms: 9 })])));
+    expect(message("sentinel")).toEqual([]);
+    expect(message("timeout")).toEqual(["message"]);
+  });
+
   test("what was never heard is no value", () => {
     const items = [item("parts", null, { ...never, key: true }), item("feed", 5, { key: true }), item("tool", null, { why: "timeout", age_ms: 9 })];
     expect(names(values(seen("ready", items)))).toEqual(["feed", "tool"]);
@@ -134,4 +140,12 @@ test("temperatures and lengths are read as people read them", () => {
   expect(reading("loop.1", 0.0123, "A", "en")).toEqual({ text: "12.30", unit: "mA" });
   expect(reading("hours.run", 7200, "s", "en")).toEqual({ text: "2", unit: "h" });
   expect(reading("pressure", 612_000, "Pa", "en")).toEqual({ text: "612.0", unit: "kPa" });
+});
+
+test("what a machine draws is told only while it may be believed", () => {
+  const watts = (over: Partial<Item> = {}) => item("power.active", 2500, { unit: "W", ...over });
+  expect(draws(seen("running", [watts()]))?.value).toBe(2500);
+  expect(draws(seen("running", [watts()], {}, 60_000))).toBeNull();
+  expect(draws(seen("unknown", [watts(lost)]))).toBeNull();
+  expect(draws(seen("running", []))).toBeUndefined();
 });

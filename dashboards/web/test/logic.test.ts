@@ -15,7 +15,7 @@ import { choose, named, parse, speaker } from "../src/lib/words";
 
 const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", kind: "gauge", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
 const machine = (id: string, execution: Execution, over: Partial<Machine> = {}): Machine => ({ id, name: { en: id }, kind: "x", execution, activity: "idle", why: null, in_state_ms: 0, items: [], stop: null, ...over });
-const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, ...over });
+const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, stop: null, ...over });
 const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({
   v: 1, seq: 1, site: { id: "s", name: {}, time_zone: "UTC" }, machines, kinds: { laser: { name: { en: "Laser cutter" }, hazards: [{ en: "Flames", zh: "明火" }] } }, alarms: [],
   gateway: { version: "0", build, clock: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [], devices: [], viewers: { connected: 1, dropped: 0, missed: 0 } },
@@ -87,6 +87,11 @@ test("a stop that nobody has heard of is not calm", () => {
   expect(look(machine("m", "running", { stop: { ...stop, phase: "armed" } }), [])).toBe("running");
 });
 
+test("a stop that failed comes before every alarm of a rule", () => {
+  const all = [alarm({ id: "hot" }), alarm({ id: "stop:cut", severity: "critical", stop: "cut", for_ms: 99 })];
+  expect(alarmOrder(all).map(({ id }) => id)).toEqual(["stop:cut", "hot"]);
+});
+
 test("alarms of unknown age come after the others of their kind", () => {
   const all = [alarm({ id: "x", for_ms: null }), alarm({ id: "y", for_ms: null }), alarm({ id: "old", for_ms: 9 }), alarm({ id: "new" }), alarm({ id: "low", severity: "low" })];
   expect(alarmOrder(all).map(({ id }) => id)).toEqual(["new", "old", "x", "y", "low"]);
@@ -118,6 +123,8 @@ test("4 to 60 machines fit a wall without scrolling; 200 use the smallest tile",
   }
   expect(fit(200, 1888, 880).density).toBe("tiny");
   expect(fit(8, 390, 800)).toEqual({ density: "normal", columns: 1 });
+  // Three rows of four, and not two of five and a lonely one.
+  expect(fit(11, 1408, 700)).toEqual({ density: "normal", columns: 4 });
 });
 
 test("numbers carry the digits their unit deserves", () => {

@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::aging::Aging;
 use crate::alarm::{self, Alarm, Evaluated};
 use crate::event::{Activity, AlarmState, Event, Execution, Register, TripState};
 use crate::follower::{Change, Follower};
+use crate::lookup::Lookup;
 use crate::normalize::ItemState;
-use crate::plan::{ItemIndex, MachineIndex, Plan, RuleIndex, TripIndex};
-use crate::rules::{Condition, Rule, View};
+use crate::plan::{ItemIndex, MachineIndex, Plan, RuleIndex, TripIndex, TripPlan};
+use crate::rules::{Rule, View};
 use crate::time::BootTime;
 use crate::trip::{self, Trip};
 use crate::value::{Measured, Unavailable, Value};
@@ -152,9 +154,10 @@ pub struct LeftRegister {
 /// The whole engine: one shop's state.
 #[derive(Debug)]
 pub struct Engine {
-    plan: Plan,
+    plan: Arc<Plan>,
     items: Vec<ItemState>,
     values: Vec<Measured>,
+    aging: Aging,
     machines: Vec<Machine>,
     states: Vec<(Execution, Activity)>,
     alarms: Vec<Alarm>,
@@ -166,10 +169,10 @@ pub struct Engine {
     /// Whether the trips that are armed have been told.
     trips_told: bool,
     /// The rules that look at each item, and at each machine's state.
-    rules_of_item: Vec<Vec<RuleIndex>>,
-    rules_of_machine: Vec<Vec<RuleIndex>>,
+    rules_of_item: Lookup<RuleIndex>,
+    rules_of_machine: Lookup<RuleIndex>,
     /// The trips that each item proves.
-    trips_of_item: Vec<Vec<TripIndex>>,
+    trips_of_item: Lookup<TripIndex>,
     /// Readings that were not newer than the last of their item.
     pub out_of_order: u64,
 }
@@ -199,26 +202,15 @@ struct Collected {
 
 impl Engine {
     /// An engine that knows nothing but its plan and what was left latched.
-    pub fn new(plan: Plan, restored: Restored) -> Self {
-        let mut rules_of_item = vec![Vec::new(); plan.items.len()];
-        let mut rules_of_machine = vec![Vec::new(); plan.machines.len()];
-        for (index, rule) in plan.rules.iter().enumerate() {
-            let index = RuleIndex(u16::try_from(index).unwrap_or(u16::MAX));
-            let conditions = || std::iter::once(&rule.when).chain(&rule.clear);
-            conditions().flat_map(Condition::items).for_each(|item| {
-                note_once(&mut rules_of_item[item.0 as usize], index);
-            });
-            conditions().flat_map(Condition::machines).for_each(|machine| {
-                note_once(&mut rules_of_machine[usize::from(machine.0)], index);
-            });
-        }
-        let mut trips_of_item = vec![Vec::new(); plan.items.len()];
-        for (index, trip) in plan.trips.iter().enumerate() {
-            if let Some(proof) = &trip.proof {
-                let index = TripIndex(u16::try_from(index).unwrap_or(u16::MAX));
-                trips_of_item[proof.item.0 as usize].push(index);
-            }
-        }
+    pub fn new(plan: impl Into<Arc<Plan>>, restored: Restored) -> Self {
+        let plan: Arc<Plan> = plan.into();
+        let (rules_of_item, rules_of_machine) = rules_by_subject(&plan);
+        let proves = |(index, trip): (usize, &TripPlan)| {
+            let index = TripIndex(u16::try_from(index).unwrap_or(u16::MAX));
+            trip.proof.as_ref().map(|proof| (proof.item.0 as usize, index))
+        };
+        let trips_of_item = plan.trips.iter().enumerate().filter_map(proves).collect();
+        let trips_of_item = Lookup::new(plan.items.len(), trips_of_item);
         let left: BTreeMap<&str, &AlarmState> =
             restored.alarms.iter().map(|state| (&*state.alarm, state)).collect();
         let alarm = |id: &str| left.get(id).map_or_else(Alarm::default, |s| Alarm::restored(s));
@@ -247,6 +239,7 @@ impl Engine {
         Self {
             items,
             values: vec![Err(Unavailable::NotYet); plan.items.len()],
+            aging: Aging::new(&plan),
             machines: plan.machines.iter().map(|plan| machine(&plan.activity)).collect(),
             states: vec![(Execution::Unknown, Activity::Unknown); plan.machines.len()],
             alarms: plan.rules.iter().map(|rule| alarm(&rule.id)).collect(),
@@ -361,10 +354,14 @@ impl Engine {
         readings.retain_mut(|(item, reading)| {
             let index = item.0 as usize;
             let taken = std::mem::replace(reading, Err(Unavailable::NotYet));
-            let Some(value) = self.items[index].take(&self.plan.items[index], at, taken) else {
+            let plan = &self.plan.items[index];
+            let Some(value) = self.items[index].take(plan, at, taken) else {
                 self.out_of_order += 1;
                 return false;
             };
+            if value.is_ok() {
+                self.aging.fresh(plan.machine, at + plan.stale_after);
+            }
             self.values[index] = value.clone();
             *reading = value;
             true
@@ -378,8 +375,8 @@ impl Engine {
             self.follow(now, at, machine, *item, value, collected);
         }
         for (item, _) in &readings {
-            for nth in 0..self.rules_of_item[item.0 as usize].len() {
-                let rule = self.rules_of_item[item.0 as usize][nth];
+            for nth in 0..self.rules_of_item.of(item.0 as usize).len() {
+                let rule = self.rules_of_item.of(item.0 as usize)[nth];
                 self.evaluate(now, usize::from(rule.0), collected);
             }
         }
@@ -401,7 +398,7 @@ impl Engine {
         if self.plan.machines[index].energy == Some(item)
             && let Some(wh) = value.as_ref().ok().and_then(Value::as_number)
         {
-            let epoch = self.items[item.0 as usize].epoch;
+            let epoch = self.items[item.0 as usize].epoch();
             self.machines[index].register = Some(Register { at, wh, epoch });
             let due = self.machines[index].register_told;
             if due.is_none_or(|told| at.since(told) >= ENERGY_EVERY) {
@@ -411,25 +408,40 @@ impl Engine {
         for change in self.machines[index].follower.take(item, at, value) {
             self.note_change(index, change, collected);
         }
-        for nth in 0..self.trips_of_item[item.0 as usize].len() {
-            let trip = usize::from(self.trips_of_item[item.0 as usize][nth].0);
+        for nth in 0..self.trips_of_item.of(item.0 as usize).len() {
+            let trip = usize::from(self.trips_of_item.of(item.0 as usize)[nth].0);
             let outcome = self.trips[trip].sample(&self.plan.trips[trip], now, at, value);
             self.note_trip(now, trip, outcome, collected);
         }
     }
 
-    fn tick(&mut self, now: BootTime, collected: &mut Collected) {
-        let mut stale: BTreeMap<MachineIndex, Vec<(ItemIndex, Measured)>> = BTreeMap::new();
-        for (index, (state, plan)) in self.items.iter_mut().zip(&self.plan.items).enumerate() {
-            if state.age(plan, now) {
-                self.values[index] = state.value.clone();
-                let item = ItemIndex(u32::try_from(index).unwrap_or(u32::MAX));
-                stale.entry(plan.machine).or_default().push((item, state.value.clone()));
+    /// Values whose time is over become stale, machine by machine.
+    fn grow_old(&mut self, now: BootTime, collected: &mut Collected) {
+        for machine in 0..self.machines.len() {
+            let Some(items) = self.aging.take_due(machine, now) else { continue };
+            let machine = MachineIndex(u16::try_from(machine).unwrap_or(u16::MAX));
+            let mut stale = Vec::new();
+            for index in items {
+                let (plan, state) = (&self.plan.items[index], &self.items[index]);
+                let value = &mut self.values[index];
+                if plan.machine != machine {
+                    continue;
+                }
+                if state.age(plan, now, value) {
+                    let item = ItemIndex(u32::try_from(index).unwrap_or(u32::MAX));
+                    stale.push((item, value.clone()));
+                } else if let (true, Some(until)) = (value.is_ok(), state.fresh_until(plan)) {
+                    self.aging.fresh(machine, until);
+                }
+            }
+            if !stale.is_empty() {
+                collected.rest.push(Output::Observation { machine, at: now, items: stale });
             }
         }
-        for (machine, items) in stale {
-            collected.rest.push(Output::Observation { machine, at: now, items });
-        }
+    }
+
+    fn tick(&mut self, now: BootTime, collected: &mut Collected) {
+        self.grow_old(now, collected);
         for index in 0..self.machines.len() {
             for change in self.machines[index].follower.age(now) {
                 self.note_change(index, change, collected);
@@ -458,11 +470,11 @@ impl Engine {
     }
 
     /// Evaluates the rules that look at machines whose state changed. What they trip changes
-    /// states again; a machine is stopped once, so that ends.
+    /// states again only once, when it is confirmed, so that ends.
     fn evaluate_rules_of_changed(&mut self, now: BootTime, collected: &mut Collected) {
         while let Some(machine) = collected.changed.pop() {
-            for nth in 0..self.rules_of_machine[machine].len() {
-                let rule = self.rules_of_machine[machine][nth];
+            for nth in 0..self.rules_of_machine.of(machine).len() {
+                let rule = self.rules_of_machine.of(machine)[nth];
                 self.evaluate(now, usize::from(rule.0), collected);
             }
         }
@@ -573,7 +585,8 @@ impl Engine {
         let machine = usize::from(plan.machine.0);
         let state = self.trips[index].state(plan, &self.plan.machines[machine].id);
         collected.rest.push(Output::Event(Event::Trip { at: now, state }));
-        self.tell_state(machine, now, self.raw_run(machine), collected);
+        let at = self.trips[index].confirmed().unwrap_or(now);
+        self.tell_state(machine, at, self.raw_run(machine), collected);
     }
 
     fn note_change(&mut self, index: usize, change: Change, collected: &mut Collected) {
@@ -581,8 +594,9 @@ impl Engine {
         self.tell_state(index, change.at, change.raw_run, collected);
     }
 
-    /// Tells what a machine does when that is news: a stop that is not armed stands above what
-    /// its signal says. `raw_run` is the time in the raw run band up to `at`.
+    /// Tells what a machine does when that is news: a stop that is confirmed stands above what its
+    /// signal says. One that is only commanded, or failed, says nothing of the machine: whether it
+    /// goes on is what its signal says. `raw_run` is the time in the raw run band up to `at`.
     fn tell_state(
         &mut self,
         index: usize,
@@ -591,7 +605,8 @@ impl Engine {
         collected: &mut Collected,
     ) {
         let mut trips = self.trips.iter().zip(&self.plan.trips);
-        let stopped = trips.any(|(t, plan)| usize::from(plan.machine.0) == index && t.is_tripped());
+        let stopped = trips
+            .any(|(trip, plan)| usize::from(plan.machine.0) == index && trip.confirmed().is_some());
         let machine = &mut self.machines[index];
         let (execution, why) = match machine.followed {
             _ if stopped => (Execution::Stopped, None),
@@ -640,9 +655,16 @@ impl Engine {
     }
 }
 
-fn note_once(rules: &mut Vec<RuleIndex>, rule: RuleIndex) {
-    // Rules come in order, so a double is the last one.
-    if rules.last() != Some(&rule) {
-        rules.push(rule);
+/// The rules that look at each item, and at each machine's state, in their order.
+fn rules_by_subject(plan: &Plan) -> (Lookup<RuleIndex>, Lookup<RuleIndex>) {
+    let (mut of_item, mut of_machine) = (Vec::new(), Vec::new());
+    for (index, rule) in plan.rules.iter().enumerate() {
+        let index = RuleIndex(u16::try_from(index).unwrap_or(u16::MAX));
+        for condition in std::iter::once(&rule.when).chain(&rule.clear) {
+            of_item.extend(condition.items().map(|item| (item.0 as usize, index)));
+            of_machine.extend(condition.machines().map(|it| (usize::from(it.0), index)));
+        }
     }
+    let (items, machines) = (plan.items.len(), plan.machines.len());
+    (Lookup::new(items, of_item), Lookup::new(machines, of_machine))
 }

@@ -219,7 +219,8 @@ fn nearest(name: &str) -> Option<String> {
     names()
         .map(|candidate| (strsim::jaro_winkler(name, &candidate), candidate))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        // Of those that are equally like it the first on the list: what is usual stands there.
+        .reduce(|best, other| if other.0 > best.0 { other } else { best })
         .map(|(_, candidate)| candidate)
 }
 
@@ -243,6 +244,8 @@ mod tests {
     fn other_names_get_the_nearest() {
         let unknown = Item::named("power.activ").unwrap_err();
         assert_eq!(unknown.nearest.as_deref(), Some("power.active"));
+        let short = Item::named("power").unwrap_err();
+        assert_eq!(short.nearest.as_deref(), Some("power.active"), "not power.factor");
         for name in [
             "input",
             "input.0",

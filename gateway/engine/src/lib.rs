@@ -10,12 +10,14 @@
 //! [`alarm`], [`trip`].
 
 pub mod activity;
+mod aging;
 pub mod alarm;
 mod controller;
 pub mod engine;
 pub mod event;
 pub mod follower;
 pub mod item;
+mod lookup;
 pub mod normalize;
 pub mod plan;
 pub mod rules;

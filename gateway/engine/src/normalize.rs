@@ -36,39 +36,41 @@ struct Left {
     away: Option<Duration>,
 }
 
-/// What is known of one item.
-#[derive(Clone, Debug)]
+/// What is known of one item beside its value. A shop has tens of thousands: what only counters
+/// need stands apart.
+#[derive(Clone, Debug, Default)]
 pub struct ItemState {
-    /// The last observation.
-    pub value: Measured,
     /// The moment of the last reading, good or bad.
     last_at: Option<BootTime>,
     /// The last good value that was a number, and its moment.
     good: Option<(BootTime, f64)>,
     /// The moment of the last good value.
-    pub good_at: Option<BootTime>,
-    /// A counter's reading that went back or leapt and waits for a second one.
-    pending: Option<f64>,
-    /// Counts the resets of a counter.
-    pub epoch: u32,
-    /// What a counter is compared with until it has a good reading of this run.
-    left: Option<Left>,
+    good_at: Option<BootTime>,
+    counter: Option<Box<Counter>>,
 }
 
-impl Default for ItemState {
-    fn default() -> Self {
-        let value = Err(Unavailable::NotYet);
-        let (last_at, good, good_at, pending, left) = (None, None, None, None, None);
-        Self { value, last_at, good, good_at, pending, epoch: 0, left }
-    }
+/// What is known of a counter beside its last good reading.
+#[derive(Clone, Debug, Default)]
+struct Counter {
+    /// A reading that went back or leapt and waits for a second one.
+    pending: Option<f64>,
+    /// Counts its resets.
+    epoch: u32,
+    /// What it is compared with until it has a good reading of this run.
+    left: Option<Left>,
 }
 
 impl ItemState {
     /// A counter that goes on where the run before left it: at `number`, in `epoch`, read so long
     /// before `now`. A register that cannot have counted from there begins a new epoch.
     pub fn resume(&mut self, number: f64, epoch: u32, now: BootTime, away: Option<Duration>) {
-        self.epoch = epoch;
-        self.left = Some(Left { number, at: now, away });
+        let left = Some(Left { number, at: now, away });
+        self.counter = Some(Box::new(Counter { pending: None, epoch, left }));
+    }
+
+    /// How often a counter was reset.
+    pub fn epoch(&self) -> u32 {
+        self.counter.as_ref().map_or(0, |counter| counter.epoch)
     }
 
     /// Takes a reading sampled at `at`. Returns the observation, or `None` for a reading that is
@@ -82,18 +84,23 @@ impl ItemState {
         if observed.is_ok() {
             self.good_at = Some(at);
         }
-        self.value = observed.clone();
         Some(observed)
     }
 
-    /// Makes an old value stale. Returns whether it just became so.
-    pub fn age(&mut self, plan: &ItemPlan, now: BootTime) -> bool {
+    /// Makes its last observation stale when that is old. Returns whether it just became so.
+    pub fn age(&self, plan: &ItemPlan, now: BootTime, value: &mut Measured) -> bool {
         let old = self.good_at.is_some_and(|good| now.since(good) > plan.stale_after);
-        if old && self.value.is_ok() {
-            self.value = Err(Unavailable::Stale);
+        if old && value.is_ok() {
+            *value = Err(Unavailable::Stale);
             return true;
         }
         false
+    }
+
+    /// The moment after which its value is stale, unless a good one comes before; none when it has
+    /// never had one.
+    pub fn fresh_until(&self, plan: &ItemPlan) -> Option<BootTime> {
+        self.good_at.map(|good| good + plan.stale_after)
     }
 
     fn believe(&mut self, plan: &ItemPlan, at: BootTime, value: Value) -> Measured {
@@ -122,7 +129,8 @@ impl ItemState {
         at: BootTime,
         number: f64,
     ) -> Result<(), Unavailable> {
-        let (last, elapsed) = match (self.good, self.left) {
+        let left = self.counter.as_ref().and_then(|counter| counter.left);
+        let (last, elapsed) = match (self.good, left) {
             (Some((last_at, last)), _) => (last, at.since(last_at)),
             (None, Some(Left { number, at: since, away })) => {
                 let elapsed = away.map(|away| away.saturating_add(at.since(since)));
@@ -147,16 +155,19 @@ impl ItemState {
     ) -> Result<(), Unavailable> {
         let credible = |from, elapsed| may_have_counted(from, number, elapsed);
         if credible(last, elapsed) {
-            self.pending = None;
+            if let Some(counter) = &mut self.counter {
+                counter.pending = None;
+            }
             return Ok(());
         }
-        match self.pending.take() {
+        let counter = self.counter.get_or_insert_default();
+        match counter.pending.take() {
             Some(pending) if credible(pending, Duration::ZERO) => {
-                self.epoch = self.epoch.saturating_add(1);
+                counter.epoch = counter.epoch.saturating_add(1);
                 Ok(())
             }
             _ => {
-                self.pending = Some(number);
+                counter.pending = Some(number);
                 Err(Unavailable::Unconfirmed)
             }
         }

@@ -43,6 +43,10 @@ pub struct Trip {
     proving: u8,
     /// When the stop was last commanded because the meter contradicts it; `None` unless it does.
     contradicted: Option<BootTime>,
+    /// The first of the samples in a row that prove the effect.
+    proving_since: BootTime,
+    /// Since when it is confirmed as far as its output can be; `None` unless it is.
+    confirmed: Option<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,12 +79,22 @@ impl Trip {
             commanded_at: BootTime::default(),
             proving: 0,
             contradicted: None,
+            proving_since: BootTime::default(),
+            confirmed: None,
         }
     }
 
     /// Whether it stands anywhere but armed.
     pub fn is_tripped(&self) -> bool {
         self.phase != TripPhase::Armed
+    }
+
+    /// Since when the machine is stopped by all that its output can show: the meter's word where
+    /// one is named, the read-back where none is. A stop that held and is commanded once more for
+    /// another cause holds until that fails: were it to end and begin, rules that look at states
+    /// would turn in circles.
+    pub fn confirmed(&self) -> Option<BootTime> {
+        self.confirmed
     }
 
     /// Whether it was commanded and is not confirmed, or the meter contradicts it: then a reset
@@ -123,7 +137,7 @@ impl Trip {
     pub fn reset(&mut self, plan: &TripPlan, now: BootTime) -> Outcome {
         self.phase = TripPhase::Armed;
         (self.level, self.cause, self.trouble, self.pending) = (None, None, None, None);
-        (self.proving, self.contradicted) = (0, None);
+        (self.proving, self.contradicted, self.confirmed) = (0, None, None);
         let command = plan.permit_on_reset.then(|| self.command(plan, now, Act::Permit, 1));
         Outcome { command, changed: true }
     }
@@ -156,6 +170,9 @@ impl Trip {
                 }
                 let latched = self.phase != TripPhase::Latched;
                 self.phase = TripPhase::Latched;
+                if plan.proof.is_none() || self.level == Some(Confirmation::C3) {
+                    self.confirmed.get_or_insert(now);
+                }
                 let reached = self.reach(Confirmation::C2);
                 Outcome { command: None, changed: changed || latched || reached }
             }
@@ -201,7 +218,7 @@ impl Trip {
         let used_up = pending.tries >= plan.attempts;
         let fails = used_up && pending.act == Act::Trip && self.phase != TripPhase::Failed;
         if fails {
-            self.phase = TripPhase::Failed;
+            (self.phase, self.confirmed) = (TripPhase::Failed, None);
         }
         let silent = self.trouble.is_none();
         if silent {
@@ -229,6 +246,9 @@ impl Trip {
             return Outcome::default();
         }
         if value.abs() < proof.below {
+            if self.proving == 0 {
+                self.proving_since = at;
+            }
             self.proving = self.proving.saturating_add(1);
             if self.proving < proof.samples || self.level == Some(Confirmation::C3) {
                 return Outcome::default();
@@ -237,6 +257,7 @@ impl Trip {
                 return Outcome::default();
             }
             self.phase = TripPhase::Latched;
+            self.confirmed.get_or_insert(self.proving_since);
             (self.trouble, self.contradicted) = (None, None);
             return Outcome { command: None, changed: self.reach(Confirmation::C3) };
         }
@@ -246,7 +267,7 @@ impl Trip {
         if self.phase != TripPhase::Latched || !(proved || late) {
             return Outcome::default();
         }
-        self.phase = TripPhase::Failed;
+        (self.phase, self.confirmed) = (TripPhase::Failed, None);
         self.level = Some(Confirmation::C2);
         self.contradicted = Some(now);
         self.trouble = Some(format!("weld suspected: the meter still reads {value}").into());

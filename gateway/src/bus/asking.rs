@@ -17,6 +17,7 @@ impl Owner {
         if let Some((fence, _)) = self.units[unit].fence
             && fence != block
         {
+            self.units[unit].counters.retries += 1;
             match self.ask(unit, Ask::Read(fence)).await {
                 Ok(_) | Err(Fault::Exception(_)) => {}
                 Err(fault) => return Err(fault),
@@ -42,7 +43,7 @@ impl Owner {
         let mut reopen = None;
         match outcome.result {
             Ok(_) | Err(Fault::Exception(..0x0A | 0x0C..)) => {
-                unit.turnaround.answered(outcome.taken);
+                unit.turnaround.in_time(outcome.taken);
                 if framing == Framing::Rtu
                     && matches!(ask, Ask::Read(_))
                     && let Some((_, asked)) = unit.fence.take()

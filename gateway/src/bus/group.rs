@@ -1,11 +1,9 @@
-//! What is read together: the items of one unit with one period, as batches, and what their words
-//! mean for the machines' items. Pure.
+//! What is due together: the items of one unit with one period, and what their values mean for the
+//! machines' items. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_adapters::modbus::{Batch, Holes, Words, coalesce, decode};
-use andon_adapters::profile::Profile;
 use andon_engine::plan::{ItemIndex, MachineIndex, Plan};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
@@ -19,13 +17,11 @@ pub(super) struct Group {
     /// Position in the bus plan's `units`.
     pub(super) unit: usize,
     pub(super) period: Duration,
-    profile: Arc<Profile>,
     polls: Vec<PollPlan>,
-    batches: Vec<Batch>,
 }
 
 impl Group {
-    /// The groups of a bus, in the order of its units.
+    /// The groups of a bus, in the order of its units, the shortest period of each first.
     pub(super) fn all(plan: &BusPlan) -> Vec<Self> {
         plan.units.iter().enumerate().flat_map(|(unit, plan)| Self::of_unit(unit, plan)).collect()
     }
@@ -36,57 +32,23 @@ impl Group {
         periods.dedup();
         let group = |period| {
             let polls = plan.polls.iter().filter(|poll| poll.period == period).cloned().collect();
-            let profile = plan.profile.clone();
-            let mut group = Self { unit, period, profile, polls, batches: Vec::new() };
-            group.replan(&Holes::default());
-            group
+            Self { unit, period, polls }
         };
         periods.into_iter().map(group).collect()
     }
 
-    /// Makes the batches anew, around `holes`.
-    pub(super) fn replan(&mut self, holes: &Holes) {
-        let items: Vec<usize> = self.polls.iter().map(|poll| poll.profile_item).collect();
-        self.batches = coalesce(&self.profile, &items, holes);
+    /// Its items: positions in the profile.
+    pub(super) fn items(&self) -> impl Iterator<Item = usize> {
+        self.polls.iter().map(|poll| poll.profile_item)
     }
 
-    pub(super) fn batches(&self) -> &[Batch] {
-        &self.batches
-    }
-
-    pub(super) fn profile(&self) -> &Profile {
-        &self.profile
-    }
-
-    /// What the words of `batch` mean.
-    pub(super) fn decode(&self, batch: &Batch, words: Words<'_>, round: &mut Round) {
-        for (item, measured) in decode(&self.profile, batch, words) {
-            self.feed(item, &measured, round);
-        }
-    }
-
-    /// Every item of `batch` is unavailable.
-    pub(super) fn fail(&self, batch: &Batch, why: Unavailable, round: &mut Round) {
-        for &item in &batch.items {
-            self.feed(item, &Err(why), round);
-        }
-    }
-
-    /// Every item is unavailable.
-    pub(super) fn fail_all(&self, why: Unavailable, round: &mut Round) {
-        for batch in &self.batches {
-            self.fail(batch, why, round);
-        }
-    }
-
-    fn feed(&self, item: usize, measured: &Measured, round: &mut Round) {
-        for poll in self.polls.iter().filter(|poll| poll.profile_item == item) {
-            let measured = scaled(measured, poll.ratio);
-            let quantities =
-                poll.loops.iter().map(|(item, span)| (*item, span.quantity(&measured)));
-            round.readings.extend(quantities);
-            round.readings.extend(poll.feeds.iter().map(|&feed| (feed, measured.clone())));
-        }
+    /// What its poll at `place` has brought goes to the machines' items that it feeds.
+    pub(super) fn feed(&self, place: usize, measured: &Measured, round: &mut Round) {
+        let Some(poll) = self.polls.get(place) else { return };
+        let measured = scaled(measured, poll.ratio);
+        let quantities = poll.loops.iter().map(|(item, span)| (*item, span.quantity(&measured)));
+        round.readings.extend(quantities);
+        round.readings.extend(poll.feeds.iter().map(|&feed| (feed, measured.clone())));
     }
 }
 
@@ -126,21 +88,33 @@ pub(super) fn deliveries(
     mut readings: Vec<(ItemIndex, Measured)>,
     machines: &Machines,
 ) -> Vec<Delivery> {
-    readings.sort_by_key(|&(item, _)| (machines.of(item), item));
-    let same = |a: &(ItemIndex, _), b: &(ItemIndex, _)| machines.of(a.0) == machines.of(b.0);
-    readings.chunk_by(same).map(|readings| Delivery { at, readings: readings.to_vec() }).collect()
+    let key = |&(item, _): &(ItemIndex, Measured)| (machines.of(item), item);
+    // Most often they are: items are planned in the order of their machines.
+    if !readings.is_sorted_by_key(key) {
+        readings.sort_by_key(key);
+    }
+    let mut deliveries = Vec::with_capacity(1);
+    while let Some(&(last, _)) = readings.last() {
+        let machine = machines.of(last);
+        let begin = readings.partition_point(|&(item, _)| machines.of(item) < machine);
+        let rest =
+            if begin == 0 { std::mem::take(&mut readings) } else { readings.split_off(begin) };
+        deliveries.push(Delivery { at, readings: rest });
+    }
+    deliveries.reverse();
+    deliveries
 }
 
 /// Which machine an item belongs to.
 #[derive(Clone, Debug)]
-pub(super) struct Machines(Vec<MachineIndex>);
+pub(super) struct Machines(Arc<Plan>);
 
 impl Machines {
-    pub(super) fn of_plan(plan: &Plan) -> Self {
-        Self(plan.items.iter().map(|item| item.machine).collect())
+    pub(super) fn of_plan(plan: &Arc<Plan>) -> Self {
+        Self(Arc::clone(plan))
     }
 
     fn of(&self, item: ItemIndex) -> Option<MachineIndex> {
-        self.0.get(usize::try_from(item.0).ok()?).copied()
+        self.0.items.get(usize::try_from(item.0).ok()?).map(|item| item.machine)
     }
 }

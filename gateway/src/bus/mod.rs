@@ -2,16 +2,19 @@
 //! opens again; readings leave through a [`Sink`], writes come in through a [`BusHandle`].
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
-//! is next), `group` (what is read together), `transaction` (one checked question) with `dialect`
-//! (those that are no Modbus), `transport` and `link` (the stream), `owner` (the loop), `asking` (what follows from a reply). Nothing here
-//! knows rules, topics or disks.
+//! is next), `group` (what is due together), `reads` (what is then asked), `transaction` (one
+//! checked question) with `dialect` (those that are no Modbus), `transport`, `port` (who else has
+//! it) and `link` (the stream), `owner` (the loop), `rounds` (one read of a round), `asking` (what
+//! follows from a reply); `memory` (what outlives a restart), `words` and `status` (what it tells),
+//! `load` (what it will be asked). Nothing here knows rules or topics, and only `memory` a disk.
 //!
-//! Bounds: a dead unit costs at most 5 % of the bus (`unit`); a write waits for at most the frame
+//! Bounds: a dead unit costs at most its share of the bus (`unit`); a write waits for at most the frame
 //! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use andon_engine::engine::Reply;
@@ -21,6 +24,7 @@ use andon_engine::value::Measured;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::plan::{BusPlan, Link};
+use memory::Memory;
 
 mod asking;
 pub mod device;
@@ -28,9 +32,14 @@ mod dialect;
 mod group;
 mod inquiry;
 mod link;
+pub mod load;
+pub mod memory;
 mod owner;
 mod pause;
+mod port;
 mod probe;
+mod reads;
+mod rounds;
 pub mod scheduler;
 mod setting;
 pub mod status;
@@ -38,6 +47,7 @@ pub mod timing;
 mod transaction;
 mod transport;
 pub mod unit;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +57,7 @@ pub use probe::{RawReading, probe_once};
 pub use setting::Setter;
 pub use status::Status;
 pub use transaction::Fault;
+pub use words::{LastWords, WORDS_MAX};
 
 /// Writes that may wait. A trip is one write per attempt; more than this waiting means that the
 /// bus is dead, and the next is better refused than late.
@@ -83,6 +94,7 @@ pub struct BusHandle {
     plan: Arc<BusPlan>,
     writes: mpsc::Sender<WriteCoil>,
     status: Arc<Mutex<Status>>,
+    memo: words::Memo,
     /// Closed when the owner has ended.
     running: watch::Receiver<()>,
 }
@@ -115,12 +127,24 @@ impl BusHandle {
     pub fn status(&self) -> Status {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// What an item (a position in its profile) of a unit (a position in the plan's `units`) was
+    /// last read from; `None` when it never was, or is not polled.
+    pub fn last_words(&self, unit: usize, item: usize) -> Option<LastWords> {
+        self.memo.of(unit, item)
+    }
 }
 
 /// The thread that the TCP buses and devices without outputs share, and the connections to brokers
 /// that several devices share.
 #[derive(Clone, Debug)]
-pub struct Runtime(tokio::runtime::Handle, Arc<Mutex<HashMap<Arc<str>, device::SharedBroker>>>);
+pub struct Runtime {
+    thread: tokio::runtime::Handle,
+    brokers: Arc<Mutex<HashMap<Arc<str>, device::SharedBroker>>>,
+    /// What follows the gateway's client ids at brokers: a broker has room for one client of a
+    /// name, and lets the newer one in.
+    suffix: Arc<str>,
+}
 
 impl Runtime {
     /// Starts the thread. It lives as long as the process.
@@ -128,30 +152,50 @@ impl Runtime {
     /// # Errors
     /// When the system has no thread or descriptor left.
     pub fn start() -> io::Result<Self> {
+        Self::named("")
+    }
+
+    /// The same for a program that may run beside the gateway, under names of its own.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_beside() -> io::Result<Self> {
+        Self::named(&format!("-{}", std::process::id()))
+    }
+
+    fn named(suffix: &str) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
+        let thread = runtime.handle().clone();
         std::thread::Builder::new()
             .name("buses".to_owned())
             .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(Self(handle, Arc::default()))
+        Ok(Self { thread, brokers: Arc::default(), suffix: suffix.into() })
     }
 }
 
 /// Starts the owner of a bus: on a thread of its own when it is a serial line or carries trip
-/// outputs, else on `shared`. Whether anything is connected does not matter.
+/// outputs, else on `shared`. Whether anything is connected does not matter. What it learns of its
+/// devices it remembers below `dir`.
 ///
 /// # Errors
 /// When the system has no thread or descriptor left.
-pub fn start(plan: &BusPlan, engine: &Plan, sink: Sink, shared: &Runtime) -> io::Result<BusHandle> {
+pub fn start(
+    plan: &BusPlan,
+    engine: &Arc<Plan>,
+    dir: &Path,
+    sink: Sink,
+    shared: &Runtime,
+) -> io::Result<BusHandle> {
     let opener = transport::opener(&plan.link);
+    let memory = Memory::load(dir, plan);
     let own_thread = plan.carries_trips() || matches!(plan.link, Link::Rtu { .. });
     if !own_thread {
-        let (handle, running) = prepare(plan, engine, sink, opener);
-        shared.0.spawn(running);
+        let (handle, running) = prepare(plan, engine, sink, opener, memory);
+        shared.thread.spawn(running);
         return Ok(handle);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (handle, running) = prepare(plan, engine, sink, opener);
+    let (handle, running) = prepare(plan, engine, sink, opener, memory);
     std::thread::Builder::new()
         .name(format!("bus {}", plan.id))
         .spawn(move || runtime.block_on(running))?;
@@ -160,21 +204,23 @@ pub fn start(plan: &BusPlan, engine: &Plan, sink: Sink, shared: &Runtime) -> io:
 
 fn prepare(
     plan: &BusPlan,
-    engine: &Plan,
+    engine: &Arc<Plan>,
     sink: Sink,
     opener: transport::Opener,
+    memory: Memory,
 ) -> (BusHandle, impl Future<Output = ()> + Send + use<>) {
     let plan = Arc::new(plan.clone());
     let (writes, waiting) = mpsc::channel(WRITES_MAX);
     let status = Arc::new(Mutex::new(Status::before(&plan)));
     let machines = group::Machines::of_plan(engine);
-    let shared = status.clone();
+    let memo = words::Memo::new(&plan);
+    let shared = (status.clone(), memo.clone());
     let bus = plan.clone();
     let (alive, running) = watch::channel(());
     // The owner is built where it runs: it takes the runtime's time.
     let owner = async move {
         let _alive = alive;
-        owner::Owner::new(&bus, machines, sink, waiting, shared, opener).run().await;
+        owner::Owner::new(&bus, machines, sink, waiting, shared, opener, memory).run().await;
     };
-    (BusHandle { plan, writes, status, running }, owner)
+    (BusHandle { plan, writes, status, memo, running }, owner)
 }

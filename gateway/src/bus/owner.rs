@@ -1,33 +1,32 @@
-//! The loop that owns a bus: writes first, then the released group with the earliest deadline;
-//! between the frames of a group it looks for writes again.
-//!
-//! A failure is a reading too: whatever is due is delivered in its round, if need be as
-//! unavailable, and without bus time where none would help. It must not decide what a value means.
+//! The loop that owns a bus: writes first, then one read of the released group with the earliest
+//! deadline, then the same again; so neither a write nor an earlier deadline waits for more than
+//! the frame on the wire. It must not decide what a value means; what a read is and what follows
+//! from it is in `rounds`.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use andon_adapters::modbus::{Batch, Block, Holes};
+use andon_adapters::modbus::{Block, Holes};
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::group::{Group, Machines, Round};
+use super::group::{Group, Machines};
 use super::link::{Link, PATIENCE};
-use super::scheduler::{GroupIndex, Scheduler};
-use super::status::{Counters, Occupancy, Status, UnitStatus};
+use super::memory::Memory;
+use super::reads::Reads;
+use super::rounds::Progress;
+use super::scheduler::Scheduler;
+use super::status::{Ages, Counters, Occupancy, Status};
 use super::timing::{LineTiming, Turnaround};
-use super::transaction::{Fault, Framing};
+use super::transaction::Framing;
 use super::transport::Opener;
 use super::unit::UnitHealth;
+use super::words::Memo;
 use super::{Delivery, Sink, WriteCoil};
 use crate::config::plan::{BusPlan, UnitPlan};
-
-/// An item that the device refuses alone is asked for again after this time: firmware changes,
-/// and a device that is still starting may refuse what it later knows.
-const REFUSED_RETRY: Duration = Duration::from_secs(600);
 
 /// Whether the bus plan lets anybody write this coil.
 pub(super) fn is_allowed(plan: &BusPlan, write: &WriteCoil) -> bool {
@@ -39,7 +38,11 @@ pub(super) struct Unit {
     pub(super) plan: UnitPlan,
     pub(super) health: UnitHealth,
     pub(super) turnaround: Turnaround,
+    /// What was measured before the restart.
+    pub(super) remembered: Option<Duration>,
     pub(super) holes: Holes,
+    pub(super) reads: Reads,
+    pub(super) ages: Ages,
     /// Items (positions in the profile) that are refused alone, and until when.
     pub(super) refused: BTreeMap<usize, BootTime>,
     /// The read that failed last on a serial line. It is asked again before any other, so that a
@@ -54,19 +57,36 @@ pub(super) struct Unit {
     pub(super) counters: Counters,
 }
 
+impl Unit {
+    /// What it usually needs before it answers, if anybody knows.
+    pub(super) fn usual(&self) -> Option<Duration> {
+        self.turnaround.usual().or(self.remembered)
+    }
+
+    /// What is to be remembered of it.
+    pub(super) fn known(&self) -> (&UnitPlan, &Holes, Option<Duration>) {
+        (&self.plan, &self.holes, self.usual())
+    }
+}
+
 /// Owner of one bus.
 pub(super) struct Owner {
     pub(super) plan: Arc<BusPlan>,
     pub(super) link: Link,
     pub(super) units: Vec<Unit>,
     pub(super) groups: Vec<Group>,
+    /// By group: its round, when it is under way.
+    pub(super) rounds: Vec<Option<Progress>>,
+    /// By group: when its values were last sampled.
+    pub(super) sampled: Vec<Option<BootTime>>,
     pub(super) scheduler: Scheduler,
     pub(super) machines: Machines,
     pub(super) sink: Sink,
     pub(super) writes: mpsc::Receiver<WriteCoil>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) occupancy: Occupancy,
-    pub(super) skipped: u64,
+    pub(super) memory: Memory,
+    pub(super) memo: Memo,
     pub(super) strays: u64,
     pub(super) epoch: (BootTime, Instant),
 }
@@ -77,27 +97,43 @@ impl Owner {
         machines: Machines,
         sink: Sink,
         writes: mpsc::Receiver<WriteCoil>,
-        status: Arc<Mutex<Status>>,
+        shared: (Arc<Mutex<Status>>, Memo),
         opener: Opener,
+        memory: Memory,
     ) -> Self {
         let now = crate::clock::boot_now();
-        let unit = |unit: &UnitPlan| Unit {
-            plan: unit.clone(),
-            health: UnitHealth::new(now),
-            turnaround: Turnaround::new(plan.turnaround_of(unit)),
-            holes: Holes::default(),
-            refused: BTreeMap::new(),
-            fence: None,
-            grace: true,
-            why: Unavailable::Timeout,
-            last_answer: None,
-            counters: Counters::default(),
-        };
         let groups = Group::all(plan);
-        let (framing, timing) = (Framing::of(&plan.link), LineTiming::of(&plan.link));
-        let owner = Self {
+        let (framing, timing) = (Framing::of(&plan.link), LineTiming::of_bus(plan));
+        let unit = |(at, unit): (usize, &UnitPlan)| {
+            let remembered = memory.of(unit);
+            let from = groups.partition_point(|group| group.unit < at);
+            let ours = from..groups.partition_point(|group| group.unit <= at);
+            let before = remembered.turnaround;
+            Unit {
+                health: UnitHealth::new(now, plan.dead_share),
+                turnaround: Turnaround::new(plan.turnaround_of(unit)),
+                remembered: before,
+                holes: remembered.holes,
+                reads: Reads::new(&unit.profile, timing, &groups, ours, before),
+                ages: Ages::default(),
+                refused: BTreeMap::new(),
+                fence: None,
+                grace: true,
+                why: Unavailable::Timeout,
+                last_answer: None,
+                counters: Counters::default(),
+                // What is polled is the groups' matter; a copy would be as large as the plan.
+                plan: UnitPlan { polls: Vec::new(), ..unit.clone() },
+            }
+        };
+        let (status, memo) = shared;
+        let mut owner = Self {
             link: Link::new(plan.id.clone(), opener, framing, timing),
-            units: plan.units.iter().map(unit).collect(),
+            units: plan.units.iter().enumerate().map(unit).collect(),
+            rounds: groups.iter().map(|_| None).collect(),
+            sampled: vec![None; groups.len()],
+            memory,
+            memo,
             scheduler: Scheduler::new(groups.iter().map(|group| group.period), now),
             groups,
             machines,
@@ -105,12 +141,11 @@ impl Owner {
             writes,
             status,
             occupancy: Occupancy::new(now),
-            skipped: 0,
             strays: 0,
             epoch: (now, Instant::now()),
             plan: plan.clone(),
         };
-        owner.publish_units(0.0);
+        owner.publish();
         owner
     }
 
@@ -121,6 +156,8 @@ impl Owner {
         while let Ok(write) = self.writes.try_recv() {
             self.write(write).await;
         }
+        let Self { memory, units, .. } = &mut self;
+        memory.finish(units.iter().map(Unit::known)).await;
     }
 
     async fn poll(&mut self) {
@@ -137,7 +174,7 @@ impl Owner {
             if patience.is_none()
                 && let Some(group) = self.scheduler.next(self.now())
             {
-                if self.round(group).await.is_err() {
+                if self.step(group.0).await.is_err() {
                     return;
                 }
                 // Let others on the shared thread have a turn, and the link go on opening.
@@ -178,30 +215,8 @@ impl Owner {
         self.publish();
     }
 
-    /// Reads a group once and delivers what came of it.
-    async fn round(&mut self, index: GroupIndex) -> Result<(), NobodyListens> {
-        let Some(group) = self.groups.get(index.0).cloned() else { return Ok(()) };
-        let mut round = Round::default();
-        let unit = &self.units[group.unit];
-        if !self.link.is_up() {
-            group.fail_all(Unavailable::Disconnected, &mut round);
-        } else if unit.health.may_ask(self.now()) {
-            self.read_group(&group, &mut round).await;
-        } else {
-            group.fail_all(unit.why, &mut round);
-        }
-        let now = self.now();
-        let at = self.scheduler.stamp(index, round.taken.unwrap_or(now));
-        self.skipped += self.scheduler.finish(index, now);
-        self.publish();
-        for delivery in round.deliveries(at, &self.machines) {
-            self.deliver(delivery).await?;
-        }
-        Ok(())
-    }
-
     /// Hands a delivery over; a write does not wait for the engine to catch up.
-    async fn deliver(&mut self, delivery: Delivery) -> Result<(), NobodyListens> {
+    pub(super) async fn deliver(&mut self, delivery: Delivery) -> Result<(), NobodyListens> {
         let sink = self.sink.clone();
         loop {
             tokio::select! {
@@ -214,131 +229,7 @@ impl Owner {
             }
         }
     }
-
-    async fn read_group(&mut self, group: &Group, round: &mut Round) {
-        let mut waiting: VecDeque<Batch> = group.batches().to_vec().into();
-        let mut splits = Vec::new();
-        let mut refused = Vec::new();
-        let mut retried =
-            !matches!(self.units[group.unit].health.state(), super::unit::UnitState::Online);
-        while let Some(batch) = waiting.pop_front() {
-            while let Ok(write) = self.writes.try_recv() {
-                self.write(write).await;
-            }
-            if self.is_refused(group.unit, &batch) {
-                group.fail(&batch, Unavailable::Refused, round);
-                continue;
-            }
-            match self.read(group.unit, batch.block).await {
-                Ok(answer) => {
-                    round.taken.get_or_insert(self.now());
-                    group.decode(&batch, answer.words(), round);
-                }
-                Err(Fault::Exception(2 | 3)) => match batch.split(group.profile()) {
-                    Some((left, right)) => {
-                        waiting.push_front(right.clone());
-                        waiting.push_front(left.clone());
-                        splits.push((left, right));
-                    }
-                    None => {
-                        refused.push(batch.block);
-                        self.refuse(group.unit, &batch);
-                        group.fail(&batch, Unavailable::Refused, round);
-                    }
-                },
-                Err(Fault::Exception(0x0A | 0x0B)) => {
-                    waiting.push_front(batch);
-                    break;
-                }
-                Err(Fault::Exception(code)) => {
-                    if code == 1 {
-                        self.refuse(group.unit, &batch);
-                    }
-                    group.fail(&batch, Unavailable::Refused, round);
-                }
-                Err(Fault::Timeout | Fault::Garbled) if !retried && self.link.is_up() => {
-                    retried = true;
-                    waiting.push_front(batch);
-                }
-                Err(Fault::Timeout | Fault::Garbled | Fault::Disconnected) => {
-                    waiting.push_front(batch);
-                    break;
-                }
-            }
-        }
-        if waiting.is_empty() {
-            self.remember_holes(group, &splits, &refused);
-        }
-        let why = self.units[group.unit].why;
-        for batch in waiting {
-            group.fail(&batch, why, round);
-        }
-    }
-
-    fn is_refused(&self, unit: usize, batch: &Batch) -> bool {
-        let refused = &self.units[unit].refused;
-        let now = self.now();
-        batch.items.iter().all(|item| refused.get(item).is_some_and(|&until| now < until))
-    }
-
-    fn refuse(&mut self, unit: usize, batch: &Batch) {
-        let until = self.now() + REFUSED_RETRY;
-        self.units[unit].refused.extend(batch.items.iter().map(|&item| (item, until)));
-        tracing::info!(
-            bus = %self.plan.id,
-            unit = %self.units[unit].plan.source,
-            block = %batch.block,
-            "the device refuses these addresses; they are asked for rarely"
-        );
-    }
-
-    /// After a round that was answered to the end: plans the unit's reads around what it refused.
-    fn remember_holes(&mut self, group: &Group, splits: &[(Batch, Batch)], refused: &[Block]) {
-        if splits.is_empty() && refused.is_empty() {
-            return;
-        }
-        let unit = &mut self.units[group.unit];
-        let mut news = false;
-        for block in refused {
-            news |= unit.holes.insert(block.table, block.start, block.count);
-        }
-        for (left, right) in splits {
-            let holds = |batch: &Batch| refused.iter().any(|&block| batch.block.contains(block));
-            if !holds(left) && !holds(right) {
-                news |= unit.holes.insert_between(left, right);
-            }
-        }
-        if news {
-            let ours = self.groups.iter_mut().filter(|other| other.unit == group.unit);
-            ours.for_each(|other| other.replan(&unit.holes));
-        }
-    }
-
-    pub(super) fn publish(&mut self) {
-        let now = self.now();
-        let occupancy = self.occupancy.share(now);
-        self.publish_units(occupancy);
-    }
-
-    fn publish_units(&self, occupancy: f64) {
-        let unit = |unit: &Unit| UnitStatus {
-            source: unit.plan.source.clone(),
-            station: unit.plan.station,
-            state: unit.health.state(),
-            last_answer: unit.last_answer,
-            allowance: unit.turnaround.allowance(),
-            counters: unit.counters,
-        };
-        let status = Status {
-            down: self.link.why().map(str::to_owned),
-            occupancy,
-            skipped: self.skipped,
-            stray_bytes: self.strays,
-            units: self.units.iter().map(unit).collect(),
-        };
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
-    }
 }
 
 /// The engine's end of the sink is gone.
-struct NobodyListens;
+pub(super) struct NobodyListens;

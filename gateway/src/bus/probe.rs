@@ -26,6 +26,8 @@ pub struct RawReading {
     pub item: Arc<str>,
     /// The value in the item's unit, the ratio applied, or the reason for its absence.
     pub measured: Measured,
+    /// What came in the place of an answer, when none did.
+    pub fault: Option<Fault>,
 }
 
 /// Reads everything that the plan polls from `unit` (a position in the plan's `units`), once.
@@ -42,7 +44,7 @@ pub(super) async fn probe_with(
     mut open: Opener,
 ) -> io::Result<Vec<RawReading>> {
     let unit = plan.units.get(unit).ok_or(io::ErrorKind::NotFound)?;
-    let (framing, timing) = (Framing::of(&plan.link), LineTiming::of(&plan.link));
+    let (framing, timing) = (Framing::of(&plan.link), LineTiming::of_bus(plan));
     let allowance = TURNAROUND_MAX.max(plan.turnaround_of(unit));
     let mut connection = Connection::new(open().await?, framing, timing);
     let items: Vec<usize> = unit.polls.iter().map(|poll| poll.profile_item).collect();
@@ -52,12 +54,15 @@ pub(super) async fn probe_with(
     let mut forgiven = false;
     while let Some(batch) = waiting.pop_front() {
         let outcome = connection.ask(unit.station, Ask::Read(batch.block), allowance).await;
-        let why = match &outcome.result {
+        let fault = match &outcome.result {
             Ok(answer) => {
                 read_out(unit, &batch, answer, &mut readings);
                 continue;
             }
-            Err(Fault::Exception(2 | 3)) => {
+            Err(fault) => *fault,
+        };
+        let why = match fault {
+            Fault::Exception(2 | 3) => {
                 if let Some((left, right)) = batch.split(&unit.profile) {
                     waiting.push_front(right);
                     waiting.push_front(left);
@@ -65,12 +70,12 @@ pub(super) async fn probe_with(
                 }
                 Unavailable::Refused
             }
-            Err(Fault::Exception(0x0A | 0x0B) | Fault::Timeout) => Unavailable::Timeout,
-            Err(Fault::Exception(_)) => Unavailable::Refused,
-            Err(Fault::Garbled) => Unavailable::Garbled,
-            Err(Fault::Disconnected) => Unavailable::Disconnected,
+            Fault::Exception(0x0A | 0x0B) | Fault::Timeout => Unavailable::Timeout,
+            Fault::Exception(_) => Unavailable::Refused,
+            Fault::Garbled => Unavailable::Garbled,
+            Fault::Disconnected => Unavailable::Disconnected,
         };
-        if !matches!(outcome.result, Err(Fault::Exception(_))) {
+        if !matches!(fault, Fault::Exception(_)) {
             let quiet = timing.wire(reply_bytes(batch.block)) + allowance;
             if connection.recover(&outcome, quiet).await.is_err() {
                 connection = Connection::new(open().await?, framing, timing);
@@ -81,7 +86,7 @@ pub(super) async fn probe_with(
             }
         }
         for &at in &batch.items {
-            readings.extend(raw(unit, at, Vec::new(), Err(why)));
+            readings.extend(raw(unit, at, Vec::new(), Err(why), Some(fault)));
         }
     }
     Ok(readings)
@@ -99,11 +104,17 @@ fn read_out(unit: &UnitPlan, batch: &Batch, answer: &Answer, readings: &mut Vec<
                 bits.get(range).unwrap_or_default().iter().map(|&bit| u16::from(bit)).collect()
             }
         };
-        readings.extend(raw(unit, at, words, measured));
+        readings.extend(raw(unit, at, words, measured, None));
     }
 }
 
-fn raw(unit: &UnitPlan, at: usize, words: Vec<u16>, measured: Measured) -> Option<RawReading> {
+fn raw(
+    unit: &UnitPlan,
+    at: usize,
+    words: Vec<u16>,
+    measured: Measured,
+    fault: Option<Fault>,
+) -> Option<RawReading> {
     let item = unit.profile.items.get(at)?;
     let ratio = unit.polls.iter().find(|poll| poll.profile_item == at).map_or(1.0, |p| p.ratio);
     let measured = match measured {
@@ -116,5 +127,6 @@ fn raw(unit: &UnitPlan, at: usize, words: Vec<u16>, measured: Measured) -> Optio
         words,
         item: item.item.name.clone(),
         measured,
+        fault,
     })
 }

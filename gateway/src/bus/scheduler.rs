@@ -1,6 +1,14 @@
 //! What to read next: groups of one unit and one period on a grid of absolute instants, earliest
 //! deadline first. Pure: time comes in, and it knows no socket and no frame.
 //!
+//! What the owner does at a time is one read, not one round, so a group with an earlier deadline
+//! waits for one read of another at most. Every period is met when, for each group, the share of
+//! the bus that the groups of no longer period take, and the longest read of any group of a longer
+//! period as a share of its own period, are together no more than 1 (the condition of Baker's
+//! stack resource policy, a read being the resource); no order meets periods whose shares are more
+//! than 1. When they are not met every group still has its turn: one that is late goes before any
+//! that has been read since.
+//!
 //! A group is released at every whole multiple of its period since the boot and should be read
 //! before the next one, its deadline. What is missed is counted and skipped: there is never more
 //! than one round of a group outstanding.
@@ -49,6 +57,21 @@ impl Scheduler {
         released.min_by_key(|(_, group)| group.due + group.period).map(|(at, _)| GroupIndex(at))
     }
 
+    /// Whether the group's outstanding round is due.
+    pub fn is_released(&self, group: GroupIndex, now: BootTime) -> bool {
+        self.groups.get(group.0).is_some_and(|group| group.due <= now)
+    }
+
+    /// Until when the group's outstanding round should be over.
+    pub fn deadline(&self, group: GroupIndex) -> Option<BootTime> {
+        self.groups.get(group.0).map(|group| group.due + group.period)
+    }
+
+    /// Rounds of the group that were skipped so far.
+    pub fn skipped(&self, group: GroupIndex) -> u64 {
+        self.groups.get(group.0).map_or(0, |group| group.skipped)
+    }
+
     /// When the next group is released; `None` without groups.
     pub fn wake(&self) -> Option<BootTime> {
         self.groups.iter().map(|group| group.due).min()
@@ -94,6 +117,8 @@ fn grid(now: BootTime, period: Duration) -> BootTime {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -142,6 +167,95 @@ mod tests {
         let second = scheduler.stamp(GroupIndex(0), at(1000));
         let third = scheduler.stamp(GroupIndex(0), at(900));
         assert!(first < second && second < third, "{first:?} {second:?} {third:?}");
+    }
+
+    /// Groups by period and the reads of a round, in milliseconds.
+    type Groups = Vec<(u64, Vec<u64>)>;
+
+    fn groups() -> impl Strategy<Value = Groups> {
+        let period = prop_oneof![
+            prop::sample::select(vec![100u64, 200, 500, 1000, 2000, 5000]),
+            50u64..3000,
+        ];
+        prop::collection::vec((period, prop::collection::vec(1u64..200, 1..5)), 1..8)
+    }
+
+    /// Runs them for a minute; calls `ended` with a group, when its round was due, and when over.
+    fn run(groups: &Groups, mut ended: impl FnMut(usize, u64, u64)) -> Scheduler {
+        let periods = groups.iter().map(|(period, _)| Duration::from_millis(*period));
+        let mut scheduler = Scheduler::new(periods, at(0));
+        let mut done = vec![0; groups.len()];
+        let mut now = 0;
+        while now < 60_000 {
+            let Some(group) = scheduler.next(at(now)) else {
+                now = scheduler.wake().unwrap().as_millis();
+                continue;
+            };
+            let (period, reads) = &groups[group.0];
+            now += reads[done[group.0]];
+            done[group.0] += 1;
+            if done[group.0] == reads.len() {
+                done[group.0] = 0;
+                let due = scheduler.deadline(group).unwrap().as_millis() - period;
+                scheduler.finish(group, at(now));
+                ended(group.0, due, now);
+            }
+        }
+        scheduler
+    }
+
+    proptest! {
+        #[test]
+        fn every_period_is_met_when_shares_and_the_longest_read_leave_room(
+            groups in groups(), filled in 0.3f64..=1.0,
+        ) {
+            // Reads are made shorter until the condition holds, by no more than need be.
+            let condition = |groups: &Groups| {
+                groups.iter().map(|(period, _)| {
+                    let total = |reads: &Vec<u64>| reads.iter().sum::<u64>() as f64;
+                    let shares = groups.iter().filter(|(other, _)| other <= period);
+                    let shares: f64 = shares.map(|(p, reads)| total(reads) / *p as f64).sum();
+                    let longer = groups.iter().filter(|(other, _)| other > period);
+                    let longest = longer.flat_map(|(_, reads)| reads).max().copied();
+                    shares + longest.unwrap_or(0) as f64 / *period as f64
+                }).fold(0.0, f64::max)
+            };
+            let mut groups = groups;
+            while condition(&groups) > filled {
+                let longest = groups.iter_mut().flat_map(|(_, reads)| reads).max().unwrap();
+                prop_assume!(*longest > 1);
+                *longest = *longest * 9 / 10;
+            }
+            let mut late = Vec::new();
+            let scheduler = run(&groups, |group, due, over| {
+                if over > due + groups[group].0 {
+                    late.push((group, due, over));
+                }
+            });
+            prop_assert!(late.is_empty(), "{groups:?}: {late:?}");
+            prop_assert!((0..groups.len()).all(|at| scheduler.skipped(GroupIndex(at)) == 0));
+        }
+
+        #[test]
+        fn nobody_starves_however_much_is_asked(groups in groups()) {
+            let all: u64 = groups.iter().flat_map(|(_, reads)| reads).sum();
+            let mut last = vec![0; groups.len()];
+            let mut turns = vec![0u64; groups.len()];
+            let mut longest = vec![0; groups.len()];
+            let scheduler = run(&groups, |group, _, over| {
+                longest[group] = (over - last[group]).max(longest[group]);
+                last[group] = over;
+                turns[group] += 1;
+            });
+            for (at, (period, _)) in groups.iter().enumerate() {
+                // A period until it is due, one until it is late, and a round of every other.
+                let bound = 2 * period + 2 * all;
+                prop_assert!(longest[at] <= bound, "{groups:?}: {at} waits {}", longest[at]);
+                // Every round that was due was had or counted; the last may be under way.
+                let rounds = turns[at] + scheduler.skipped(GroupIndex(at));
+                prop_assert!(rounds.abs_diff(last[at] / period) <= 1, "{rounds} of {period} ms");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a bus tells about itself: a snapshot, taken once per round by its owner and read by
-//! whoever likes. Counters only grow, from the start of the process.
+//! What a bus tells about itself: a snapshot, brought up to date once per round by its owner and
+//! read by whoever likes. Counters only grow, from the start of the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use andon_engine::value::Unavailable;
 
 use serde::Serialize;
 
+use super::group::Group;
 use super::transaction::Fault;
 use super::unit::UnitState;
 use crate::config::plan::{BusPlan, Station, UnitPlan};
@@ -20,7 +21,7 @@ pub struct Status {
     pub down: Option<String>,
     /// Share of the last minute in which the bus was in use, 0–1.
     pub occupancy: f64,
-    /// Rounds that were due and skipped, because the bus was busy.
+    /// Rounds that were due and skipped, because the bus was busy; the sum of its units'.
     pub skipped: u64,
     /// Bytes that nobody had asked for: noise, or late answers.
     pub stray_bytes: u64,
@@ -31,23 +32,32 @@ pub struct Status {
 impl Status {
     /// Before the owner has done anything.
     pub(super) fn before(plan: &BusPlan) -> Self {
-        let unit = |unit: &UnitPlan| UnitStatus {
-            source: unit.source.clone(),
-            station: unit.station,
-            state: UnitState::Online,
-            last_answer: None,
-            allowance: plan.turnaround_of(unit),
-            counters: Counters::default(),
+        let groups = Group::all(plan);
+        let unit = |(at, unit): (usize, &UnitPlan)| {
+            let from = groups.partition_point(|group| group.unit < at);
+            let to = groups.partition_point(|group| group.unit <= at);
+            UnitStatus::before(plan, unit, groups.get(from..to).unwrap_or_default())
         };
-        let units = plan.units.iter().map(unit).collect();
+        let units = plan.units.iter().enumerate().map(unit).collect();
         Self { down: Some("opening".to_owned()), units, ..Self::default() }
     }
 
-    /// The age, at `now`, of the oldest last answer among the units; `None` while a unit has
-    /// never answered.
+    /// The greatest [`UnitStatus::worst_age`] among the units; `None` while a unit has never
+    /// delivered all of its items. Units that are only written to have no say.
     pub fn worst_age(&self, now: BootTime) -> Option<Duration> {
-        let ages = self.units.iter().map(|unit| unit.last_answer.map(|at| now.since(at)));
+        let polled = self.units.iter().filter(|unit| !unit.groups.is_empty());
+        let ages = polled.map(|unit| unit.worst_age(now));
         ages.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
+    /// Requests that went out, retries among them.
+    pub fn requests(&self) -> u64 {
+        self.units.iter().map(|unit| unit.counters.requests()).sum()
+    }
+
+    /// Requests that repeated one which had failed.
+    pub fn retries(&self) -> u64 {
+        self.units.iter().map(|unit| unit.counters.retries).sum()
     }
 }
 
@@ -64,8 +74,60 @@ pub struct UnitStatus {
     pub last_answer: Option<BootTime>,
     /// How long it is waited for, beyond wire time.
     pub allowance: Duration,
+    /// What it usually needs before it answers, beyond wire time, as measured; `None` before it has
+    /// answered, or been remembered.
+    pub turnaround: Option<Duration>,
+    /// Addresses and boundaries that it is known not to read, at most
+    /// [`andon_adapters::modbus::HOLES_MAX`].
+    pub holes: usize,
+    /// Rounds of its groups that were due and skipped, because the bus was busy.
+    pub skipped: u64,
+    /// Its groups, one for each period, the shortest first.
+    pub groups: Vec<GroupStatus>,
+    /// The greatest age that one of its values had in the last minute when its successor came;
+    /// `None` when none came.
+    pub age: Option<Duration>,
     /// What became of the requests.
     pub counters: Counters,
+}
+
+/// The items of a unit with one period, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// How often they are to be read.
+    pub period: Duration,
+    /// Rounds that were due and skipped.
+    pub skipped: u64,
+    /// When its values were last sampled; `None` when they never were. A round that failed brings
+    /// none.
+    pub sampled: Option<BootTime>,
+}
+
+impl UnitStatus {
+    fn before(plan: &BusPlan, unit: &UnitPlan, groups: &[Group]) -> Self {
+        let group = |group: &Group| GroupStatus { period: group.period, skipped: 0, sampled: None };
+        Self {
+            source: unit.source.clone(),
+            station: unit.station,
+            state: UnitState::Online,
+            last_answer: None,
+            allowance: plan.turnaround_of(unit),
+            turnaround: None,
+            holes: 0,
+            skipped: 0,
+            groups: groups.iter().map(group).collect(),
+            age: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The greatest age of one of its values in the last minute, at `now`: of those that have a
+    /// successor, and of those that still wait for one. `None` while a group was never sampled.
+    pub fn worst_age(&self, now: BootTime) -> Option<Duration> {
+        let ages = self.groups.iter().map(|group| group.sampled.map(|at| now.since(at)));
+        let waiting = ages.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+        Some(waiting.max(self.age.unwrap_or_default()))
+    }
 }
 
 /// How a unit stands, for a person: what is believed of it where anything is known.
@@ -127,6 +189,8 @@ pub struct Counters {
     pub disconnects: u64,
     /// Answered after the deadline; those answers were thrown away.
     pub late: u64,
+    /// Asked again because the time before had failed; counted among the others too.
+    pub retries: u64,
     /// What became of the last request that failed.
     pub last_failure: Option<Unavailable>,
 }
@@ -144,9 +208,47 @@ impl Counters {
         self.last_failure = failure.or(self.last_failure);
     }
 
+    /// Requests that went out, or would have if there had been a line.
+    pub const fn requests(&self) -> u64 {
+        self.answers + self.errors()
+    }
+
     /// Requests that failed.
     pub const fn errors(&self) -> u64 {
         self.timeouts + self.garbled + self.exceptions + self.disconnects
+    }
+}
+
+/// The greatest age of the last minute, by ten seconds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ages {
+    slots: [Option<Duration>; 6],
+    slot: u64,
+}
+
+impl Ages {
+    /// A value was `age` old when its successor came.
+    pub(super) fn add(&mut self, now: BootTime, age: Duration) {
+        self.advance(now);
+        if let Some(slot) = self.slots.get_mut(usize::try_from(self.slot % 6).unwrap_or(0)) {
+            *slot = (*slot).max(Some(age));
+        }
+    }
+
+    /// The greatest of the last minute.
+    pub(super) fn greatest(&mut self, now: BootTime) -> Option<Duration> {
+        self.advance(now);
+        self.slots.into_iter().max().flatten()
+    }
+
+    fn advance(&mut self, now: BootTime) {
+        let slot = now.0 / 10_000_000_000;
+        for passed in (self.slot + 1..=slot).take(self.slots.len()) {
+            if let Some(slot) = self.slots.get_mut(usize::try_from(passed % 6).unwrap_or(0)) {
+                *slot = None;
+            }
+        }
+        self.slot = self.slot.max(slot);
     }
 }
 
@@ -155,13 +257,13 @@ impl Counters {
 pub(super) struct Occupancy {
     busy: [Duration; 60],
     second: u64,
-    /// Seconds since the start, at most 60: a young bus is not measured by a whole minute.
-    seen: u64,
+    /// A young bus is not measured by a whole minute.
+    begun: BootTime,
 }
 
 impl Occupancy {
     pub(super) const fn new(now: BootTime) -> Self {
-        Self { busy: [Duration::ZERO; 60], second: now.0 / 1_000_000_000, seen: 1 }
+        Self { busy: [Duration::ZERO; 60], second: now.0 / 1_000_000_000, begun: now }
     }
 
     /// The bus was in use for `busy` until `now`. Counted for the second of `now`.
@@ -176,8 +278,10 @@ impl Occupancy {
     pub(super) fn share(&mut self, now: BootTime) -> f64 {
         self.advance(now);
         let busy: Duration = self.busy.iter().sum();
-        let seen = u32::try_from(self.seen).unwrap_or(60);
-        (busy.as_secs_f64() / f64::from(seen)).min(1.0)
+        // Whole seconds, and as much of this one as has passed.
+        let window = Duration::from_secs(59) + Duration::from_nanos(now.0 % 1_000_000_000);
+        let seen = now.since(self.begun).min(window).max(Duration::from_secs(1));
+        (busy.as_secs_f64() / seen.as_secs_f64()).min(1.0)
     }
 
     fn advance(&mut self, now: BootTime) {
@@ -189,7 +293,6 @@ impl Occupancy {
                 *slot = Duration::ZERO;
             }
         }
-        self.seen = (self.seen + passed).min(60);
         self.second = self.second.max(second);
     }
 }
@@ -197,17 +300,12 @@ impl Occupancy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::tests::bench::profile;
 
     #[test]
     fn a_unit_is_online_only_once_it_has_answered_and_while_its_bus_is_up() {
-        let mut unit = UnitStatus {
-            source: "meter".into(),
-            station: crate::config::plan::Station::Unit(1),
-            state: UnitState::Online,
-            last_answer: None,
-            allowance: Duration::ZERO,
-            counters: Counters::default(),
-        };
+        let (plan, _) = crate::bus::tests::bench::bus(false, 1, &profile(&[100]));
+        let mut unit = Status::before(&plan).units.remove(0);
         assert_eq!(unit.standing(false), (Standing::NotAsked, Some(Unavailable::NotYet)));
         let down = (Standing::BusDown, Some(Unavailable::Disconnected));
         assert_eq!(unit.standing(true), down);
@@ -217,6 +315,18 @@ mod tests {
         unit.state = UnitState::Suspect { misses: 1 };
         unit.counters.count(Some(Fault::Timeout));
         assert_eq!(unit.standing(false), (Standing::Suspect, Some(Unavailable::Timeout)));
+    }
+
+    #[test]
+    fn ages_are_of_the_last_minute() {
+        let (at, seconds) = (|s: u64| BootTime::from_millis(s * 1000), Duration::from_secs);
+        let mut ages = Ages::default();
+        assert_eq!(ages.greatest(at(1)), None);
+        ages.add(at(5), seconds(9));
+        ages.add(at(30), seconds(2));
+        assert_eq!(ages.greatest(at(59)), Some(seconds(9)));
+        assert_eq!(ages.greatest(at(61)), Some(seconds(2)));
+        assert_eq!(ages.greatest(at(1000)), None);
     }
 
     #[test]

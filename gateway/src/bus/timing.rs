@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use andon_adapters::dlt645::Identifier;
-use andon_adapters::modbus::{Block, Table};
+use andon_adapters::modbus::{Block, ReadCost, Table};
 
-use crate::config::plan::{Link, Parity};
+use crate::config::plan::{BusPlan, Link, Parity};
 
 /// Most that a device's turnaround may be believed to be, unless the plan's floor says more. A
 /// slower device is not read: it would take the line from the others.
@@ -20,6 +20,8 @@ const TURNAROUND_MARGIN: u32 = 3;
 /// The slowest answer is forgotten by 1/128 per answer: after some 300 answers a single late one
 /// counts a tenth.
 const FORGET: u32 = 128;
+/// The usual turnaround is an average over about this many answers.
+const AVERAGE_OVER: u32 = 16;
 /// Bytes of a read request on a serial line: unit, function, address, count, checksum.
 const REQUEST_BYTES: u32 = 8;
 /// Bytes of a read reply beside its content: unit, function, byte count, checksum.
@@ -30,14 +32,24 @@ const REPLY_BYTES: u32 = 5;
 pub struct LineTiming {
     character: Duration,
     silence: Duration,
+    /// What is configured to pass between an answer and the next request.
+    pause: Duration,
 }
 
 impl LineTiming {
-    /// The timing of `link`. RTU over TCP has the character time of the line behind it, taken as
+    /// The timing of a bus: of its link, with its pause.
+    pub fn of_bus(plan: &BusPlan) -> Self {
+        Self { pause: plan.pause, ..Self::of(&plan.link) }
+    }
+
+    /// The timing of `link`, without a pause. RTU over TCP has the character time of the line behind it, taken as
     /// 11 bits.
     pub fn of(link: &Link) -> Self {
         match link {
-            Link::Tcp { .. } => Self { character: Duration::ZERO, silence: Duration::ZERO },
+            Link::Tcp { .. } => {
+                let zero = Duration::ZERO;
+                Self { character: zero, silence: zero, pause: zero }
+            }
             Link::RtuOverTcp { baud, .. } => Self::serial(*baud, 11),
             Link::Rtu { baud, parity, stop_bits, .. } => {
                 let parity_bits = u32::from(*parity != Parity::None);
@@ -57,12 +69,18 @@ impl LineTiming {
         } else {
             Duration::from_nanos(11 * 3_500_000_000 / baud)
         };
-        Self { character, silence }
+        Self { character, silence, pause: Duration::ZERO }
     }
 
     /// The silence that parts two frames (t3.5).
     pub const fn silence(&self) -> Duration {
         self.silence
+    }
+
+    /// What passes between an answer and the next request: the silence, or the pause when that is
+    /// longer.
+    pub fn gap(&self) -> Duration {
+        self.silence.max(self.pause)
     }
 
     /// Time of `bytes` bytes on the wire.
@@ -74,7 +92,13 @@ impl LineTiming {
     pub fn read_time(&self, block: Block, turnaround: Duration) -> Duration {
         self.wire(request_bytes(block) + reply_bytes(block))
             + turnaround.max(self.silence)
-            + self.silence
+            + self.gap()
+    }
+
+    /// What reading costs when the device answers after `turnaround`.
+    pub fn read_cost(&self, turnaround: Duration) -> ReadCost {
+        let frames = self.wire(REQUEST_BYTES + REPLY_BYTES);
+        ReadCost::new(frames + turnaround.max(self.silence) + self.gap(), self.character)
     }
 }
 
@@ -100,13 +124,15 @@ pub fn reply_bytes(block: Block) -> u32 {
 pub struct Turnaround {
     floor: Duration,
     slowest: Duration,
+    /// Moving average of the answers in time; `None` before the first.
+    usual: Option<Duration>,
     patience: Duration,
 }
 
 impl Turnaround {
     /// A unit of which nothing is known but the plan's `floor`.
     pub fn new(floor: Duration) -> Self {
-        Self { floor, slowest: Duration::ZERO, patience: floor }
+        Self { floor, slowest: Duration::ZERO, usual: None, patience: floor }
     }
 
     /// How long the unit is waited for, beyond wire time: 3 times the slowest answer seen lately,
@@ -119,6 +145,21 @@ impl Turnaround {
     /// The slowest answer seen lately.
     pub const fn slowest(&self) -> Duration {
         self.slowest
+    }
+
+    /// What the unit usually needs before its answer, of the last few answers that came in time;
+    /// `None` before the first.
+    pub const fn usual(&self) -> Option<Duration> {
+        self.usual
+    }
+
+    /// An answer came in time, after `taken` beyond wire time.
+    pub fn in_time(&mut self, taken: Duration) {
+        self.usual = Some(match self.usual {
+            None => taken,
+            Some(usual) => usual - usual / AVERAGE_OVER + taken / AVERAGE_OVER,
+        });
+        self.answered(taken);
     }
 
     /// An answer came, in time or late, after `taken` beyond wire time.
@@ -153,6 +194,31 @@ mod tests {
             let got = read(count, baud);
             assert!((got - millis).abs() < 0.4, "{count} registers at {baud}: {got} ms");
         }
+    }
+
+    #[test]
+    fn a_pause_lengthens_every_read_by_what_the_silence_lacks() {
+        let block = Block { table: Table::Holding, start: 0, count: 2 };
+        let millis = |pause| {
+            let pause = Duration::from_millis(pause);
+            let line = LineTiming { pause, ..LineTiming::serial(9600, 11) };
+            line.read_time(block, Duration::ZERO).as_secs_f64() * 1e3
+        };
+        assert!((millis(0) - 27.5).abs() < 0.1 && (millis(3) - 27.5).abs() < 0.1);
+        assert!((millis(50) - 73.5).abs() < 0.1, "{}", millis(50));
+    }
+
+    #[test]
+    fn the_usual_turnaround_follows_the_device_and_no_single_answer() {
+        let ms = Duration::from_millis;
+        let mut turnaround = Turnaround::new(ms(100));
+        assert_eq!(turnaround.usual(), None);
+        (0..20).for_each(|_| turnaround.in_time(ms(8)));
+        assert_eq!(turnaround.usual().unwrap().as_millis(), 8);
+        turnaround.in_time(ms(40));
+        assert_eq!(turnaround.usual().unwrap().as_millis(), 10);
+        (0..100).for_each(|_| turnaround.in_time(ms(40)));
+        assert_eq!(turnaround.usual().unwrap().as_millis(), 39);
     }
 
     #[test]

@@ -211,6 +211,8 @@ pub(super) struct Connection {
     timing: LineTiming,
     /// Bytes that nobody had asked for.
     strays: u64,
+    /// The line has a thread to itself, which may sleep.
+    precise: bool,
 }
 
 /// What became of a question.
@@ -226,7 +228,7 @@ impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>, framing: Framing, timing: LineTiming) -> Self {
         let tap = Tap::new(stream);
         let context = attach(&tap, framing);
-        Self { tap, context, framing, timing, strays: 0 }
+        Self { tap, context, framing, timing, strays: 0, precise: framing == Framing::Rtu }
     }
 
     /// Bytes that nobody had asked for, since this was last called.
@@ -316,21 +318,25 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Waits until 3.5 characters have passed since the last byte, throwing away what comes
-    /// unasked. Costs nothing when that time has passed already.
+    /// Waits until 3.5 characters, or the configured pause, have passed since the last byte,
+    /// throwing away what comes unasked. Costs nothing when that time has passed already.
     async fn settle(&mut self) {
         if self.framing == Framing::Mbap {
+            // What came unasked is found out by its transaction; only a pause is kept.
+            if self.timing.gap() > Duration::ZERO {
+                sleep_until(self.tap.active() + self.timing.gap()).await;
+            }
             return;
         }
         let give_up = Instant::now() + BABBLE_MAX;
         loop {
             self.strays += self.tap.discard().await;
-            let silent = self.tap.active() + self.timing.silence();
+            let silent = self.tap.active() + self.timing.gap();
             let now = Instant::now();
             if silent <= now || now >= give_up || self.tap.ended() {
                 return;
             }
-            sleep_until(silent).await;
+            self.precise &= rest_until(silent, self.precise).await;
         }
     }
 
@@ -351,6 +357,24 @@ impl Connection {
         let late = self.tap.active().saturating_duration_since(outcome.sent);
         Ok((drained > 0).then_some(late))
     }
+}
+
+/// Sleeps until `moment`, to the tenth of a millisecond on a line that has a thread to itself: the
+/// runtime's timer knows whole ones, and at 38400 baud one is a tenth of a short read. Returns
+/// whether that worked: simulated time stands still while a thread sleeps.
+async fn rest_until(moment: Instant, precise: bool) -> bool {
+    const TIMER: Duration = Duration::from_millis(1);
+    if precise {
+        if moment.saturating_duration_since(Instant::now()) > TIMER {
+            sleep_until(moment - TIMER).await;
+        }
+        std::thread::sleep(moment.saturating_duration_since(Instant::now()).min(TIMER));
+    }
+    let over = Instant::now() >= moment;
+    if !over {
+        sleep_until(moment).await;
+    }
+    over || !precise
 }
 
 /// The stream cannot be trusted any more.

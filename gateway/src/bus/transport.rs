@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_serial::{DataBits, FlowControl, SerialStream, StopBits};
 
+use super::port;
 use crate::config::plan::{Link, Parity};
 
 /// A TCP peer that has not accepted within this time is away.
@@ -30,7 +31,7 @@ pub(super) type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>
 /// Makes an [`Opening`] whenever the stream is needed anew.
 pub(super) type Opener = Box<dyn FnMut() -> Opening + Send>;
 
-/// The opener of `link`. A serial port is opened exclusively, on a thread that may block: opening
+/// The opener of `link`. A serial port is opened exclusively, unless another program has it, on a thread that may block: opening
 /// a USB port that has just vanished can hang.
 pub(super) fn opener(link: &Link) -> Opener {
     match link.clone() {
@@ -53,8 +54,13 @@ pub(super) fn opener(link: &Link) -> Opener {
                 })
                 .stop_bits(if stop_bits == 2 { StopBits::Two } else { StopBits::One })
                 .flow_control(FlowControl::None);
+            let port = port.clone();
             Box::pin(async move {
-                let open = move || SerialStream::open(&builder);
+                let open = move || {
+                    port::refuse_if_held(&port)?;
+                    let opened = SerialStream::open(&builder);
+                    opened.map_err(|error| port::unopened(&port, &error.into()))
+                };
                 let stream =
                     tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
                 Ok(Box::new(stream) as Box<dyn Stream>)

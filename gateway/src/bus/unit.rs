@@ -1,9 +1,11 @@
 //! Whether a unit is worth bus time: online → suspect → quarantined, with half-open probes.
 //!
-//! The bound: what a unit's failures cost is a debt that is paid off at [`DEAD_SHARE`] of elapsed
-//! time, and a unit in quarantine is probed only when its debt is paid down to
-//! [`MISSES_ALLOWED`] − 1 failures. So over any time *t* a dead, slow or flapping unit wastes at
-//! most 5 % of *t* plus [`MISSES_ALLOWED`] failures. Pure: time comes in.
+//! The bound: what a unit's failures cost is a debt that is paid off at a share of elapsed time,
+//! and a unit in quarantine is probed only when its debt is paid down to [`MISSES_ALLOWED`] − 1
+//! failures. A unit that does not answer at all pays at the bus's share (of [`DEAD_SHARE`], unless
+//! configured), one that answers now and then at [`DEAD_SHARE_MAX`], because its answers are worth
+//! something. So over any time *t* a dead unit wastes at most its share of *t*, and a slow or
+//! flapping one 5 % of *t*, plus [`MISSES_ALLOWED`] failures. Pure: time comes in.
 
 use std::time::Duration;
 
@@ -11,11 +13,15 @@ use andon_engine::time::BootTime;
 
 /// Failures in a row before a unit is quarantined.
 pub const MISSES_ALLOWED: u32 = 3;
-/// A dead unit may cost one part in this many of the bus's time: 5 %.
-pub const DEAD_SHARE: u32 = 20;
+/// What a dead unit may cost of the bus's time, unless configured.
+pub const DEAD_SHARE: f64 = 0.02;
+/// Most that may be configured.
+pub const DEAD_SHARE_MAX: f64 = 0.05;
+/// Least: below, a device that comes back is found after many minutes.
+pub const DEAD_SHARE_MIN: f64 = 0.001;
 /// Least pause before the first probe.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// Probes are never farther apart than this, unless the 5 % demand it: who switches a machine on
+/// Probes are never farther apart than this, unless the share demands it: who switches a machine on
 /// sees it within half a minute.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -40,15 +46,29 @@ pub enum UnitState {
 #[derive(Clone, Debug)]
 pub struct UnitHealth {
     state: UnitState,
+    /// What its failures may cost while it is dead.
+    share: f64,
+    /// It has missed [`MISSES_ALLOWED`] requests in a row, or a probe, and answered none since.
+    dead: bool,
+    /// What its failures have cost since its last answer.
+    silence: Duration,
     debt: Duration,
     debt_at: BootTime,
     pause: Duration,
 }
 
 impl UnitHealth {
-    /// A unit that nothing is held against.
-    pub const fn new(now: BootTime) -> Self {
-        Self { state: UnitState::Online, debt: Duration::ZERO, debt_at: now, pause: Duration::ZERO }
+    /// A unit that nothing is held against, whose failures may cost `share` of the time.
+    pub const fn new(now: BootTime, share: f64) -> Self {
+        Self {
+            state: UnitState::Online,
+            share: share.clamp(DEAD_SHARE_MIN, DEAD_SHARE_MAX),
+            dead: false,
+            silence: Duration::ZERO,
+            debt: Duration::ZERO,
+            debt_at: now,
+            pause: Duration::ZERO,
+        }
     }
 
     /// What is believed of it.
@@ -68,6 +88,8 @@ impl UnitHealth {
     /// stays: a unit that answers every third time is bounded too.
     pub fn answered(&mut self) -> bool {
         let back = matches!(self.state, UnitState::Quarantined { .. });
+        self.dead = false;
+        self.silence = Duration::ZERO;
         self.state = UnitState::Online;
         if !back {
             self.pause = Duration::ZERO;
@@ -85,6 +107,12 @@ impl UnitHealth {
             UnitState::Suspect { misses } => misses + 1,
             UnitState::Quarantined { .. } => MISSES_ALLOWED,
         };
+        self.silence = self.silence.saturating_add(cost);
+        if misses >= MISSES_ALLOWED && !self.dead {
+            // What it paid off as one that answers now and then is owed again.
+            self.dead = true;
+            self.debt = self.debt.max(self.silence);
+        }
         let before = self.state;
         let affordable = cost * (MISSES_ALLOWED - 1);
         if misses < MISSES_ALLOWED && self.debt <= affordable {
@@ -92,13 +120,18 @@ impl UnitHealth {
             return false;
         }
         self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-        let repay = self.debt.saturating_sub(affordable).saturating_mul(DEAD_SHARE);
+        let repay = self.debt.saturating_sub(affordable).div_f64(self.rate());
         self.state = UnitState::Quarantined { until: now + self.pause.max(repay) };
         !matches!(before, UnitState::Quarantined { .. })
     }
 
+    /// The share of time at which its debt is paid off.
+    const fn rate(&self) -> f64 {
+        if self.dead { self.share } else { DEAD_SHARE_MAX }
+    }
+
     fn debt_on(&self, now: BootTime) -> Duration {
-        self.debt.saturating_sub(now.since(self.debt_at) / DEAD_SHARE)
+        self.debt.saturating_sub(now.since(self.debt_at).mul_f64(self.rate()))
     }
 }
 
@@ -116,7 +149,7 @@ mod tests {
 
     #[test]
     fn three_misses_quarantine_and_an_answer_frees() {
-        let mut unit = UnitHealth::new(at(0));
+        let mut unit = UnitHealth::new(at(0), DEAD_SHARE);
         assert!(!unit.missed(at(0), COST));
         assert_eq!(unit.state(), UnitState::Suspect { misses: 1 });
         assert!(!unit.missed(at(1000), COST));
@@ -129,7 +162,7 @@ mod tests {
 
     #[test]
     fn probes_grow_apart_up_to_half_a_minute() {
-        let mut unit = UnitHealth::new(at(0));
+        let mut unit = UnitHealth::new(at(0), DEAD_SHARE);
         let cheap = Duration::from_millis(1);
         let mut now = at(0);
         let mut pauses = Vec::new();
@@ -145,14 +178,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bad_unit_wastes_at_most_a_twentieth(
+        fn a_bad_unit_wastes_at_most_its_share(
+            share in DEAD_SHARE_MIN..=DEAD_SHARE_MAX,
             cost in 1u64..1000,
             period in 50u64..5000,
             answers in prop::collection::vec(any::<bool>(), 1..8),
             dead in any::<bool>(),
         ) {
             let cost = Duration::from_millis(cost);
-            let mut unit = UnitHealth::new(at(0));
+            let mut unit = UnitHealth::new(at(0), share);
             let mut wasted = Duration::ZERO;
             let mut now = 0;
             for turn in 0..4000usize {
@@ -166,7 +200,8 @@ mod tests {
                     }
                 }
                 now += period;
-                let bound = Duration::from_millis(now) / DEAD_SHARE + cost * MISSES_ALLOWED;
+                let share = if dead { share } else { DEAD_SHARE_MAX };
+                let bound = Duration::from_millis(now).mul_f64(share) + cost * MISSES_ALLOWED;
                 prop_assert!(wasted <= bound, "{wasted:?} of {now} ms");
             }
         }

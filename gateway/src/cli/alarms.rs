@@ -4,14 +4,12 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-/// The gateway bounds its own work to less.
-const DEADLINE: Duration = Duration::from_secs(10);
+use super::asking::{Whereabouts, plan_of};
 
 /// Lists, acknowledges and resets alarms.
 #[derive(Debug, Args)]
@@ -19,12 +17,8 @@ pub struct AlarmsArgs {
     /// What to do; lists when nothing is said.
     #[command(subcommand)]
     act: Option<Act>,
-    /// The gateway's configuration, which says where it listens and keeps the operator's token
-    #[arg(long, global = true, env = "ANDON_CONFIG", default_value = "/etc/andon")]
-    config: PathBuf,
-    /// Where the gateway is, instead of asking the configuration
-    #[arg(long, global = true, env = "ANDON_URL")]
-    url: Option<String>,
+    #[command(flatten)]
+    whereabouts: Whereabouts,
     /// Print what the gateway answers, as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -58,83 +52,32 @@ enum Act {
     },
 }
 
-/// The arguments with nothing left to ask the configuration.
-struct Resolved {
-    act: Option<Act>,
-    url: String,
-    json: bool,
-    token_file: PathBuf,
-}
-
-impl Resolved {
-    fn of(args: AlarmsArgs) -> anyhow::Result<Self> {
-        let AlarmsArgs { act, config, url, json, token_file } = args;
-        if let (Some(url), Some(token_file)) = (&url, &token_file) {
-            return Ok(Self { act, url: url.clone(), json, token_file: token_file.clone() });
-        }
-        let plan = match crate::config::load(&config) {
-            Ok(loaded) => loaded.plan,
-            // Listing needs no token.
-            Err(_) if url.is_some() && matches!(act, None | Some(Act::List)) => {
-                let url = url.unwrap_or_default();
-                return Ok(Self { act, url, json, token_file: PathBuf::new() });
-            }
-            Err(problems) => bail!(
-                "the configuration at {} has {} problems (see \"andon check\"); name --url and \
-                 --token-file instead",
-                config.display(),
-                problems.len()
-            ),
-        };
-        let url = url.unwrap_or_else(|| format!("http://{}", plan.http.listen));
-        let token_file = token_file.unwrap_or_else(|| plan.state_dir.join("operator.token"));
-        Ok(Self { act, url, json, token_file })
-    }
-}
-
 /// Carries it out; what was asked for goes to stdout.
 ///
 /// # Errors
 /// When the gateway cannot be reached, or refuses; the message says why.
 pub async fn run(args: AlarmsArgs) -> anyhow::Result<()> {
-    let args = Resolved::of(args)?;
-    let client = reqwest::Client::builder().timeout(DEADLINE).build()?;
+    let gateway = args.whereabouts.gateway()?;
     let (id, verb, body) = match &args.act {
         None | Some(Act::List) => {
-            let picture = answer(&args, client.get(address(&args, "picture")?)).await?;
+            let picture = gateway.get("picture", &[]).await?;
             return print(&picture["alarms"], args.json);
         }
         Some(Act::Ack { id, by }) => (id, "acknowledge", json!({ "by": by })),
         Some(Act::Reset { id, reason, by }) => (id, "reset", json!({ "by": by, "reason": reason })),
     };
-    let file = &args.token_file;
-    let token = std::fs::read_to_string(file)
+    let file = match args.token_file {
+        Some(file) => file,
+        None => {
+            let plan = plan_of(&args.whereabouts.config, "--url and --token-file")?;
+            plan.state_dir.join("operator.token")
+        }
+    };
+    let token = std::fs::read_to_string(&file)
         .with_context(|| format!("cannot read the operator's token from {}", file.display()))?;
-    let mut url = address(&args, "alarms")?;
-    match url.path_segments_mut() {
-        Ok(mut segments) => drop(segments.extend([id.as_str(), verb])),
-        Err(()) => bail!("{} is not the address of a gateway", args.url),
-    }
-    answer(&args, client.post(url).bearer_auth(token.trim()).json(&body)).await?;
+    let request = gateway.client.post(gateway.resource("alarms", &[id, verb])?);
+    gateway.answer(request.bearer_auth(token.trim()).json(&body)).await?;
     Ok(())
-}
-
-fn address(args: &Resolved, path: &str) -> anyhow::Result<reqwest::Url> {
-    let text = format!("{}/api/v1/{path}", args.url.trim_end_matches('/'));
-    reqwest::Url::parse(&text).with_context(|| format!("{} is not an address", args.url))
-}
-
-async fn answer(args: &Resolved, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
-    let response = request
-        .send()
-        .await
-        .with_context(|| format!("the gateway at {} cannot be reached", args.url))?;
-    let status = response.status();
-    let body: Value = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
-    if !status.is_success() {
-        bail!("the gateway refused ({status}): {}", body["error"].as_str().unwrap_or("no reason"));
-    }
-    Ok(body)
 }
 
 fn print(alarms: &Value, json: bool) -> anyhow::Result<()> {
@@ -152,6 +95,15 @@ fn print(alarms: &Value, json: bool) -> anyhow::Result<()> {
 /// One alarm for a person.
 fn line(alarm: &Value) -> String {
     let word = |key: &str| alarm[key].as_str().unwrap_or("?").to_owned();
+    if !alarm["stop"].is_null() {
+        let machine = word("machine");
+        return format!(
+            "{:8} {:24} {machine:16} its protective stop FAILED, stop it by hand: {}",
+            word("severity"),
+            word("id"),
+            word("cause")
+        );
+    }
     let condition = match alarm["active"].as_bool() {
         Some(true) => "active",
         Some(false) => "cleared",
@@ -161,7 +113,7 @@ fn line(alarm: &Value) -> String {
     let latched = if alarm["latched"] == true { ", latched" } else { "" };
     let age = alarm["for_ms"].as_u64().map_or(String::new(), |ms| format!(", {} s ago", ms / 1000));
     format!(
-        "{:6} {:24} {:16} {condition}, {seen}{latched}{age}: {}",
+        "{:8} {:24} {:16} {condition}, {seen}{latched}{age}: {}",
         word("severity"),
         word("id"),
         word("machine"),
@@ -172,6 +124,28 @@ fn line(alarm: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_reset_says_what_to_do() {
+        // The engine's own words; the board's test holds the list of them.
+        let engine = include_str!("../../engine/src/engine.rs");
+        let alarm = include_str!("../../engine/src/alarm.rs");
+        for why in
+            ["its stop is not confirmed", "its condition still holds", "its condition is unknown"]
+        {
+            assert!(format!("{engine}{alarm}").contains(why), "{why}");
+            assert!(super::super::asking::advice(why).len() > 10, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_failed_stop_is_listed_as_one() {
+        let alarm = json!({ "id": "stop:cut", "stop": "cut", "machine": "laser",
+            "severity": "critical", "active": true, "cause": "timeout" });
+        let line = line(&alarm);
+        assert!(line.starts_with("critical stop:cut"), "{line}");
+        assert!(line.contains("its protective stop FAILED"), "{line}");
+    }
 
     #[test]
     fn an_unknown_alarm_is_not_shown_as_cleared() {

@@ -108,10 +108,11 @@ mod tests {
     fn a_broken_one_is_exit_78_with_every_problem_on_stderr_and_in_json() {
         let (stdout, stderr, code) = of("tests/data/broken/no-such-file", true);
         assert_eq!(code, 78);
-        assert!(stderr.starts_with("no-such-file: cannot be read"), "{stderr}");
+        let named = "tests/data/broken/no-such-file: cannot be read";
+        assert!(stderr.lines().next().is_some_and(|line| line.contains(named)), "{stderr}");
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         let problems = report["problems"].as_array().unwrap();
-        assert_eq!(problems[0]["file"], "no-such-file");
+        assert!(problems[0]["file"].as_str().unwrap().ends_with("tests/data/broken/no-such-file"));
         assert!(stderr.ends_with(&format!("{}\n", count(problems.len(), "problem"))));
     }
 }

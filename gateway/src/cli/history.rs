@@ -92,7 +92,11 @@ pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
     let window = window(&args.from, &args.to, Timestamp::now(), &zone)?;
     let reader = Reader::open(&journal)
         .with_context(|| format!("there is no journal in {}", journal.display()))?;
-    let hours = hours::fold(&reader)?.within(window);
+    let folded = hours::fold(&reader)?;
+    if let Some(note) = note_of_uncounted(folded.uncounted()) {
+        writeln!(io::stderr(), "{note}")?;
+    }
+    let hours = folded.within(window);
     let By::Machine = args.by;
     let mut out = io::stdout().lock();
     match args.format {
@@ -104,6 +108,17 @@ pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What to say of starts of the gateway that have no wall time.
+fn note_of_uncounted(starts: usize) -> Option<String> {
+    (starts > 0).then(|| {
+        format!(
+            "note: {starts} starts of the gateway had no synchronised clock, so nothing of them is \
+             counted: give this computer NTP, or set trust_wall = true in [clock] where its clock \
+             is right"
+        )
+    })
 }
 
 /// Where the configuration says that the journal is.
@@ -217,6 +232,13 @@ mod tests {
     fn read(text: &str) -> String {
         let zone = TimeZone::get("Europe/Vienna").unwrap();
         moment(text, NOW, &zone).map_or_else(|error| error.to_string(), |at| at.to_string())
+    }
+
+    #[test]
+    fn hours_that_no_clock_places_are_told_with_the_cure() {
+        assert_eq!(note_of_uncounted(0), None);
+        let note = note_of_uncounted(2).unwrap();
+        assert!(note.contains("2 starts") && note.contains("trust_wall"), "{note}");
     }
 
     #[test]

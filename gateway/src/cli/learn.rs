@@ -23,7 +23,7 @@ use serde_json::json;
 use self::meter::Meter;
 use crate::clock::boot_now;
 use crate::config::plan::Plan;
-use crate::learn::bands::{self, Lesson};
+use crate::learn::bands::{self, Lesson, SAMPLES_LEAST};
 use crate::learn::{Phase, Recording, SAMPLES_MAX, Sample, drawing};
 
 /// Longest recording of a phase.
@@ -127,6 +127,7 @@ fn from_file(args: &LearnArgs, file: &Path) -> anyhow::Result<()> {
 
 async fn record(args: LearnArgs, plan: Plan) -> anyhow::Result<()> {
     let subject = subject(&plan, &args)?;
+    enough(args.length, subject.period)?;
     let mut recording = match args.keep.as_deref().filter(|file| file.exists()) {
         Some(file) => read(file)?,
         None => Recording::new(
@@ -162,6 +163,21 @@ async fn record(args: LearnArgs, plan: Plan) -> anyhow::Result<()> {
         return Ok(());
     }
     propose(&args, &recording, subject.debounce)
+}
+
+/// Refuses at once what could only be refused after everything was recorded.
+fn enough(length: Duration, period: Duration) -> anyhow::Result<()> {
+    let least = period.saturating_mul(u32::try_from(SAMPLES_LEAST).unwrap_or(u32::MAX));
+    if length < least {
+        bail!(
+            "--for {} s is too short: a phase needs {SAMPLES_LEAST} samples, and one comes every {} s; \
+             record for {} s at least",
+            length.as_secs_f64(),
+            period.as_secs_f64(),
+            least.as_secs_f64().ceil()
+        );
+    }
+    Ok(())
 }
 
 /// Tells a person what to do and waits for Enter.

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is talk. Exit codes: 0 ok, 1 failure, 2 usage, 78 configuration.
 
 pub mod alarms;
+pub mod asking;
 pub mod check;
 pub mod demo;
 pub mod export;
@@ -18,6 +19,8 @@ pub mod scan;
 pub mod simulate;
 
 pub mod tap;
+pub mod top;
+pub mod why;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -62,6 +65,10 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// List, acknowledge and reset alarms of a running gateway
     Alarms(alarms::AlarmsArgs),
+    /// Watch a running gateway: its buses, and what worries most
+    Top(top::TopArgs),
+    /// Explain one item of a running gateway, from its register to its rules
+    Why(why::WhyArgs),
     /// Machine-hours from the journal
     History(history::HistoryArgs),
     /// Every sample of a stretch of time, as CSV or line protocol
@@ -101,6 +108,8 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => asynchronously(simulate::run(args)),
         Command::Profile(args) => profile::run(&args),
         Command::Alarms(args) => asynchronously(alarms::run(args)),
+        Command::Top(args) => asynchronously(top::run(args)),
+        Command::Why(args) => asynchronously(why::run(args)),
         Command::History(args) => outcome(history::run(args)),
         Command::Export(args) => outcome(export::run(args)),
         Command::Learn(args) => learn::run(args),

@@ -1,8 +1,9 @@
 //! `andon plan`: what each bus will be asked to do, and whether it can, before anything runs.
 //!
-//! Pure arithmetic over the plan: T(N) of every read that the poller would send, summed over a
-//! second. What a device really takes before it answers is unknown until it is measured, so it is
-//! an argument.
+//! Pure arithmetic over the plan, counted from the reads that the poller would send. What a device
+//! takes before it answers is as it was measured where it was, else an argument.
+
+mod propose;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -10,18 +11,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use andon_adapters::modbus::{Batch, Holes, coalesce};
 use andon_engine::unit::parse_duration;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::EXIT_CONFIG;
 use super::check::listing;
-use crate::bus::timing::LineTiming;
+use crate::bus::load::{BusLoad, ItemLoad, SourceLoad, load};
+use crate::bus::memory::{Remembered, remembered};
 use crate::config;
-use crate::config::plan::{BusPlan, DevicePlan, Plan, UnitPlan};
+use crate::config::plan::{BusPlan, DevicePlan, Plan};
+use propose::{Proposal, propose, urgent};
 
 /// Exit code when a bus cannot do what it is asked.
 const EXIT_OVERLOAD: u8 = 1;
+/// What a device is taken to need before it answers where nobody has measured it.
+const ANSWER: Duration = Duration::from_millis(10);
 
 /// Say what each bus has to do and what does not fit
 #[derive(Clone, Debug, clap::Args)]
@@ -29,25 +33,24 @@ pub struct PlanArgs {
     /// The configuration: a file, or a folder with andon.toml and conf.d in it
     #[arg(long, value_name = "PATH", env = "ANDON_CONFIG", default_value = "/etc/andon")]
     pub config: PathBuf,
-    /// What a device takes before it answers
-    #[arg(long, value_name = "TIME", default_value = "10 ms", value_parser = parse_duration)]
-    pub answer: Duration,
+    /// What every device takes before it answers; without it what was measured, else 10 ms
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub answer: Option<Duration>,
+    /// List every item with its period, its greatest age and the read that it sits in
+    #[arg(long)]
+    pub items: bool,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// What one bus is asked to do.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BusLoad {
-    /// Share of its time that is taken: above 1 it cannot be done.
-    pub occupancy: f64,
-    /// Reads per second.
-    pub reads_per_second: f64,
-    /// Greatest age that a value reaches before its successor arrives, all devices answering.
-    pub worst_age: Duration,
-    /// The sources, each with its share.
-    pub sources: Vec<(String, f64)>,
+/// A bus with what it is asked, and what to change when that does not fit.
+struct Judged<'a> {
+    bus: &'a BusPlan,
+    load: BusLoad,
+    /// Units whose turnaround was measured.
+    measured: usize,
+    proposal: Option<Proposal>,
 }
 
 /// Runs `andon plan`: 0, 1 when a bus is over 100 %, 78 when the configuration has problems.
@@ -62,83 +65,88 @@ pub fn run(args: &PlanArgs) -> ExitCode {
     ExitCode::from(code)
 }
 
+fn judge<'a>(plan: &'a Plan, bus: &'a BusPlan, args: &PlanArgs) -> Judged<'a> {
+    let mut assumed = remembered(&plan.state_dir, bus);
+    let known = |unit: &&Remembered| args.answer.is_none() && unit.turnaround.is_some();
+    let measured = assumed.iter().filter(known).count();
+    for unit in &mut assumed {
+        unit.turnaround = Some(args.answer.or(unit.turnaround).unwrap_or(ANSWER));
+    }
+    let load = load(bus, &assumed);
+    let over = load.occupancy > 1.0;
+    let proposal = over.then(|| propose(bus, &assumed, &urgent(plan))).flatten();
+    Judged { bus, load, measured, proposal }
+}
+
 fn print(plan: &Plan, args: &PlanArgs) -> (String, String, u8) {
-    let loads: Vec<(&BusPlan, BusLoad)> =
-        plan.buses.iter().map(|bus| (bus, load(bus, args.answer))).collect();
-    let over = loads.iter().any(|(_, load)| load.occupancy > 1.0);
+    let judged: Vec<Judged<'_>> = plan.buses.iter().map(|bus| judge(plan, bus, args)).collect();
+    let over = judged.iter().any(|it| it.load.occupancy > 1.0);
     let code = if over { EXIT_OVERLOAD } else { 0 };
     let stdout = if args.json {
-        as_json(&loads, &plan.devices)
+        as_json(&judged, &plan.devices)
     } else {
-        as_table(&loads) + &devices(&plan.devices)
+        as_table(&judged, args.items) + &devices(&plan.devices)
     };
-    let mut stderr = String::new();
-    for (bus, load) in loads.iter().filter(|(_, load)| load.occupancy > 1.0) {
-        let factor = load.occupancy;
-        let _ = writeln!(
-            stderr,
-            "bus {}: does not fit: {:.0} % of its time are needed\n  hint: make periods {factor:.1} \
-             times longer, raise the baud rate, or move sources to a bus of their own",
-            bus.id,
-            factor * 100.0
-        );
-    }
+    let stderr = judged.iter().map(complaint).collect();
     (stdout, stderr, code)
 }
 
-/// What `bus` is asked to do when every device answers after `answer`.
-pub fn load(bus: &BusPlan, answer: Duration) -> BusLoad {
-    let line = LineTiming::of(&bus.link);
-    let mut round = Duration::ZERO;
-    let mut slowest = Duration::ZERO;
-    let mut reads_per_second = 0.0;
-    let mut sources = Vec::with_capacity(bus.units.len());
-    for unit in &bus.units {
-        let mut share = 0.0;
-        for (period, batch) in batches(unit) {
-            let time = line.read_time(batch.block, answer);
-            round += time;
-            slowest = slowest.max(period);
-            share += time.as_secs_f64() / period.as_secs_f64();
-            reads_per_second += 1.0 / period.as_secs_f64();
-        }
-        sources.push((unit.source.to_string(), share));
-    }
-    let occupancy: f64 = sources.iter().map(|(_, share)| share).sum();
-    // A read that is due waits at most for one of every other read, and an overloaded bus takes
-    // all periods longer by what it is asked too much.
-    let worst_age = slowest.mul_f64(occupancy.max(1.0)) + round;
-    BusLoad { occupancy, reads_per_second, worst_age, sources }
-}
-
-/// The reads of one device, each with its period: items of one period are read together.
-fn batches(unit: &UnitPlan) -> Vec<(Duration, Batch)> {
-    let mut periods: Vec<Duration> = unit.polls.iter().map(|poll| poll.period).collect();
-    periods.sort_unstable();
-    periods.dedup();
-    let of = |period: Duration| {
-        let due = unit.polls.iter().filter(move |poll| poll.period == period);
-        let items: Vec<usize> = due.map(|poll| poll.profile_item).collect();
-        coalesce(&unit.profile, &items, &Holes::default())
-            .into_iter()
-            .map(move |batch| (period, batch))
-    };
-    periods.into_iter().flat_map(of).collect()
-}
-
-fn as_table(loads: &[(&BusPlan, BusLoad)]) -> String {
+/// What does not fit, and what would.
+fn complaint(judged: &Judged<'_>) -> String {
+    let Judged { bus, load, proposal, .. } = judged;
+    let factor = load.occupancy;
     let mut text = String::new();
-    for (bus, load) in loads {
+    if factor > 1.0 {
+        let percent = factor * 100.0;
+        let _ =
+            writeln!(text, "bus {}: does not fit: {percent:.0} % of its time are needed", bus.id);
+        text.push_str(&proposal.as_ref().map(Proposal::say).unwrap_or_default());
+        if proposal.as_ref().is_none_or(|it| it.after > 1.0) {
+            let _ = writeln!(
+                text,
+                "  hint: make periods {factor:.1} times longer, raise the baud rate, or move sources \
+                 to a bus of their own"
+            );
+        }
+    } else if !load.guaranteed {
         let _ = writeln!(
             text,
-            "bus {:<20} {:>6.1} %   {:>7.1} reads/s   worst age {:.1} s",
+            "bus {}: fits, but when everything falls due together a value may come late",
+            bus.id
+        );
+    }
+    text
+}
+
+fn as_table(judged: &[Judged<'_>], items: bool) -> String {
+    let mut text = String::new();
+    for Judged { bus, load, measured, .. } in judged {
+        let of = bus.units.len();
+        let _ = writeln!(
+            text,
+            "bus {:<20} {:>6.1} %   {:>7.1} reads/s   worst age {:.1} s   turnaround measured of \
+             {measured} of {of}",
             &*bus.id,
             load.occupancy * 100.0,
             load.reads_per_second,
             load.worst_age.as_secs_f64()
         );
-        for (source, share) in &load.sources {
-            let _ = writeln!(text, "  {source:<22} {:>6.1} %", share * 100.0);
+        for SourceLoad { source, occupancy, turnaround, items: all } in &load.sources {
+            let answer = turnaround.as_secs_f64() * 1e3;
+            let share = occupancy * 100.0;
+            let _ = writeln!(text, "  {source:<22} {share:>6.1} %   answers after {answer:.1} ms");
+            for item in all.iter().filter(|_| items) {
+                let (period, age) = (item.period.as_secs_f64(), item.worst_age.as_secs_f64());
+                let _ = write!(
+                    text,
+                    "    {:<24} every {period} s   worst age {age:.1} s   in {}",
+                    &*item.item, item.read
+                );
+                let _ = match item.shared {
+                    Some(shared) => writeln!(text, ", or in {shared} with others"),
+                    None => writeln!(text),
+                };
+            }
         }
     }
     text
@@ -158,22 +166,20 @@ fn devices(plans: &[DevicePlan]) -> String {
     text
 }
 
-fn as_json(loads: &[(&BusPlan, BusLoad)], plans: &[DevicePlan]) -> String {
-    let buses: Vec<_> = loads
+fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
+    let buses: Vec<Value> = judged
         .iter()
-        .map(|(bus, load)| {
-            let sources: Vec<_> = load
-                .sources
-                .iter()
-                .map(|(source, share)| json!({ "source": source, "occupancy": share }))
-                .collect();
+        .map(|Judged { bus, load, measured, proposal }| {
             json!({
                 "bus": &*bus.id,
                 "occupancy": load.occupancy,
                 "fits": load.occupancy <= 1.0,
+                "guaranteed": load.guaranteed,
                 "reads_per_second": load.reads_per_second,
                 "worst_age_s": load.worst_age.as_secs_f64(),
-                "sources": sources,
+                "turnaround_measured": measured,
+                "sources": load.sources.iter().map(source_json).collect::<Vec<_>>(),
+                "proposal": proposal.as_ref().map(proposal_json),
             })
         })
         .collect();
@@ -190,6 +196,40 @@ fn as_json(loads: &[(&BusPlan, BusLoad)], plans: &[DevicePlan]) -> String {
     format!("{}\n", json!({ "buses": buses, "devices": devices }))
 }
 
+fn source_json(source: &SourceLoad) -> Value {
+    let item = |item: &ItemLoad| {
+        json!({
+            "item": &*item.item,
+            "period_s": item.period.as_secs_f64(),
+            "worst_age_s": item.worst_age.as_secs_f64(),
+            "read": item.read.to_string(),
+            "shared_read": item.shared.map(|block| block.to_string()),
+        })
+    };
+    json!({
+        "source": &*source.source,
+        "occupancy": source.occupancy,
+        "turnaround_s": source.turnaround.as_secs_f64(),
+        "items": source.items.iter().map(item).collect::<Vec<_>>(),
+    })
+}
+
+fn proposal_json(proposal: &Proposal) -> Value {
+    let moves: Vec<Value> = proposal
+        .moves
+        .iter()
+        .map(|it| {
+            json!({
+                "source": &*it.source,
+                "items": it.items.iter().map(|item| &**item).collect::<Vec<_>>(),
+                "from_s": it.from.as_secs_f64(),
+                "to_s": it.to.as_secs_f64(),
+            })
+        })
+        .collect();
+    json!({ "moves": moves, "before": proposal.before, "after": proposal.after })
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -199,7 +239,7 @@ mod tests {
     use andon_engine::plan::ItemIndex;
 
     use super::*;
-    use crate::config::plan::{Link, Parity, PollPlan, Station};
+    use crate::config::plan::{Link, Parity, PollPlan, Station, UnitPlan};
 
     fn bus(units: u8, period: Duration) -> BusPlan {
         let profile = Library::load(None).0.get("eastron/sdm120").unwrap();
@@ -220,15 +260,22 @@ mod tests {
         let link =
             Link::Rtu { port: "/dev/null".into(), baud: 9600, parity: Parity::Even, stop_bits: 1 };
         let units = (1..=units).map(unit).collect();
-        BusPlan { id: "panel".into(), link, units, turnaround: Duration::from_millis(100) }
+        BusPlan {
+            id: "panel".into(),
+            link,
+            units,
+            turnaround: Duration::from_millis(100),
+            pause: Duration::ZERO,
+            dead_share: 0.02,
+        }
     }
 
     /// One f32 at 9600 8E1, answered within the silence: T(2) is 27.5 ms.
     #[test]
     fn occupancy_is_the_sum_of_read_times() {
-        let one = load(&bus(1, Duration::from_secs(1)), Duration::ZERO);
+        let one = load(&bus(1, Duration::from_secs(1)), &[]);
         assert!((one.occupancy - 0.0275).abs() < 0.0005, "{}", one.occupancy);
-        let eight = load(&bus(8, Duration::from_secs(1)), Duration::ZERO);
+        let eight = load(&bus(8, Duration::from_secs(1)), &[]);
         assert!((eight.occupancy - 8.0 * one.occupancy).abs() < 1e-9);
         assert!(eight.worst_age > Duration::from_millis(1219), "{:?}", eight.worst_age);
         assert!(eight.worst_age < Duration::from_millis(1222), "{:?}", eight.worst_age);
@@ -238,7 +285,12 @@ mod tests {
     fn a_bus_that_cannot_do_it_is_exit_1_and_says_by_how_much() {
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/andon.toml");
         let mut plan = config::load_with(&sample, std::iter::empty()).unwrap().plan;
-        let args = PlanArgs { config: sample, answer: Duration::from_millis(10), json: false };
+        let args = PlanArgs {
+            config: sample,
+            answer: Some(Duration::from_millis(10)),
+            items: false,
+            json: false,
+        };
         assert_eq!(print(&plan, &args).2, 0);
         plan.buses = vec![bus(8, Duration::from_millis(100))];
         let (stdout, stderr, code) = print(&plan, &args);
@@ -248,5 +300,98 @@ mod tests {
         let (stdout, _, _) = print(&plan, &PlanArgs { json: true, ..args });
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(report["buses"][0]["fits"], false);
+    }
+
+    /// Meters of three phases whose 60-odd items are all read every second.
+    fn crowded(units: u8) -> BusPlan {
+        let profile = Library::load(None).0.get("eastron/sdm630").unwrap();
+        let mut plan = bus(units, Duration::from_secs(1));
+        for (at, unit) in plan.units.iter_mut().enumerate() {
+            let poll = unit.polls[0].clone();
+            let feed = |item: usize| ItemIndex(u32::try_from(at * 1000 + item).unwrap());
+            let polls = 0..profile.items.len();
+            unit.polls = polls
+                .map(|item| PollPlan {
+                    profile_item: item,
+                    feeds: vec![feed(item)],
+                    ..poll.clone()
+                })
+                .collect();
+            unit.profile = profile.clone();
+        }
+        plan
+    }
+
+    fn answering_after(millis: u64, units: usize) -> Vec<Remembered> {
+        let turnaround = Some(Duration::from_millis(millis));
+        vec![Remembered { turnaround, ..Remembered::default() }; units]
+    }
+
+    #[test]
+    fn what_does_not_fit_fits_after_the_moves_that_are_proposed() {
+        let bus = crowded(4);
+        let assumed = answering_after(20, 4);
+        let profile = &bus.units[0].profile;
+        let power = profile.position("power.active").unwrap();
+        let urgent = [ItemIndex(u32::try_from(power).unwrap())].into();
+        let proposal = propose(&bus, &assumed, &urgent).unwrap();
+        assert!(proposal.before > 1.0, "{}", proposal.before);
+        assert!(proposal.after <= 0.9, "{}", proposal.say());
+        // Carried out by hand, it comes to what it said.
+        let mut moved = bus.clone();
+        for it in &proposal.moves {
+            let unit = moved.units.iter_mut().find(|unit| unit.source == it.source).unwrap();
+            for name in &it.items {
+                let item = profile.position(name).unwrap();
+                let poll = unit.polls.iter_mut().find(|poll| poll.profile_item == item).unwrap();
+                assert_eq!(poll.period, it.from);
+                poll.period = it.to;
+            }
+        }
+        assert!((load(&moved, &assumed).occupancy - proposal.after).abs() < 1e-9);
+        assert_eq!(moved.units[0].polls[power].period.as_secs(), 1, "a rule looks at it");
+        let words = proposal.say();
+        assert!(words.contains("from 1 s to 5 s"), "{words}");
+        assert!(words.contains("periods = {"), "{words}");
+    }
+
+    #[test]
+    fn a_slow_item_costs_only_its_registers_where_it_rides_along() {
+        // Voltages of three phases every second, and the currents beside them every ten.
+        let mut bus = crowded(1);
+        let profile = bus.units[0].profile.clone();
+        let is = |at: usize, kind: &str| profile.items[at].item.name.starts_with(kind);
+        bus.units[0].polls.retain(|poll| {
+            let name = &profile.items[poll.profile_item].item.name;
+            ["voltage.l1", "voltage.l2", "current.l1", "current.l2"].contains(&&**name)
+        });
+        for poll in &mut bus.units[0].polls {
+            if is(poll.profile_item, "current") {
+                poll.period = Duration::from_secs(10);
+            }
+        }
+        let line = load(&bus, &answering_after(10, 1));
+        // 8N… of the bench is 8E1, 11 bits: 13 characters, 10 ms and 4.01 ms, and 8 bytes of
+        // content in nine rounds; in the tenth 8 registers from 0 (l1, l2, l3, l1, l2).
+        let c = 11.0 / 9600.0;
+        let request = 13.0 * c + 0.010 + 3.5 * c;
+        let expected = (9.0 * (request + 8.0 * c) + request + 20.0 * c) / 10.0;
+        assert!((line.occupancy - expected).abs() < 1e-4, "{} {expected}", line.occupancy);
+        assert!((line.reads_per_second - 1.0).abs() < 1e-9);
+        let current = line.sources[0].items.iter().find(|it| &*it.item == "current.l1").unwrap();
+        assert_eq!(current.shared.unwrap().to_string(), "input:0x0000+10");
+        assert!(line.guaranteed);
+    }
+
+    #[test]
+    fn ages_are_the_period_and_what_may_come_before() {
+        let line = load(&bus(8, Duration::from_secs(1)), &[]);
+        // Eight reads of 27.5 ms: the last of them is over after 220 ms.
+        let age = line.sources[7].items[0].worst_age.as_secs_f64();
+        assert!((age - 1.220).abs() < 0.002, "{age}");
+        assert!(line.guaranteed);
+        let tight = load(&bus(36, Duration::from_secs(1)), &[]);
+        assert!(tight.guaranteed && tight.worst_age <= Duration::from_secs(2));
+        assert!(!load(&bus(37, Duration::from_secs(1)), &[]).guaranteed);
     }
 }

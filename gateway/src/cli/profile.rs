@@ -8,10 +8,14 @@ use std::process::ExitCode;
 
 use andon_adapters::profile::{self, Library, PROFILE_BYTES_MAX, Problem};
 use andon_adapters::{catalogue, protocol};
+use andon_engine::item::{self, Item};
 use serde_json::json;
 
 use super::EXIT_CONFIG;
 use crate::kinds::Kind;
+
+/// Most files of one folder that are checked.
+const FILES_MAX: usize = 1024;
 
 /// Work with device profiles
 #[derive(Clone, Debug, clap::Args)]
@@ -26,7 +30,7 @@ pub struct ProfileArgs {
 pub enum ProfileCommand {
     /// Check profiles and run their examples
     Check {
-        /// Profile files, VENDOR/DEVICE.toml
+        /// Profile files, VENDOR/DEVICE.toml, or folders of them
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Report as JSON on stdout
@@ -36,7 +40,7 @@ pub enum ProfileCommand {
     /// List the profiles that there are
     List {
         /// A folder of profiles beside those in the binary
-        #[arg(long, value_name = "FOLDER")]
+        #[arg(long = "profiles", alias = "dir", value_name = "DIR")]
         dir: Option<PathBuf>,
         /// List as JSON
         #[arg(long)]
@@ -54,6 +58,12 @@ pub enum ProfileCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the names that items may have, with unit and plausible range
+    Items {
+        /// List as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON schema of a profile, for editors
     Schema,
 }
@@ -65,6 +75,7 @@ pub fn run(args: &ProfileArgs) -> ExitCode {
         ProfileCommand::List { dir, json } => list(dir.as_deref(), *json),
         ProfileCommand::Protocols { json } => (protocols(*json), String::new(), 0),
         ProfileCommand::Kinds { json } => (kinds(*json), String::new(), 0),
+        ProfileCommand::Items { json } => (items(*json), String::new(), 0),
         ProfileCommand::Schema => (format!("{:#}\n", profile::json_schema()), String::new(), 0),
     };
     // A reader that has closed its end wants no more; there is nobody left to tell.
@@ -76,7 +87,7 @@ pub fn run(args: &ProfileArgs) -> ExitCode {
 fn check(files: &[PathBuf], as_json: bool) -> (String, String, u8) {
     let mut stdout = String::new();
     let mut problems = Vec::new();
-    for file in files {
+    for file in &whole(files) {
         match check_file(file) {
             Ok(summary) if !as_json => {
                 let _ = writeln!(stdout, "{}: {summary}", file.display());
@@ -93,6 +104,29 @@ fn check(files: &[PathBuf], as_json: bool) -> (String, String, u8) {
     (stdout, listing(&problems), code)
 }
 
+/// The files, with those of a folder in its place: in it or one folder below, in order. A folder
+/// without any stays, and is then said to hold none.
+fn whole(files: &[PathBuf]) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for given in files {
+        let mut found = entries(given);
+        let below: Vec<PathBuf> = found.iter().filter(|it| it.is_dir()).cloned().collect();
+        found.extend(below.iter().flat_map(|folder| entries(folder)));
+        found.retain(|file| file.extension().is_some_and(|it| it == "toml") && !file.is_dir());
+        found.sort();
+        found.truncate(FILES_MAX);
+        if found.is_empty() {
+            found.push(given.clone());
+        }
+        all.append(&mut found);
+    }
+    all
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
 /// One file's summary, or its problems under the name that it was given by.
 fn check_file(file: &Path) -> Result<String, Vec<Problem>> {
     let problem = |message: String| {
@@ -100,6 +134,9 @@ fn check_file(file: &Path) -> Result<String, Vec<Problem>> {
         vec![Problem { file, line: 0, key: String::new(), message, hint: None }]
     };
     let meta = fs::metadata(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    if meta.is_dir() {
+        return Err(problem("a folder without profiles, VENDOR/DEVICE.toml".to_owned()));
+    }
     if meta.len() > PROFILE_BYTES_MAX as u64 {
         return Err(problem(format!("longer than {PROFILE_BYTES_MAX} bytes")));
     }
@@ -188,6 +225,31 @@ fn list(dir: Option<&Path>, as_json: bool) -> (String, String, u8) {
     (stdout, listing(&problems), code)
 }
 
+/// The closed list of items. A place may be numbered (`.nozzle-2`), a channel goes up to 32.
+fn items(as_json: bool) -> String {
+    let mut text = String::new();
+    for item in item::names().filter_map(|name| Item::named(&name).ok()) {
+        let kind = match item.kind {
+            item::Kind::Gauge => "gauge",
+            item::Kind::Counter => "counter",
+            item::Kind::Flag => "flag",
+            item::Kind::Text => "text",
+        };
+        let (unit, least, greatest) = (item.unit.symbol(), item.least, item.greatest);
+        let numbers = matches!(item.kind, item::Kind::Gauge | item::Kind::Counter);
+        let _ = if as_json {
+            let range = numbers.then_some([least, greatest]);
+            let line = json!({ "item": item.name, "kind": kind, "unit": unit, "range": range });
+            writeln!(text, "{line}")
+        } else if numbers {
+            writeln!(text, "{:<28} {kind:<8} {unit:<8} {least} to {greatest}", item.name)
+        } else {
+            writeln!(text, "{:<28} {kind}", item.name)
+        };
+    }
+    text
+}
+
 /// The ready-made kinds. Durations in JSON are in milliseconds, powers in watts.
 fn kinds(as_json: bool) -> String {
     if as_json {
@@ -229,7 +291,8 @@ fn kinds(as_json: bool) -> String {
             let _ = writeln!(text, "  hazard        {}", hazard.en);
         }
     }
-    text
+    text + "other           any other machine\n  starts with   nothing: write its bands yourself, or let \
+            andon learn propose them\n  supply cut    unknown: ask its manual\n"
 }
 
 fn listing(problems: &[Problem]) -> String {
@@ -268,9 +331,29 @@ mod tests {
         let text = kinds(false);
         assert!(text.contains("kiln            Kiln / 窑炉\n"), "{text}");
         assert!(text.contains("  starts with   idle above 2 W, run above 200 W"), "{text}");
+        assert!(text.contains("\nother           any other machine\n"), "{text}");
         let all: serde_json::Value = serde_json::from_str(&kinds(true)).unwrap();
         assert_eq!(all["kinds"].as_array().unwrap().len(), crate::kinds::all().len());
         assert_eq!(all["kinds"][0]["exit_for_ms"], 90_000);
+    }
+
+    #[test]
+    fn the_names_that_items_may_have_are_listed() {
+        let text = items(false);
+        assert!(text.lines().any(|line| line.starts_with("power.active ") && line.contains(" W ")));
+        assert!(text.lines().any(|line| line.starts_with("execution ")), "{text}");
+        assert!(items(true).lines().all(|line| line.starts_with('{')));
+    }
+
+    #[test]
+    fn every_profile_of_a_folder_is_checked() {
+        let (stdout, stderr, code) = check(&[profiles().join("eastron")], false);
+        assert_eq!((stderr.as_str(), code), ("", 0));
+        assert!(stdout.contains("eastron/sdm120 (") && stdout.contains("eastron/sdm630 ("));
+        let (stdout, _, code) = check(&[profiles()], false);
+        assert_eq!((stdout.lines().count(), code), (Library::load(None).0.ids().count(), 0));
+        let (_, stderr, code) = check(&[profiles().join("../src/grbl")], false);
+        assert!(code == 78 && stderr.contains("a folder without profiles"), "{stderr}");
     }
 
     #[test]

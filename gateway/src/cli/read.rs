@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::bus::device::{ProbedDevice, probe_device};
-use crate::bus::{self, RawReading};
+use crate::bus::{self, Fault, RawReading};
 use crate::config::Loaded;
 use crate::config::plan::{DevicePlan, Plan, Station};
 
@@ -64,7 +64,9 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
                 }
             };
             if readings.iter().all(|reading| reading.measured.is_err()) {
-                silent.push(unit.source.to_string());
+                let mut faults = readings.iter().filter_map(|reading| reading.fault);
+                let why = faults.next_back().map_or_else(|| "no item is polled".to_owned(), cause);
+                silent.push(format!("{} ({} on {}: {why})", unit.source, unit.station, bus.id));
             }
             let text = if args.json {
                 as_json(&unit.source, &readings)
@@ -163,6 +165,7 @@ fn as_json(source: &str, readings: &[RawReading]) -> String {
             "words": reading.words,
             "value": value,
             "why": why,
+            "fault": reading.fault.map(cause),
         })
         .to_string()
     });
@@ -176,13 +179,47 @@ fn as_table(source: &str, station: Station, bus: &str, readings: &[RawReading]) 
         let words = if words.is_empty() { "–".to_owned() } else { words.join(" ") };
         let meaning = match &reading.measured {
             Ok(value) => format!("{value} {}", shown(&reading.item)),
-            Err(why) => format!("– {why}"),
+            Err(why) => match reading.fault {
+                Some(Fault::Exception(code)) => format!("– {why} (exception {code})"),
+                _ => format!("– {why}"),
+            },
         };
         let (register, item) = (register(reading), &reading.item);
         // Writing to a String cannot fail.
         writeln!(table, "  {register:<16} {words:<20} {item:<22} {}", meaning.trim_end()).ok();
     }
     table
+}
+
+/// Why a unit gave nothing, and what to look at. The codes' meanings are those of the Modbus
+/// Application Protocol 1.1b3, section 7.
+fn cause(fault: Fault) -> String {
+    match fault {
+        Fault::Timeout => {
+            "no answer; is the unit id right, and are speed, parity, A and B, power? \
+                           or no Modbus is spoken there"
+                .to_owned()
+        }
+        Fault::Garbled => "what comes is no answer to what was asked; is Modbus spoken there, at \
+                           this speed and parity, by one device per unit id?"
+            .to_owned(),
+        Fault::Disconnected => {
+            "the connection is closed at once; is Modbus spoken there?".to_owned()
+        }
+        Fault::Exception(code) => {
+            let meaning = match code {
+                1 => "it does not know this function; is the profile right?",
+                2 => "it has no such register; is the profile right?",
+                3 => "it does not take this many registers at once; is the profile right?",
+                4 => "it has failed",
+                5 | 6 => "it is busy",
+                0x0A => "the gateway has no way to it; is the unit id right?",
+                0x0B => "the gateway has heard nothing from it; is the unit id right?",
+                _ => "see its manual",
+            };
+            format!("refused with exception {code}: {meaning}")
+        }
+    }
 }
 
 /// `input:0x000C`, as profiles write it.
@@ -198,4 +235,18 @@ fn symbol(item: &str) -> &'static str {
 /// The same for people: a share of one is written without.
 fn shown(item: &str) -> &'static str {
     Some(symbol(item)).filter(|symbol| *symbol != Unit::Ratio.symbol()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_unit_a_wrong_profile_and_a_wrong_port_are_told_apart() {
+        assert!(cause(Fault::Timeout).contains("unit id"));
+        assert!(cause(Fault::Exception(2)).starts_with("refused with exception 2"));
+        assert!(cause(Fault::Exception(2)).contains("profile"));
+        assert!(cause(Fault::Exception(0x0B)).contains("gateway"));
+        assert!(cause(Fault::Disconnected).contains("is Modbus spoken there"));
+    }
 }

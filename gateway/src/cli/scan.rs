@@ -17,7 +17,7 @@ pub struct ScanArgs {
 /// Where to look.
 #[derive(Debug, clap::Subcommand)]
 enum ScanCommand {
-    /// Find the devices on a serial line and propose a configuration
+    /// Find the devices on a serial line and propose a configuration; twenty minutes with all speeds
     Serial(serial::SerialArgs),
     /// Devices that a broker knows of; only listens
     Mqtt(mqtt::MqttArgs),

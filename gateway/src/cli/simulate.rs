@@ -69,7 +69,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// A folder of profiles beside those in the binary
-    #[arg(long = "profiles", value_name = "DIR")]
+    #[arg(long = "profiles", alias = "dir", value_name = "DIR")]
     overlay: Option<PathBuf>,
 }
 
@@ -171,7 +171,10 @@ fn devices(args: &SimulateArgs) -> anyhow::Result<Vec<Device>> {
 fn profile(library: &Library, id: &str) -> anyhow::Result<Arc<Profile>> {
     library.get(id).with_context(|| match library.nearest(id) {
         Some(nearest) => format!("there is no profile \"{id}\"; did you mean \"{nearest}\"?"),
-        None => format!("there is no profile \"{id}\"; `andon profile list` shows those there are"),
+        None => format!(
+            "there is no profile \"{id}\"; `andon profile list` shows those there are, and --profiles DIR \
+             adds those of a folder, DIR/{id}.toml"
+        ),
     })
 }
 

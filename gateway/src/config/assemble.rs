@@ -13,7 +13,7 @@ use andon_engine::plan::{
 };
 use andon_engine::unit::Unit;
 
-use super::bus::{Bus, Way};
+use super::bus::{Bus, LineTimes, Way};
 use super::machine::{Machine, Signal};
 use super::output::{Act, Output};
 use super::plan::{
@@ -65,7 +65,7 @@ pub(super) fn shop(
         for (position, item) in machine.items.iter().enumerate() {
             // A source that could not be had has been reported: this plan will not run.
             let source = sources.get(item.source);
-            let period = source.map_or(STALE_LEAST, |source| source.period);
+            let period = source.map_or(STALE_LEAST, |source| source.period_of(item.profile_item));
             engine.items.push(ItemPlan {
                 machine: MachineIndex(index16(at)),
                 item: item.item.clone(),
@@ -92,6 +92,7 @@ pub(super) fn shop(
             key_items: machine.key_items.iter().map(|&position| item_index(position)).collect(),
         });
     }
+    engine.items.shrink_to_fit();
     engine.trips = outputs.iter().map(|output| trip(output, bases[output.machine])).collect();
     let wiring = Wiring::new(buses, sources, feeds, outputs);
     let outputs = outputs
@@ -183,11 +184,17 @@ impl Wiring {
 
     fn add_bus(&mut self, bus: &Bus) {
         match &bus.way {
-            Way::Line { link, turnaround } => {
+            Way::Line { link, times } => {
                 self.of_bus.push(self.buses.len());
-                let (id, link) = (bus.id.clone(), link.clone());
-                let turnaround = *turnaround;
-                self.buses.push(BusPlan { id, link, units: Vec::new(), turnaround });
+                let LineTimes { turnaround, pause, dead_share } = *times;
+                self.buses.push(BusPlan {
+                    id: bus.id.clone(),
+                    link: link.clone(),
+                    units: Vec::new(),
+                    turnaround,
+                    pause,
+                    dead_share,
+                });
             }
             Way::Broker(broker) => {
                 self.of_bus.push(self.brokers.len());
@@ -207,7 +214,7 @@ impl Wiring {
             profile_item,
             feeds: fed.direct,
             loops: fed.loops,
-            period: source.period,
+            period: source.period_of(profile_item),
             ratio: ratio(registers, &source.items[profile_item]),
         };
         let coil = |act: &Act| match act {

@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use andon_engine::unit::Unit;
 
 use super::keys;
 use super::named::Named;
 use super::plan::{BrokerPlan, Link, Parity};
 use super::section::Section;
+use crate::bus::unit::{DEAD_SHARE, DEAD_SHARE_MAX, DEAD_SHARE_MIN};
 
 /// Most buses: each has a task or a thread of its own.
 pub(super) const BUSES_MAX: usize = 256;
@@ -20,6 +23,17 @@ const BAUDS: &[i64] = &[1200, 2400, 4800, 9600, 14_400, 19_200, 38_400, 57_600, 
 const TURNAROUND_RTU: Duration = Duration::from_millis(100);
 /// The same through a gateway, which may be busy with other devices.
 const TURNAROUND_TCP: Duration = Duration::from_millis(250);
+
+/// Longest pause between two requests: a gateway that needs more is broken.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What is configured of a line beside its address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LineTimes {
+    pub(super) turnaround: Duration,
+    pub(super) pause: Duration,
+    pub(super) dead_share: f64,
+}
 
 /// A bus without its devices.
 #[derive(Debug)]
@@ -32,7 +46,7 @@ pub(super) struct Bus {
 #[derive(Debug)]
 pub(super) enum Way {
     /// A line or gateway with Modbus devices.
-    Line { link: Link, turnaround: Duration },
+    Line { link: Link, times: LineTimes },
     /// A broker that devices share.
     Broker(BrokerPlan),
 }
@@ -48,28 +62,55 @@ pub(super) fn buses<'a>(root: &Section<'a>, folder: &Path) -> Named<'a, Bus> {
         // One that is wrong stands in for itself, so that what hangs on it is checked all the same.
         let Some(link) = link(section) else {
             let link = Link::Tcp { address: String::new() };
-            let way = Way::Line { link, turnaround: TURNAROUND_TCP };
+            let times = LineTimes {
+                turnaround: TURNAROUND_TCP,
+                pause: Duration::ZERO,
+                dead_share: DEAD_SHARE,
+            };
+            let way = Way::Line { link, times };
             return Some(Bus { id: id.into(), way });
         };
         let end = match &link {
-            Link::Tcp { address } | Link::RtuOverTcp { address, .. } => address.clone(),
+            Link::Tcp { address } | Link::RtuOverTcp { address, .. } => endpoint(address),
             Link::Rtu { port, .. } => port.to_string_lossy().into_owned(),
         };
         let (key, end_key) =
             if matches!(link, Link::Rtu { .. }) { ("port", end.clone()) } else { ("host", end) };
         if let Some((other, other_link)) = seen.get(&end_key) {
             let how = if *other_link == link { "" } else { " and with other settings" };
+            // Gateways serve as few as one connection, and whoever has two gets turns at best.
             let hint = format!("one line is one bus: put its sources on bus \"{other}\"");
             section.problem(key, format!("bus \"{other}\" has it already{how}"), Some(hint));
         } else {
             seen.insert(end_key, (id.to_owned(), link.clone()));
         }
-        let default =
-            if matches!(link, Link::Rtu { .. }) { TURNAROUND_RTU } else { TURNAROUND_TCP };
-        let range = Duration::from_millis(1)..=Duration::from_secs(10);
-        let turnaround = section.duration("turnaround", range).unwrap_or(default);
-        Some(Bus { id: id.into(), way: Way::Line { link, turnaround } })
+        let times = times(section, &link);
+        Some(Bus { id: id.into(), way: Way::Line { link, times } })
     })
+}
+
+fn times(section: &Section<'_>, link: &Link) -> LineTimes {
+    let default = if matches!(link, Link::Rtu { .. }) { TURNAROUND_RTU } else { TURNAROUND_TCP };
+    let range = Duration::from_millis(1)..=Duration::from_secs(10);
+    let turnaround = section.duration("turnaround", range).unwrap_or(default);
+    let pause = section.duration("pause", Duration::ZERO..=PAUSE_MAX).unwrap_or_default();
+    let dead_share = section.quantity("dead_share", Unit::Ratio).filter(|share| {
+        let allowed = (DEAD_SHARE_MIN..=DEAD_SHARE_MAX).contains(share);
+        if !allowed {
+            let hint = "more would be taken from the devices that answer; write \"2 %\"".to_owned();
+            section.problem("dead_share", "must be between 0.1 % and 5 %", Some(hint));
+        }
+        allowed
+    });
+    LineTimes { turnaround, pause, dead_share: dead_share.unwrap_or(DEAD_SHARE) }
+}
+
+/// One way to write each address, so that a gateway is not connected to twice.
+fn endpoint(address: &str) -> String {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => address.to_ascii_lowercase(),
+    }
 }
 
 fn broker(id: &str, section: &Section<'_>, folder: &Path) -> Option<BrokerPlan> {

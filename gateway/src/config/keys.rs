@@ -27,11 +27,13 @@ pub const HTTP: &[&str] = &["listen"];
 /// `[profiles]`
 pub const PROFILES: &[&str] = &["dir"];
 /// `[bus.ID]` of type `modbus-tcp`.
-pub const BUS_TCP: &[&str] = &["type", "host", "port", "turnaround"];
+pub const BUS_TCP: &[&str] = &["type", "host", "port", "turnaround", "pause", "dead_share"];
 /// `[bus.ID]` of type `modbus-rtu-over-tcp`.
-pub const BUS_RTU_OVER_TCP: &[&str] = &["type", "host", "port", "baud", "turnaround"];
+pub const BUS_RTU_OVER_TCP: &[&str] =
+    &["type", "host", "port", "baud", "turnaround", "pause", "dead_share"];
 /// `[bus.ID]` of type `modbus-rtu` or `dlt645`.
-pub const BUS_RTU: &[&str] = &["type", "port", "baud", "parity", "stop_bits", "turnaround"];
+pub const BUS_RTU: &[&str] =
+    &["type", "port", "baud", "parity", "stop_bits", "turnaround", "pause", "dead_share"];
 /// `[bus.ID]` of type `mqtt`; `password` comes from the environment only.
 pub const BUS_MQTT: &[&str] =
     &["type", "host", "port", "user", "password_file", "password", "ca_file"];
@@ -51,14 +53,12 @@ pub const SOURCE_GPIO: &[&str] = &["chip", "lines"];
 pub const SOURCE_KEY: &[&str] = &["key_file", "key"];
 /// With a password; `password` comes from the environment only.
 pub const SOURCE_PASSWORD: &[&str] = &["user", "password_file", "password"];
-/// With a password that the device puts into its own words.
-pub const SOURCE_IN_BAND: &[&str] = &["password_file", "password"];
 /// With either.
 pub const SOURCE_KEY_OR_PASSWORD: &[&str] =
     &["key_file", "key", "user", "password_file", "password"];
 /// `[source.ID]` of a Modbus device.
 pub const SOURCE: &[&str] =
-    &["bus", "unit_id", "address", "profile", "period", "ct_ratio", "vt_ratio"];
+    &["bus", "unit_id", "address", "profile", "period", "periods", "ct_ratio", "vt_ratio"];
 /// `[machine.ID]`
 pub const MACHINE: &[&str] =
     &["name", "kind", "source", "items", "key_items", "activity", "max_rate"];

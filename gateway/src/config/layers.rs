@@ -79,7 +79,7 @@ pub(super) fn read(
     let mut files = Vec::new();
     let mut any = false;
     for (number, name) in names(&folder, main, report).into_iter().enumerate() {
-        let file: Arc<str> = name.to_string_lossy().into();
+        let file: Arc<str> = folder.join(&name).to_string_lossy().into();
         files.push(file.clone());
         if let Some(text) = text_of(&folder.join(&name), &file, report) {
             any = true;
@@ -127,7 +127,7 @@ fn names(folder: &Path, main: PathBuf, report: &Report) -> Vec<PathBuf> {
     parts.sort();
     if parts.len() >= FILES_MAX {
         report.add(Problem {
-            file: "conf.d".into(),
+            file: folder.join("conf.d").to_string_lossy().into(),
             line: 0,
             key: String::new(),
             message: format!("{} files; at most {} are read", parts.len(), FILES_MAX - 1),
@@ -185,8 +185,30 @@ fn parse(
 ) -> Map<String, Value> {
     let lines = Lines::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut repeated = None;
     for error in errors {
         let at = error.span().map_or(text.len(), |span| span.start);
+        if error.message().contains("duplicate key")
+            && let Some((header, first, again)) = repeated_section(text, at)
+        {
+            // Its keys are in error as well; that is not worth saying.
+            if repeated.replace(again) != Some(again) {
+                report.add(Problem {
+                    file: file.clone(),
+                    line: lines.line(again),
+                    key: String::new(),
+                    message: format!(
+                        "section {header} is there already, in line {}",
+                        lines.line(first)
+                    ),
+                    hint: Some(
+                        "put its keys into one section, or give this one another id".to_owned(),
+                    ),
+                    excerpt: None,
+                });
+            }
+            continue;
+        }
         report.add(Problem {
             file: file.clone(),
             line: lines.line(at),
@@ -208,6 +230,26 @@ fn parse(
         known
     });
     merged
+}
+
+/// The section in which the byte `at` is, when there is one of the same name before it: its header,
+/// and where the first and this one begin.
+fn repeated_section(text: &str, at: usize) -> Option<(&str, usize, usize)> {
+    let mut headers = Vec::new();
+    let mut begin = 0;
+    for line in text.split_inclusive('\n') {
+        if begin > at {
+            break;
+        }
+        let header = line.trim();
+        if header.starts_with('[') && !header.starts_with("[[") {
+            headers.push((header.split_inclusive(']').next().unwrap_or(header), begin));
+        }
+        begin += line.len();
+    }
+    let (header, again) = headers.pop()?;
+    let (_, first) = headers.into_iter().find(|(before, _)| *before == header)?;
+    Some((header, first, again))
 }
 
 /// Converts one file's tables.

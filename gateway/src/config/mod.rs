@@ -23,12 +23,14 @@ mod machine;
 mod named;
 mod node;
 mod output;
+mod period;
 pub mod plan;
 mod problem;
 mod rule;
 mod section;
 mod source;
 
+pub(crate) use problem::did_you_mean;
 pub use problem::{Excerpt, Problem};
 
 use plan::Plan;
@@ -90,6 +92,7 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
     let machines = machine::machines(root, &sources);
     let outputs = output::outputs(root, &sources, &machines);
     unused(root, &sources, &machines, &outputs);
+    unused_buses(root, &buses, &sources);
     let shop = assemble::shop(&buses.list, &sources.list, &machines.list, &outputs.list);
     let (faces, rules) = rule::rules(root, &machines, &outputs, &shop.engine);
     Some(Plan {
@@ -107,7 +110,7 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
         machines: shop.faces,
         rules: faces,
         outputs: shop.outputs,
-        engine: andon_engine::plan::Plan { rules, ..shop.engine },
+        engine: andon_engine::plan::Plan { rules, ..shop.engine }.into(),
     })
 }
 
@@ -144,6 +147,25 @@ fn unused(
         if !used.contains(&position) {
             let hint = "name it in a machine's source or items".to_owned();
             section.warn(&source.id, "no machine uses it; it is not polled", Some(hint));
+        }
+    }
+}
+
+/// Warns of buses without a source: they are opened, and nobody is asked.
+fn unused_buses(
+    root: &Section<'_>,
+    buses: &named::Named<'_, bus::Bus>,
+    sources: &named::Named<'_, source::Source>,
+) {
+    let used: HashSet<usize> = sources.list.iter().filter_map(source::Source::bus).collect();
+    if buses.list.is_empty() {
+        return;
+    }
+    let Some(section) = root.table("bus") else { return };
+    for (position, bus) in buses.list.iter().enumerate() {
+        if !used.contains(&position) {
+            let hint = format!("write bus = \"{}\" into a source, or take it out", bus.id);
+            section.warn(&bus.id, "no source is on it", Some(hint));
         }
     }
 }

@@ -210,8 +210,9 @@ fn proof(
         proof.need("below", &example, proof.quantity("below", item.unit))
     });
     let (position, within, below) = (position?, within?, below?);
-    let meter = sources.list.get(machine.items[position].source)?;
-    let least = meter.period * u32::from(samples);
+    let MachineItem { source, profile_item, .. } = &machine.items[position];
+    let meter = sources.list.get(*source)?;
+    let least = meter.period_of(*profile_item) * u32::from(samples);
     if within < least {
         let message = format!(
             "{samples} samples of source \"{}\" take {}, longer than {}",

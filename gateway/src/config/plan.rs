@@ -55,7 +55,7 @@ pub struct Plan {
     /// Where each trip output is wired; same order as `engine.trips`.
     pub outputs: Vec<OutputPlan>,
     /// The engine's part.
-    pub engine: andon_engine::plan::Plan,
+    pub engine: Arc<andon_engine::plan::Plan>,
 }
 
 /// The workshop.
@@ -222,6 +222,11 @@ pub struct BusPlan {
     pub units: Vec<UnitPlan>,
     /// Floor of every deadline: what a device may take to begin its answer.
     pub turnaround: Duration,
+    /// Least time between the end of an answer and the next request; the silence between frames
+    /// is kept in any case.
+    pub pause: Duration,
+    /// Share of the line's time that one device which does not answer may cost.
+    pub dead_share: f64,
 }
 
 impl BusPlan {

@@ -16,7 +16,7 @@ pub(super) const PROBLEMS_MAX: usize = 500;
 /// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The file, relative to the configuration's folder; or the environment variable.
+    /// The file, with the folder as it was given; or the environment variable.
     pub file: Arc<str>,
     /// 1-based line; 0 when the problem has none (an environment variable, an unreadable file).
     pub line: usize,
@@ -60,7 +60,7 @@ impl Excerpt {
 }
 
 impl fmt::Display for Problem {
-    /// `conf.d/laser.toml:12: machine.laser.item: unknown key`, then excerpt and hint, each on
+    /// `/etc/andon/conf.d/laser.toml:12: machine.laser.item: unknown key`, then excerpt and hint, each on
     /// lines of their own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
@@ -119,11 +119,12 @@ impl Report {
         }
     }
 
-    /// The problems in the order of `files`, then lines; and the warnings likewise.
+    /// The problems in the order of `files`, then lines; and the warnings likewise. Those of other
+    /// files, the profiles, come first: what is missing because of them follows.
     pub(super) fn into_sorted(self, files: &[Arc<str>]) -> (Vec<Problem>, Vec<Problem>) {
         let rank = |problem: &Problem| {
             let file = files.iter().position(|file| *file == problem.file);
-            (file.unwrap_or(usize::MAX), problem.file.clone(), problem.line)
+            (file.map_or(0, |file| file + 1), problem.file.clone(), problem.line)
         };
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(rank);
@@ -144,7 +145,7 @@ impl Report {
 }
 
 /// The likest of `candidates` to what was written, in the words of a hint.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     written: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

@@ -4,7 +4,7 @@
 //! What a protocol is told beyond its address is the protocol's own business: its constructor
 //! judges it here, so that a mapping that means nothing is found by `andon check`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use andon_adapters::device::Stop;
 use andon_adapters::modbus;
 use andon_adapters::profile::{Library, Profile};
 use andon_adapters::protocol::{self, Login, Protocol, Reach, Settings};
-use andon_engine::item::Item;
+use andon_engine::item::{Item, UnknownItem};
 
 use super::bus::{self, Bus, Way};
 use super::keys;
 use super::named::Named;
 use super::node::Content;
+use super::period;
 use super::plan::{Bias, Credentials, GpioLine, Link, Place, Secret, Station};
 use super::problem::did_you_mean;
 use super::section::Section;
@@ -42,6 +43,8 @@ const PERIOD_DEVICE_LEAST: Duration = Duration::from_millis(200);
 pub(super) struct Source {
     pub(super) id: Arc<str>,
     pub(super) period: Duration,
+    /// Items with a period of their own.
+    pub(super) periods: BTreeMap<usize, Duration>,
     /// What it can tell.
     pub(super) items: Vec<Item>,
     pub(super) speaks: Speaks,
@@ -90,6 +93,22 @@ impl Source {
     /// The position of an item.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.items.iter().position(|item| &*item.name == name)
+    }
+
+    /// How often an item is read, by its position.
+    pub(super) fn period_of(&self, item: usize) -> Duration {
+        self.periods.get(&item).copied().unwrap_or(self.period)
+    }
+
+    /// The position of the bus that it is on, where it is on one.
+    pub(super) fn bus(&self) -> Option<usize> {
+        match &self.speaks {
+            Speaks::Registers(registers) => Some(registers.bus),
+            Speaks::Protocol(spoken) => match spoken.place {
+                SpokenPlace::Bus(bus) => Some(bus),
+                SpokenPlace::Own(_) => None,
+            },
+        }
     }
 
     /// Its profile or protocol, in words.
@@ -150,7 +169,7 @@ fn registers<'a>(
     });
     let profile = profile(section, library);
     let station = station(section, link, profile.as_deref());
-    let period = period(section, Duration::from_millis(10), PERIOD_REGISTERS);
+    let period = period(section, period::LEAST, PERIOD_REGISTERS);
     let ct_ratio = section.ratio("ct_ratio", RATIO_MAX);
     let vt_ratio = section.ratio("vt_ratio", RATIO_MAX);
     if let Some(key) = bus.zip(station) {
@@ -166,10 +185,12 @@ fn registers<'a>(
     // Without its profile nobody knows what it measures; all else has a stand-in once it is
     // reported, so that the machines of this source are checked in the same run.
     let profile = profile?;
+    let items: Vec<Item> = profile.items.iter().map(|item| item.item.clone()).collect();
     Some(Source {
         id: id.into(),
         period: period.unwrap_or(PERIOD_REGISTERS),
-        items: profile.items.iter().map(|item| item.item.clone()).collect(),
+        periods: period::of_items(section, &items),
+        items,
         speaks: Speaks::Registers(Registers {
             bus: bus.filter(|_| link.is_some()).unwrap_or(NOWHERE),
             station: station.unwrap_or(Station::Unit(0)),
@@ -181,7 +202,7 @@ fn registers<'a>(
 }
 
 fn period(section: &Section<'_>, least: Duration, default: Duration) -> Option<Duration> {
-    let period = section.duration("period", least..=Duration::from_secs(3600));
+    let period = section.duration("period", least..=period::LONGEST);
     period.or_else(|| (!section.has("period")).then_some(default))
 }
 
@@ -253,7 +274,7 @@ fn spoken<'a>(
     let place = place(id, section, protocol, buses, taken);
     let period = period(section, PERIOD_DEVICE_LEAST, PERIOD_DEVICE);
     let credentials = credentials(section, protocol, folder);
-    let settings = settings(section, protocol, &credentials);
+    let settings = settings(section, protocol, folder);
     if let (Some(place), Some(settings)) = (&place, &settings) {
         only_once(id, section, (protocol, place, settings), taken);
     }
@@ -266,10 +287,17 @@ fn spoken<'a>(
         Some((settings, made.ok()?))
     })?;
     let items = device.items().iter().map(|name| Item::named(name)).collect::<Result<_, _>>();
-    let items = items.map_err(|unknown| section.problem("protocol", unknown.to_string(), None));
+    let items = items.map_err(|unknown: UnknownItem| {
+        let hint = unknown.nearest.map(|nearest| format!("did you mean \"{nearest}\"?"));
+        match section.table(mapped(protocol)).filter(|table| table.has(&unknown.name)) {
+            Some(table) => table.problem(&unknown.name, "is not an item that andon knows", hint),
+            None => section.problem("protocol", format!("no item {}", unknown.name), hint),
+        }
+    });
     Some(Source {
         id: id.into(),
         period: period.unwrap_or(PERIOD_DEVICE),
+        periods: BTreeMap::new(),
         items: items.ok()?,
         speaks: Speaks::Protocol(Box::new(Spoken {
             protocol,
@@ -333,10 +361,20 @@ fn known_keys<'p>(section: &Section<'_>, protocol: &'p Protocol) -> Vec<&'p str>
         Login::Header(_) => keys::SOURCE_KEY,
         Login::Digest(_) | Login::Basic | Login::Mqtt(_) => keys::SOURCE_PASSWORD,
         Login::DigestOrHeader(..) => keys::SOURCE_KEY_OR_PASSWORD,
-        Login::InBand => keys::SOURCE_IN_BAND,
+        // Their own keys are among the options.
+        Login::InBand(_) => &[],
     };
-    let options = protocol.options.iter().map(|(name, _)| *name);
+    let files = in_band(protocol).iter().map(|(_, file)| *file);
+    let options = protocol.options.iter().map(|(name, _)| *name).chain(files);
     [keys::SOURCE_PROTOCOL, place, login].concat().into_iter().chain(options).collect()
+}
+
+/// The options of a protocol that are secrets, each with the key of its file.
+fn in_band(protocol: &Protocol) -> &'static [(&'static str, &'static str)] {
+    match protocol.login {
+        Login::InBand(secrets) => secrets,
+        _ => &[],
+    }
 }
 
 fn place<'a>(
@@ -356,7 +394,10 @@ fn place<'a>(
         Reach::Stream { baud, .. } => own(serial(id, section, baud, taken)?),
         Reach::Gpio => own(gpio(section)?),
         Reach::SharedBroker => {
-            let bus = section.need("bus", "\"home\"", buses.named_by(section, "bus"))?;
+            if !section.has("bus") {
+                section.problem("bus", "missing", Some(broker_hint(buses)));
+            }
+            let bus = buses.named_by(section, "bus")?;
             if let Way::Broker(_) = buses.list[bus].way {
                 return Some(SpokenPlace::Bus(bus));
             }
@@ -364,6 +405,17 @@ fn place<'a>(
             section.problem("bus", "is not a broker", Some(hint));
             None
         }
+    }
+}
+
+/// How a source comes to a broker: at one that is there, or else at one to be added.
+fn broker_hint(buses: &Named<'_, Bus>) -> String {
+    let broker = buses.list.iter().find(|bus| matches!(bus.way, Way::Broker(_)));
+    match broker {
+        Some(bus) => format!("write bus = \"{}\"", bus.id),
+        None => "add a section [bus.home] with type = \"mqtt\" and host = \"…\", and write \
+                 bus = \"home\""
+            .to_owned(),
     }
 }
 
@@ -461,9 +513,9 @@ fn gpio_line(table: &Section<'_>, name: &str) -> Option<GpioLine> {
 fn credentials(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Credentials {
     let secret = |key, file| super::general::secret(section, key, file, folder);
     let (wants_password, wants_key) = match protocol.login {
-        Login::None => (false, false),
+        Login::None | Login::InBand(_) => (false, false),
         Login::Header(_) => (false, true),
-        Login::Digest(_) | Login::Basic | Login::Mqtt(_) | Login::InBand => (true, false),
+        Login::Digest(_) | Login::Basic | Login::Mqtt(_) => (true, false),
         Login::DigestOrHeader(..) => (true, true),
     };
     let user = section.text("user").map(str::to_owned);
@@ -474,7 +526,7 @@ fn credentials(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Cre
     let usual = match protocol.login {
         Login::Digest(user) | Login::DigestOrHeader(user, _) | Login::Mqtt(user) => user,
         Login::Basic => "",
-        Login::None | Login::Header(_) | Login::InBand => {
+        Login::None | Login::Header(_) | Login::InBand(_) => {
             return Credentials { user, password, key };
         }
     };
@@ -492,11 +544,7 @@ fn credentials(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Cre
     Credentials { user, password, key }
 }
 
-fn settings(
-    section: &Section<'_>,
-    protocol: &Protocol,
-    credentials: &Credentials,
-) -> Option<Settings> {
+fn settings(section: &Section<'_>, protocol: &Protocol, folder: &Path) -> Option<Settings> {
     let mut settings = Settings::default();
     match protocol.reach {
         Reach::SharedBroker => {
@@ -510,8 +558,7 @@ fn settings(
         }
         _ => {}
     }
-    let mapped = if protocol.reach == Reach::Gpio { "lines" } else { "mapping" };
-    let table = section.table(mapped)?;
+    let table = section.table(mapped(protocol))?;
     for (item, node) in table.iter() {
         let text = match &node.content {
             Content::Integer(number) => number.to_string(),
@@ -519,15 +566,22 @@ fn settings(
         };
         settings.mapping.push((item.to_owned(), text));
     }
-    for &(name, _) in protocol.options.iter().filter(|(name, _)| section.has(name)) {
+    let secrets = in_band(protocol);
+    let is_plain = |name: &str| section.has(name) && !secrets.iter().any(|(one, _)| *one == name);
+    for &(name, _) in protocol.options.iter().filter(|(name, _)| is_plain(name)) {
         settings.options.push((name, option(section, name)?));
     }
-    if protocol.login == Login::InBand
-        && let Some(Secret(password)) = &credentials.password
-    {
-        settings.options.push(("password", password.clone()));
+    for &(name, file) in secrets {
+        if let Some(Secret(word)) = super::general::secret(section, name, file, folder) {
+            settings.options.push((name, word));
+        }
     }
     Some(settings)
+}
+
+/// The key of the table that names this protocol's items, where they are the person's choice.
+fn mapped(protocol: &Protocol) -> &'static str {
+    if protocol.reach == Reach::Gpio { "lines" } else { "mapping" }
 }
 
 /// An option's text; numbers and flags may be written without quotes.

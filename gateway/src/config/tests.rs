@@ -334,6 +334,30 @@ fn a_secret_that_everybody_can_read_is_refused() {
     assert_eq!(password.0, "x y");
 }
 
+#[test]
+fn passwords_that_a_protocol_puts_into_its_own_words_are_secrets_too() {
+    let cnc = "[machine.cnc]\nkind = \"mill\"\nsource = \"cnc\"\n[source.cnc]\nprotocol = \"linuxcnc\"\nhost = \"cnc\"\n";
+    let plain = format!("{SHOP}{cnc}connect_password = \"EMC2\"\npassword = \"s3cret\"\n");
+    let folder = Folder::new(&[("andon.toml", &plain)]);
+    let report = told(&folder.load(&[]).unwrap_err());
+    for key in ["connect_password", "password"] {
+        let line = format!("source.cnc.{key}: secrets are not written into the configuration");
+        assert!(report.contains(&line), "{report}");
+        let variable = format!("ANDON__SOURCE__CNC__{}", key.to_uppercase());
+        assert!(report.contains(&format!("use {key}_file, or")), "{report}");
+        assert!(report.contains(&variable), "{report}");
+    }
+    let files = format!("{SHOP}{cnc}connect_password_file = \"cnc.connect\"\n");
+    let folder = Folder::new(&[("andon.toml", &files), ("cnc.connect", "EMC2\n")]);
+    let secret = folder.0.join("cnc.connect");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+    let environment = [("ANDON__SOURCE__CNC__PASSWORD", "s3cret")];
+    let plan = folder.load(&environment).map_err(|problems| told(&problems)).unwrap().plan;
+    let settings = &plan.devices[0].settings;
+    assert_eq!(settings.option("connect_password"), Some("EMC2"));
+    assert_eq!(settings.option("password"), Some("s3cret"));
+}
+
 /// Simulators serve pseudo-terminals, and people make links: only names that move are refused.
 #[test]
 fn pseudo_terminals_and_links_are_ports() {
@@ -476,4 +500,134 @@ fn a_controllers_stop_has_three_periods_and_a_relay_a_second() {
     assert_eq!(deadlines("period = \"5 s\"", ""), (1, 17));
     assert_eq!(deadlines("period = \"1 h\"", ""), (1, 60));
     assert_eq!(deadlines("", "attempt_deadline = \"3 s\""), (1, 3));
+}
+
+/// What is wrong with a bus and source written like this.
+fn wrong_with(bus: &str, source: &str) -> String {
+    let text =
+        format!("{}\n{source}\n", SHOP.replace("baud = 9600", &format!("baud = 9600\n{bus}")));
+    match Folder::new(&[("andon.toml", &text)]).load(&[]) {
+        Ok(_) => String::new(),
+        Err(problems) => told(&problems),
+    }
+}
+
+#[test]
+fn a_dead_device_may_cost_five_percent_at_most_and_a_pause_is_kept() {
+    let folder = |bus: &str| {
+        let text = SHOP.replace("baud = 9600", &format!("baud = 9600\n{bus}"));
+        let folder = Folder::new(&[("andon.toml", &text)]);
+        let plan = folder.load(&[]).map_err(|problems| told(&problems)).unwrap().plan;
+        (plan.buses[0].dead_share, plan.buses[0].pause)
+    };
+    assert_eq!(folder(""), (0.02, Duration::ZERO));
+    let written = folder("dead_share = \"5 %\"\npause = \"20 ms\"");
+    assert_eq!(written, (0.05, Duration::from_millis(20)));
+    assert!(wrong_with("dead_share = \"6 %\"", "").contains("between 0.1 % and 5 %"));
+    assert!(wrong_with("pause = \"2 s\"", "").contains("pause: 2 s is outside"));
+}
+
+#[test]
+fn a_gateway_written_in_two_ways_is_one_bus() {
+    let other = |host: &str| {
+        let bus = |id: &str, host: &str| {
+            format!("[bus.{id}]\ntype = \"modbus-tcp\"\nhost = \"{host}\"\n")
+        };
+        wrong_with("", &(bus("a", "Gateway.local") + &bus("b", host)))
+    };
+    assert!(other("gateway.LOCAL").contains("bus \"a\" has it already"));
+    assert_eq!(other("other.local"), "");
+}
+
+#[test]
+fn items_have_periods_of_their_own_and_the_nearest_pattern_decides() {
+    let shop = SHOP.replace(
+        "profile = \"eastron/sdm120\"",
+        "profile = \"eastron/sdm120\"\n\
+         periods = { \"energy.*\" = \"10 s\", \"energy.import\" = \"5 s\" }",
+    );
+    let shop = shop.replace(
+        "items = { \"power.active\" = \"meter.power.active\" }",
+        "items = { \"power.active\" = \"meter.power.active\", \"energy.import\" = \
+         \"meter.energy.import\", \"energy.export\" = \"meter.energy.export\" }",
+    );
+    let folder = Folder::new(&[("andon.toml", &shop)]);
+    let plan = folder.load(&[]).map_err(|problems| told(&problems)).unwrap().plan;
+    let unit = &plan.buses[0].units[0];
+    assert_eq!(unit.polls.len(), 3);
+    for poll in &unit.polls {
+        let name = &unit.profile.items[poll.profile_item].item.name;
+        let expected = match &**name {
+            "energy.import" => 5,
+            "energy.export" => 10,
+            _ => 2,
+        };
+        assert_eq!(poll.period.as_secs(), expected, "{name}");
+        for feed in &poll.feeds {
+            let item = &plan.engine.items[feed.0 as usize];
+            assert_eq!(item.period, poll.period, "{name} goes stale by its own period");
+        }
+    }
+    let with = |periods: &str| {
+        let shop = SHOP.replace("unit_id = 3", &format!("unit_id = 3\nperiods = {{ {periods} }}"));
+        match Folder::new(&[("andon.toml", &shop)]).load(&[]) {
+            Ok(_) => String::new(),
+            Err(problems) => told(&problems),
+        }
+    };
+    assert!(with("\"energy.imprt\" = \"5 s\"").contains("did you mean \"energy.import\"?"));
+    assert!(with("\"voltage\" = \"1 ms\"").contains("outside"));
+}
+
+#[test]
+fn a_section_that_is_there_twice_is_named_once() {
+    let again =
+        "[machine.saw]\nkind = \"other\"\nitems = { \"power.active\" = \"meter.power.active\" }\n";
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}{again}"))]);
+    let problems = folder.load(&[]).unwrap_err();
+    let told = told(&problems);
+    assert_eq!(told.matches("[machine.saw] is there already, in line 15").count(), 1, "{told}");
+    assert!(!told.contains("duplicate key"), "{told}");
+}
+
+#[test]
+fn a_file_is_named_with_its_folder() {
+    let problems = load_with(Path::new("/nonexistent/andon"), std::iter::empty()).unwrap_err();
+    assert_eq!(&*problems[0].file, "/nonexistent/andon");
+    let folder = Folder::new(&[("andon.toml", "[site]\nid = 3\n")]);
+    let file = folder.load(&[]).unwrap_err()[0].file.clone();
+    assert_eq!(Path::new(&*file), folder.0.join("andon.toml"));
+}
+
+#[test]
+fn a_bus_without_a_source_is_a_warning() {
+    let idle = "[bus.idle]\ntype = \"mqtt\"\nhost = \"localhost\"\n";
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}{idle}"))]);
+    let told = told(&folder.load(&[]).unwrap().warnings);
+    assert!(told.contains("bus.idle: no source is on it"), "{told}");
+    assert!(!told.contains("bus.panel"), "{told}");
+}
+
+#[test]
+fn a_hint_names_a_broker_that_is_there_or_says_how_to_add_one() {
+    let plug = "[source.plug]\nprotocol = \"tasmota\"\ntopic = \"plug\"\n";
+    let broker = "[bus.hall]\ntype = \"mqtt\"\nhost = \"localhost\"\n";
+    let hint = |text: &str| {
+        let folder = Folder::new(&[("andon.toml", text)]);
+        let problems = folder.load(&[]).unwrap_err();
+        let missing = problems.into_iter().find(|it| it.key == "source.plug.bus");
+        missing.and_then(|problem| problem.hint).unwrap()
+    };
+    assert!(hint(&format!("{SHOP}{plug}")).starts_with("add a section [bus.home]"));
+    assert_eq!(hint(&format!("{SHOP}{plug}{broker}")), "write bus = \"hall\"");
+}
+
+#[test]
+fn an_unknown_item_of_a_gpio_line_is_told_where_it_stands() {
+    let pins = "[source.pins]\nprotocol = \"gpio\"\nlines = { \"dor\" = 4 }\n";
+    let folder = Folder::new(&[("andon.toml", &format!("{SHOP}{pins}"))]);
+    let problems = folder.load(&[]).unwrap_err();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert_eq!(problem.key, "source.pins.lines.dor");
+    assert_eq!(problem.hint.as_deref(), Some("did you mean \"door\"?"));
 }

@@ -1,16 +1,21 @@
 //! The demo: the whole of andon on a simulated workshop.
 //!
-//! Nothing on the path is special to it. The devices of [`world`] are served by the simulator on a
-//! loopback TCP port and a paced pseudo-terminal; an ordinary configuration (`andon.toml` in this
+//! Nothing on the path is special to it. The devices of [`world`] are served by the simulator: meters
+//! on a loopback TCP port and a paced pseudo-terminal, a printer over HTTP, a router on a
+//! pseudo-terminal, a plug at the demo's broker; an ordinary configuration (`andon.toml` in this
 //! folder) is checked as any other; the gateway reads, decides, writes and publishes as it does in
 //! a workshop. Only the broker is the demo's own.
 
 mod broker;
 mod narrator;
+mod printer;
+mod router;
 mod shop;
 mod world;
 
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -35,7 +40,7 @@ const CONFIGURATION: &str = include_str!("andon.toml");
 pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let broker = broker::start()?;
-    let shop = Shop::open().context("the simulated devices cannot be served")?;
+    let shop = Shop::open(broker).context("the simulated devices cannot be served")?;
     let plan = plan(&args, &folder.0, broker, &shop)?;
     let token = plan.state_dir.join("operator.token");
     // Nothing of an earlier demo may be taken for this one's: its journal is gone.
@@ -75,11 +80,16 @@ fn plan(args: &DemoArgs, folder: &Path, broker: SocketAddr, shop: &Shop) -> anyh
     let text = CONFIGURATION
         .replace("1883 # BROKER", &broker.port().to_string())
         .replace("502 # PANEL", &shop.panel().port().to_string())
+        .replace("80 # PRINTER", &shop.printer().port().to_string())
         .replace("\"LINE\"", &format!("{:?}", shop.line().display().to_string()))
+        .replace("\"ROUTER\"", &format!("{:?}", shop.router().display().to_string()))
         .replace("\"LISTEN\"", &format!("\"{}\"", args.listen))
         .replace("\"STATE\"", &format!("{:?}", state.display().to_string()));
     let file = folder.join("andon.toml");
-    std::fs::write(&file, text)?;
+    fs::write(&file, text)?;
+    let key = folder.join("printer-a.key");
+    fs::write(&key, shop::PRINTER_KEY)?;
+    fs::set_permissions(&key, Permissions::from_mode(0o600))?;
     let mut plan = match crate::config::load_with(&file, std::iter::empty()) {
         Ok(loaded) => loaded.plan,
         Err(problems) => {
@@ -102,8 +112,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("andon-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("{} cannot be made", path.display()))?;
+        fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(Self(path))
     }
 }
@@ -111,6 +120,6 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         // Left-overs in the temporary folder are the system's to clear.
-        std::fs::remove_dir_all(&self.0).ok();
+        fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use andon_engine::event::{Confirmation, Event, Execution, TripPhase};
 use andon_engine::time::BootTime;
+use andon_engine::value::Unavailable;
 use tokio::time::Instant;
 
 use super::world::Happening;
@@ -18,6 +19,12 @@ const BATCH: usize = 500;
 
 /// How often the journal is looked at.
 const EVERY: Duration = Duration::from_millis(100);
+
+/// Machines whose controllers are told of: they change seldom enough.
+const CONTROLLERS: [&str; 2] = ["printer-a", "router"];
+
+/// The machine whose meter dies.
+const DRILL_PRESS: &str = "drill-press";
 
 /// What has been seen.
 #[derive(Debug, Default)]
@@ -32,6 +39,44 @@ struct Seen {
     meter_known: bool,
     meter_lost: u32,
     meter_back: u32,
+    /// What each of [`CONTROLLERS`] is doing.
+    doing: [Option<Execution>; CONTROLLERS.len()],
+}
+
+impl Seen {
+    /// Tells what the machines with a controller are doing, and how the drill press's meter is.
+    fn note_activity(
+        &mut self,
+        machine: &str,
+        execution: Execution,
+        why: Option<Unavailable>,
+        tell: &dyn Fn(&str),
+    ) {
+        let known = execution != Execution::Unknown;
+        if let Some(place) = CONTROLLERS.iter().position(|controller| *controller == machine) {
+            // Before its first answer nothing is known of any machine, which is no news.
+            let before = self.doing[place];
+            if before != Some(execution) && (known || before.is_some()) {
+                self.doing[place] = Some(execution);
+                tell(&format!("{machine}: {}", execution.word()));
+            }
+        }
+        if machine != DRILL_PRESS {
+            return;
+        }
+        match (std::mem::replace(&mut self.meter_known, known), known) {
+            (true, false) => {
+                self.meter_lost += 1;
+                let why = why.map_or("no reason", |why| why.word());
+                tell(&format!("{machine}: no data ({why})"));
+            }
+            (false, true) if self.meter_lost > self.meter_back => {
+                self.meter_back += 1;
+                tell(&format!("{machine}: {}", execution.word()));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Where the world's happenings are told.
@@ -46,6 +91,18 @@ impl Stage {
             Happening::PumpRepaired => "somebody repaired the pump and reset the stop",
             Happening::MeterDies => "the drill press's meter stops answering",
             Happening::MeterReturns => "the drill press's meter answers again",
+            Happening::PrintBegins => "printer A heats up for its next job",
+            Happening::PrintPaused => "somebody pauses printer A to change its filament",
+            Happening::PrintGoesOn => "printer A goes on with the new filament",
+            Happening::PrintDone => "printer A is through; the print stays on its bed",
+            Happening::PrintCleared => "somebody takes the print off printer A's bed",
+            Happening::ProgramBegins => "the router runs a program",
+            Happening::DoorOpens => "somebody opens the router's door in the midst of its program",
+            Happening::DoorCloses => "the router's door is closed; its spindle comes up again",
+            Happening::ProgramEnds => "the router's program is through",
+            Happening::LimitHit => "the router runs into a limit switch",
+            Happening::RouterReset => "somebody frees the router and presses its reset button",
+            Happening::RouterUnlocked => "somebody unlocks the router",
         };
         line(self.0, &format!("world    {words}"));
     }
@@ -145,20 +202,8 @@ impl Narrator {
                 }
                 _ => {}
             },
-            Event::Activity { machine, execution, why, .. } if &**machine == "drill-press" => {
-                let known = *execution != Execution::Unknown;
-                match (std::mem::replace(&mut seen.meter_known, known), known) {
-                    (true, false) => {
-                        seen.meter_lost += 1;
-                        let why = why.map_or("no reason", |why| why.word());
-                        tell(&format!("{machine}: no data ({why})"));
-                    }
-                    (false, true) if seen.meter_lost > seen.meter_back => {
-                        seen.meter_back += 1;
-                        tell(&format!("{machine}: {}", execution.word()));
-                    }
-                    _ => {}
-                }
+            Event::Activity { machine, execution, why, .. } => {
+                seen.note_activity(machine, *execution, *why, &tell);
             }
             _ => {}
         }

@@ -67,13 +67,13 @@ pub struct Counters {
     pub failures: u64,
 }
 
-/// Items of a machine: number and period, in milliseconds.
-type Items = HashMap<Arc<str>, (i64, i64)>;
+/// By item: the number and the period of a series.
+type OfMachine = HashMap<Arc<str>, (i64, i64)>;
 
 /// The names of series, and their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    numbers: HashMap<Arc<str>, Items>,
+    numbers: HashMap<Arc<str>, OfMachine>,
     count: usize,
 }
 

@@ -43,16 +43,18 @@ struct Series {
     name: Arc<str>,
     unit: &'static str,
     period: Duration,
-    kept: bool,
     ring: Box<[Bucket]>,
 }
 
 /// The last hour of every kept series.
 #[derive(Debug)]
 pub struct Recent {
-    /// In the order of the plan's items.
+    /// Where the series of each of the plan's items is, plus one; 0: it is not kept.
+    places: Vec<u16>,
     series: Vec<Series>,
 }
+
+const _: () = assert!(SERIES_MAX < u16::MAX as usize, "a place fits");
 
 /// The one question that can be asked.
 #[derive(Clone, Debug)]
@@ -89,56 +91,58 @@ struct Step {
 impl Recent {
     /// Empty.
     pub fn new(plan: &Plan) -> Self {
-        let mut series: Vec<_> = (plan.engine.items.iter())
-            .map(|item| Series {
+        let mut places = vec![0; plan.engine.items.len()];
+        let mut series = Vec::new();
+        let keys = plan.machines.iter().flat_map(|machine| &machine.key_items);
+        let keys = keys.map(|index| index.0 as usize);
+        for position in keys.chain(0..plan.engine.items.len()) {
+            let item = &plan.engine.items[position];
+            if series.len() == SERIES_MAX {
+                break;
+            }
+            if item.item.kind == Kind::Text || places[position] != 0 {
+                continue;
+            }
+            series.push(Series {
                 machine: plan.engine.machines[usize::from(item.machine.0)].id.clone(),
                 name: item.item.name.clone(),
                 unit: item.item.unit.symbol(),
                 period: item.period,
-                kept: false,
                 ring: Box::default(),
-            })
-            .collect();
-        let keys = plan.machines.iter().flat_map(|machine| &machine.key_items);
-        let mut order: Vec<usize> = keys.map(|index| index.0 as usize).collect();
-        order.extend(0..series.len());
-        let mut room = SERIES_MAX;
-        for position in order {
-            let numeric = plan.engine.items[position].item.kind != Kind::Text;
-            if numeric && room > 0 && !series[position].kept {
-                series[position].kept = true;
-                room -= 1;
-            }
+            });
+            places[position] = u16::try_from(series.len()).unwrap_or(0);
         }
-        Self { series }
+        Self { places, series }
     }
 
     /// Takes a sample. Samples may come in any order; those older than the ring are passed over.
     pub fn fold(&mut self, item: ItemIndex, at: BootTime, measured: &Measured) {
-        let value = match measured {
-            Ok(Value::Number(number)) => *number,
-            Ok(Value::Flag(flag)) => f64::from(u8::from(*flag)),
-            Ok(Value::Text(_)) | Err(_) => return,
-        };
-        if let Some(series) = self.series.get_mut(item.0 as usize).filter(|series| series.kept) {
+        let Some(value) = number_of(measured) else { return };
+        if let Some(series) = self.place(item).and_then(|place| self.series.get_mut(place)) {
             series.fold(at, value);
         }
     }
 
     /// Takes a sample by its names, as the journal has it; names that are gone are passed over.
     pub fn fold_named(&mut self, machine: &str, item: &str, at: BootTime, measured: &Measured) {
-        let position = self.series.iter().position(|s| &*s.machine == machine && &*s.name == item);
-        if let Some(index) = position.and_then(|position| u32::try_from(position).ok()) {
-            self.fold(ItemIndex(index), at, measured);
+        let mut series = self.series.iter_mut();
+        let series = series.find(|series| &*series.machine == machine && &*series.name == item);
+        if let (Some(series), Some(value)) = (series, number_of(measured)) {
+            series.fold(at, value);
         }
+    }
+
+    fn place(&self, item: ItemIndex) -> Option<usize> {
+        usize::from(*self.places.get(item.0 as usize)?).checked_sub(1)
     }
 
     /// Answers a query as of `now`; none when the series is not kept. The steps' edges are those
     /// of the buckets in them, so they may lie up to 30 s beside the exact moment.
     pub fn query(&self, query: &Query, now: BootTime) -> Option<Answer> {
-        let series = self.series.iter().find(|series| {
-            series.kept && *series.machine == *query.machine && *series.name == *query.item
-        })?;
+        let series = self
+            .series
+            .iter()
+            .find(|series| *series.machine == *query.machine && *series.name == *query.item)?;
         let span = query.span.clamp(BUCKET, SPAN_MAX);
         let span_ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let most = usize::try_from(span_ns / BUCKET_NS).unwrap_or(1);
@@ -165,6 +169,14 @@ impl Recent {
             unit: series.unit,
             buckets: steps.iter().map(|(sum, elapsed)| sum.step(*elapsed)).collect(),
         })
+    }
+}
+
+fn number_of(measured: &Measured) -> Option<f64> {
+    match measured {
+        Ok(Value::Number(number)) => Some(*number),
+        Ok(Value::Flag(flag)) => Some(f64::from(u8::from(*flag))),
+        Ok(Value::Text(_)) | Err(_) => None,
     }
 }
 

@@ -169,7 +169,7 @@ fn every_sample_is_there_once_wherever_the_power_is_cut() {
         assert_eq!(samples, &kept);
     }
     let mut cuts = 0;
-    for cut in (0..).step_by(1) {
+    for cut in 0.. {
         let folder = Folder::new("history-cut");
         run(folder.path(), &records, Some(cut));
         assert_eq!(exported(&Archive::in_folder(folder.path())), whole, "cut at step {cut}");
@@ -482,7 +482,8 @@ fn a_damaged_roll_up_is_made_again_from_samples() {
 #[test]
 fn a_full_disk_costs_nothing_but_time() {
     let folder = Folder::new("history-full");
-    let records: Vec<Record> = (1..=4000).map(|n| record(n, n * 60_000, mixture(n))).collect();
+    // Hours that need pages of their own: what fits into those that are there is no trouble.
+    let records: Vec<Record> = (1..=24_000).map(|n| record(n, n * 1000, mixture(n))).collect();
     let (mut keeper, _) = reopened(folder.path(), &records);
     let room = |keeper: &Keeper, pages: i64| {
         let check = |_: &rusqlite::Row<'_>| Ok(());
@@ -497,7 +498,7 @@ fn a_full_disk_costs_nothing_but_time() {
     room(&keeper, 1_000_000);
     assert!(keeper.flush().unwrap());
     let kept = exported(&Archive::in_folder(folder.path()));
-    assert_eq!(kept["a"][..], expected(&records)["a"][..3960]);
+    assert_eq!(kept["a"][..], expected(&records)["a"][..21_600]);
 }
 
 #[test]

@@ -132,10 +132,12 @@ fn a_reboot_is_a_run_of_its_own_and_an_unsynced_one_is_placed_once_it_is_anchore
     let second = [(B, started(3)), (B, evidence(40, A)), (B, activity(4, Activity::Idle, 0))];
     let unsynced = fold_all(first.into_iter().chain(second).chain([(B, stopped(104))]));
     assert_eq!(seconds(&unsynced, window(0, 1000)), [30, 0, 0, 0, 970, 0]);
+    assert_eq!(unsynced.uncounted(), 1);
     let mut anchored = unsynced;
     let event = clock(90, 590);
     anchored.note(&Record { boot: B, seq: 99, prev: 9, payload: Payload::Event(event) });
     assert_eq!(seconds(&anchored, window(0, 1000)), [30, 100, 0, 0, 870, 0]);
+    assert_eq!(anchored.uncounted(), 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use andon_engine::Output;
 use andon_engine::event::Event;
-use andon_engine::plan::MachineIndex;
+use andon_engine::plan::{ItemIndex, MachineIndex};
 use andon_engine::time::BootTime;
 use axum::body::Bytes;
 use serde::Serialize;
@@ -24,6 +24,7 @@ use super::picture::{Moment, Picture};
 use super::status::Status;
 use super::told::{FrameId, MISSED_MAX, Subject, Told};
 use super::view::Viewers;
+use crate::diagnostics::Heard;
 use crate::history::recent::{Answer, Query, Recent, SPAN_MAX};
 use crate::journal::{BootId, Follower, Observation, Payload};
 
@@ -52,6 +53,8 @@ enum Ask {
     Picture(oneshot::Sender<Bytes>),
     History(Query, oneshot::Sender<Option<Answer>>),
     Restore(Vec<Observation>),
+    Heard(ItemIndex, oneshot::Sender<Option<Heard>>),
+    Viewers(oneshot::Sender<Viewers>),
 }
 
 /// Asks the hub; cheap to clone.
@@ -95,6 +98,22 @@ impl Handle {
     /// [`Busy`].
     pub async fn history(&self, query: Query) -> Result<Option<Answer>, Busy> {
         self.ask(|answer| Ask::History(query, answer)).await
+    }
+
+    /// What was heard of an item until now; none of one that is not in the plan.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn heard(&self, item: ItemIndex) -> Result<Option<Heard>, Busy> {
+        self.ask(|answer| Ask::Heard(item, answer)).await
+    }
+
+    /// Who is looking.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn viewers(&self) -> Result<Viewers, Busy> {
+        self.ask(Ask::Viewers).await
     }
 
     /// Fills the last hour with what the journal's telemetry remembers of this boot from before
@@ -235,11 +254,13 @@ impl Hub {
                 self.dirty.insert(machine);
             }
         }
+        // A stop that fails, or is confirmed after all, is an alarm that comes or goes.
+        let alarming = !alarms.is_empty() || !stops.is_empty();
         for machine in stops {
             self.dirty.remove(&machine);
             self.tell(Subject::Machine(machine));
         }
-        if !alarms.is_empty() {
+        if alarming {
             self.tell(Subject::Alarms);
         }
     }
@@ -255,6 +276,10 @@ impl Hub {
             Ask::History(query, answer) => {
                 drop(answer.send(self.recent.query(&query, (self.now)().boot)));
             }
+            Ask::Heard(item, answer) => {
+                drop(answer.send(self.picture.heard(item, (self.now)().boot)));
+            }
+            Ask::Viewers(answer) => drop(answer.send(self.viewers())),
             Ask::Restore(observations) => {
                 for Observation { machine, at, items } in observations {
                     for (item, measured) in items {

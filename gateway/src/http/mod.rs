@@ -8,9 +8,11 @@ mod curves;
 pub mod feed;
 pub mod hub;
 pub mod picture;
+mod reports;
 pub mod routes;
 mod server;
 pub mod status;
+mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod token;
@@ -19,9 +21,10 @@ pub mod view;
 
 pub use feed::Feed;
 pub use hub::{Handle, Hub, Now};
-pub use picture::{Moment, Picture};
+pub use picture::{Moment, Picture, item_kind};
 pub use routes::{App, Command, Commands, Order, Refusal, build};
 pub use server::serve;
+pub(crate) use server::serve_routes;
 pub use status::Status;
 pub use token::Token;
 pub use told::FrameId;

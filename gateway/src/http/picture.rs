@@ -4,22 +4,26 @@
 //! Bounded by the plan: one entry per item, machine and trip, and [`ALARMS_FOREIGN_MAX`] alarms
 //! beyond the plan's rules.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use andon_engine::Output;
-use andon_engine::event::{Activity, AlarmState, Event, Execution, TripPhase, TripState};
+use andon_engine::event::{Activity, AlarmState, Event, Execution};
 use andon_engine::item::Kind;
-use andon_engine::plan::{ItemIndex, MachineIndex};
+use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable};
 
+use super::reports::Reports;
 use super::status::Status;
+use super::stop::{self, Stop};
 use super::view::{
-    AlarmView, Clock, GatewayView, ItemView, KindView, MachineView, PhaseView, PictureView,
-    SiteView, StopView, TickView, VERSION, Viewers,
+    AlarmView, Clock, GatewayView, ItemView, KindView, MachineView, PictureView, SiteView,
+    TickView, VERSION, Viewers,
 };
 use crate::config::plan::{Name, Plan};
+use crate::diagnostics::Heard;
 use crate::kinds;
 
 /// Alarms of rules that have left the configuration; a person must still be able to see them.
@@ -42,6 +46,7 @@ pub struct Picture {
     messages: BTreeMap<Arc<str>, Name>,
     machines: Vec<Machine>,
     by_id: BTreeMap<Arc<str>, MachineIndex>,
+    plan: Arc<andon_engine::plan::Plan>,
     /// In the order of the plan, so that an item's index finds it.
     items: Vec<Item>,
     alarms: BTreeMap<Arc<str>, Alarm>,
@@ -65,20 +70,12 @@ struct Machine {
     stops: Vec<Stop>,
 }
 
-#[derive(Debug)]
+/// What was last measured; what is fixed is in the plan.
+#[derive(Clone, Debug)]
 struct Item {
-    name: Arc<str>,
-    kind: Kind,
-    unit: &'static str,
-    stale_after_ms: u64,
     measured: Measured,
     at: Option<BootTime>,
-}
-
-#[derive(Debug)]
-struct Stop {
-    output: Arc<str>,
-    state: Option<TripState>,
+    reports: Reports,
 }
 
 #[derive(Debug)]
@@ -92,14 +89,8 @@ impl Picture {
     /// Nothing known but the configuration, since `started`. `rules` are the ids of the plan's
     /// rules, in its order; `build` is the hash of the board's files.
     pub fn new(plan: &Plan, rules: &[Arc<str>], build: Arc<str>, started: BootTime) -> Self {
-        let items = plan.engine.items.iter().map(|item| Item {
-            name: item.item.name.clone(),
-            kind: item.item.kind,
-            unit: item.item.unit.symbol(),
-            stale_after_ms: millis(item.stale_after),
-            measured: Err(Unavailable::NotYet),
-            at: None,
-        });
+        let unheard =
+            Item { measured: Err(Unavailable::NotYet), at: None, reports: Reports::default() };
         let machines: Vec<_> =
             (0..plan.engine.machines.len()).map(|n| Machine::new(plan, n, started)).collect();
         let by_id = (0..).map(MachineIndex).zip(&machines).map(|(n, m)| (m.id.clone(), n));
@@ -110,7 +101,8 @@ impl Picture {
             messages: messages.collect(),
             by_id: by_id.collect(),
             machines,
-            items: items.collect(),
+            items: vec![unheard; plan.engine.items.len()],
+            plan: Arc::clone(&plan.engine),
             alarms: BTreeMap::new(),
             status: Status::new(plan),
             seq: 0,
@@ -139,6 +131,7 @@ impl Picture {
                         item.measured.clone_from(measured);
                         item.at = Some(*at);
                     }
+                    item.reports.count(*at, measured);
                 }
                 self.seq += 1;
                 Some(*machine)
@@ -161,9 +154,9 @@ impl Picture {
                 machine.activity = *activity;
                 machine.why = *why;
             }
-            Event::Trip { state, .. } => {
-                let stop = machine?.stops.iter_mut().find(|stop| stop.output == state.output)?;
-                stop.state = Some(state.clone());
+            Event::Trip { at, state } => {
+                let mut stops = machine?.stops.iter_mut();
+                stops.find(|stop| stop.output() == &*state.output)?.take(*at, state);
             }
             Event::Alarm { state, .. } => {
                 let foreign = self
@@ -219,6 +212,20 @@ impl Picture {
         self.machines.get(usize::from(index.0)).map(|machine| self.view(machine, now))
     }
 
+    /// What was heard of an item until `now`; none of one that is not in the plan.
+    pub fn heard(&self, index: ItemIndex, now: BootTime) -> Option<Heard> {
+        let position = usize::try_from(index.0).ok()?;
+        let (item, plan) = (self.items.get(position)?, self.plan.items.get(position)?);
+        let view = item.view(plan, false, now);
+        let heard = Heard {
+            value: view.value.cloned(),
+            why: view.why,
+            age_ms: view.age_ms,
+            ..item.reports.heard(now)
+        };
+        Some(heard)
+    }
+
     /// andon's own state as of `now`.
     pub fn gateway(&self, now: Moment, viewers: Viewers) -> GatewayView<'_> {
         GatewayView {
@@ -240,8 +247,16 @@ impl Picture {
         TickView { seq: self.seq, now_ms: now.wall_ms, build: &self.build, clock: clock(now) }
     }
 
-    /// The alarms that are active, unknown, unacknowledged or latched; most urgent first.
+    /// The stops that have failed, then the alarms that are active, unknown, unacknowledged or
+    /// latched; most urgent first.
     pub fn alarms(&self, now: BootTime) -> Vec<AlarmView<'_>> {
+        let failed = self.machines.iter().flat_map(|machine| {
+            machine.stops.iter().filter_map(move |stop| stop.alarm(&machine.id, now))
+        });
+        failed.chain(self.alarms_of_rules(now)).collect()
+    }
+
+    fn alarms_of_rules(&self, now: BootTime) -> Vec<AlarmView<'_>> {
         let concerns =
             |state: &AlarmState| state.active != Some(false) || !state.acked || state.latched;
         let mut listed: Vec<_> =
@@ -251,9 +266,10 @@ impl Picture {
             (!foreign).then(|| millis(now.since(state.raised)))
         };
         let shown = listed.into_iter().map(|alarm| AlarmView {
-            id: &alarm.state.alarm,
+            id: Cow::Borrowed(&*alarm.state.alarm),
+            stop: None,
             machine: &alarm.state.machine,
-            severity: alarm.state.severity,
+            severity: alarm.state.severity.into(),
             active: alarm.state.active,
             acked: alarm.state.acked,
             latched: alarm.state.latched,
@@ -267,9 +283,10 @@ impl Picture {
     fn view<'a>(&'a self, machine: &'a Machine, now: BootTime) -> MachineView<'a> {
         let items: Vec<_> = (machine.items.iter().enumerate())
             .filter_map(|(n, index)| {
-                Some((n < machine.key_items, self.items.get(index.0 as usize)?))
+                let item = self.items.get(index.0 as usize)?;
+                let plan = self.plan.items.get(index.0 as usize)?;
+                Some(item.view(plan, n < machine.key_items, now))
             })
-            .map(|(key, item)| item.view(key, now))
             .collect();
         // Without a word from the engine, a machine that says nothing at all is unknown for the
         // reason that its first item gives.
@@ -285,7 +302,7 @@ impl Picture {
             why: why.flatten(),
             in_state_ms: millis(now.since(machine.since)),
             items,
-            stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| worry(stop.phase)),
+            stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| stop::worry(stop.phase)),
         }
     }
 }
@@ -312,62 +329,35 @@ impl Machine {
             since: started,
             items,
             key_items: face.key_items.len(),
-            stops: trips.map(|trip| Stop { output: trip.id.clone(), state: None }).collect(),
+            stops: trips.map(|trip| Stop::new(trip.id.clone())).collect(),
         }
     }
 }
 
 impl Item {
-    fn view(&self, key: bool, now: BootTime) -> ItemView<'_> {
+    fn view<'a>(&'a self, plan: &'a ItemPlan, key: bool, now: BootTime) -> ItemView<'a> {
         let age_ms = self.at.map(|at| millis(now.since(at)));
-        let stale = age_ms.is_some_and(|age| age > self.stale_after_ms);
+        let stale_after_ms = millis(plan.stale_after);
+        let stale = age_ms.is_some_and(|age| age > stale_after_ms);
         // The engine says so too, but a picture must not trust that its source is alive.
         let (value, why) = match &self.measured {
             Ok(_) if stale => (None, Some(Unavailable::Stale)),
             Ok(value) => (Some(value), None),
             Err(why) => (None, Some(*why)),
         };
-        let (name, unit, stale_after_ms) = (&*self.name, self.unit, self.stale_after_ms);
-        ItemView { name, kind: kind(self.kind), unit, value, why, age_ms, stale_after_ms, key }
+        let item = &plan.item;
+        let (name, unit) = (&*item.name, item.unit.symbol());
+        ItemView { name, kind: item_kind(item.kind), unit, value, why, age_ms, stale_after_ms, key }
     }
 }
 
-const fn kind(kind: Kind) -> &'static str {
+/// The word for how an item behaves.
+pub const fn item_kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Gauge => "gauge",
         Kind::Counter => "counter",
         Kind::Flag => "flag",
         Kind::Text => "text",
-    }
-}
-
-impl Stop {
-    fn view(&self) -> StopView<'_> {
-        let state = self.state.as_ref();
-        StopView {
-            output: &self.output,
-            phase: match state.map(|state| state.phase) {
-                None => PhaseView::Unknown,
-                Some(TripPhase::Armed) => PhaseView::Armed,
-                Some(TripPhase::Tripping) => PhaseView::Tripping,
-                Some(TripPhase::Latched) => PhaseView::Latched,
-                Some(TripPhase::Failed) => PhaseView::Failed,
-            },
-            level: state.and_then(|state| state.level),
-            cause: state.and_then(|state| state.cause.as_deref()),
-            trouble: state.and_then(|state| state.trouble.as_deref()),
-        }
-    }
-}
-
-/// Which of several stops a person should see first.
-const fn worry(phase: PhaseView) -> u8 {
-    match phase {
-        PhaseView::Armed => 0,
-        PhaseView::Latched => 1,
-        PhaseView::Unknown => 2,
-        PhaseView::Tripping => 3,
-        PhaseView::Failed => 4,
     }
 }
 
@@ -384,7 +374,7 @@ const fn clock(now: Moment) -> Clock {
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

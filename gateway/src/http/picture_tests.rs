@@ -1,11 +1,12 @@
 //! The picture folded and rendered at given moments.
 
 use andon_engine::Output;
-use andon_engine::event::{Activity, Event, Execution, TripPhase, TripState};
+use andon_engine::event::{Activity, Confirmation, Event, Execution, TripPhase, TripState};
 use andon_engine::value::Unavailable;
 use expect_test::{Expect, expect};
 
 use super::super::testing::{alarm, number, rules, s, sample, shop};
+use super::super::view::PhaseView;
 use super::*;
 
 fn picture() -> Picture {
@@ -143,4 +144,39 @@ fn the_age_of_an_alarm_of_another_boot_is_not_invented() {
     picture.restore_alarm(state, false);
     picture.fold(&alarm(s(12), Some(true), false, true));
     assert_eq!(picture.alarms(s(20))[0].for_ms, None);
+}
+
+fn stop(at: BootTime, phase: TripPhase, trouble: Option<&str>) -> Output {
+    Output::Event(Event::Trip {
+        at,
+        state: TripState {
+            output: "laser-contactor".into(),
+            machine: "laser".into(),
+            phase,
+            level: Some(Confirmation::C0),
+            cause: Some("laser-hot".into()),
+            trouble: trouble.map(Into::into),
+        },
+    })
+}
+
+#[test]
+fn a_stop_that_failed_is_the_most_urgent_alarm_until_it_is_confirmed() {
+    let mut picture = picture();
+    picture.fold(&alarm(s(10), Some(true), false, true));
+    picture.fold(&stop(s(11), TripPhase::Tripping, None));
+    assert_eq!(picture.alarms(s(12)).len(), 1);
+    picture.fold(&stop(s(14), TripPhase::Failed, Some("timeout")));
+    picture.fold(&stop(s(20), TripPhase::Failed, Some("weld suspected")));
+    let listed = serde_json::to_value(picture.alarms(s(24))).unwrap();
+    let failed = &listed[0];
+    assert_eq!(
+        (&failed["id"], &failed["severity"]),
+        (&"stop:laser-contactor".into(), &"critical".into())
+    );
+    assert_eq!((&failed["for_ms"], &failed["cause"]), (&10_000.into(), &"weld suspected".into()));
+    assert!(failed["message"]["en"].as_str().unwrap().contains("FAILED"));
+    assert_eq!((&listed[1]["id"], &listed[1]["severity"]), (&"laser-hot".into(), &"high".into()));
+    picture.fold(&stop(s(30), TripPhase::Latched, None));
+    assert_eq!(picture.alarms(s(31)).len(), 1);
 }

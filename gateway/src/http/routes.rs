@@ -21,9 +21,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::curves;
-use super::hub::{Busy, Handle};
+use super::hub::{Busy, Handle, Now};
 use super::token::Token;
 use super::told::FrameId;
+use super::view::Viewers;
+use crate::diagnostics::{self, Boards, Collector, Diagnostics, Unknown};
 use crate::history::Archive;
 
 /// Bytes of a request's body.
@@ -72,6 +74,9 @@ enum Endpoint {
     Picture,
     Events,
     History,
+    Diagnostics,
+    Metrics,
+    Why,
     Acknowledge,
     Reset,
 }
@@ -79,7 +84,7 @@ enum Endpoint {
 struct Route(Method, &'static str, Who, Endpoint);
 
 /// Everything that this server answers.
-const ROUTES: [Route; 10] = [
+const ROUTES: [Route; 13] = [
     Route(Method::GET, FILES[0].0, Who::Anyone, Endpoint::File(0)),
     Route(Method::GET, FILES[1].0, Who::Anyone, Endpoint::File(1)),
     Route(Method::GET, FILES[2].0, Who::Anyone, Endpoint::File(2)),
@@ -88,6 +93,9 @@ const ROUTES: [Route; 10] = [
     Route(Method::GET, "/api/v1/picture", Who::Anyone, Endpoint::Picture),
     Route(Method::GET, "/api/v1/events", Who::Anyone, Endpoint::Events),
     Route(Method::GET, "/api/v1/history", Who::Anyone, Endpoint::History),
+    Route(Method::GET, "/api/v1/diagnostics", Who::Anyone, Endpoint::Diagnostics),
+    Route(Method::GET, "/api/v1/why/{machine}/{item}", Who::Anyone, Endpoint::Why),
+    Route(Method::GET, "/metrics", Who::Anyone, Endpoint::Metrics),
     Route(Method::POST, "/api/v1/alarms/{id}/acknowledge", Who::Operator, Endpoint::Acknowledge),
     Route(Method::POST, "/api/v1/alarms/{id}/reset", Who::Operator, Endpoint::Reset),
 ];
@@ -134,6 +142,10 @@ pub struct App {
     pub hub: Handle,
     /// Asks history.
     pub archive: Archive,
+    /// Makes snapshots of the gateway.
+    pub collector: Collector,
+    /// The board's clock.
+    pub now: Now,
     /// The operator's.
     pub token: Token,
     /// Carries orders to the engine.
@@ -179,6 +191,12 @@ impl Endpoint {
                     app.hub.subscribe(since).await.map_or_else(busy, stream)
                 }
                 Self::History => curves::answer(&app, request.uri().clone()).await,
+                Self::Diagnostics => axum::Json(diagnostics(&app).await).into_response(),
+                Self::Metrics => {
+                    let text = diagnostics::exposition(&diagnostics(&app).await);
+                    ([(header::CONTENT_TYPE, diagnostics::CONTENT_TYPE)], text).into_response()
+                }
+                Self::Why => why(&app, request).await,
                 Self::Acknowledge | Self::Reset => command(&app, self, request).await,
             }
         })
@@ -243,6 +261,36 @@ fn stream(frames: tokio::sync::mpsc::Receiver<Bytes>) -> Response {
     });
     let kind = [(header::CONTENT_TYPE.as_str(), "text/event-stream"), ("x-accel-buffering", "no")];
     (kind, Body::from_stream(frames)).into_response()
+}
+
+async fn diagnostics(app: &App) -> Diagnostics {
+    let boards = app.hub.viewers().await.ok();
+    let boards =
+        boards.map(|Viewers { connected, dropped, missed }| Boards { connected, dropped, missed });
+    app.collector.diagnostics((app.now)(), boards)
+}
+
+async fn why(app: &App, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let named = axum::RequestPartsExt::extract::<Path<(String, String)>>(&mut parts).await;
+    let Ok(Path((machine, item))) = named else {
+        return failure(StatusCode::BAD_REQUEST, "the names are not UTF-8");
+    };
+    let index = match app.collector.find(&machine, &item) {
+        Ok(index) => index,
+        Err(Unknown { error, hint }) => {
+            let told = axum::Json(json!({ "error": error, "hint": hint }));
+            return (StatusCode::NOT_FOUND, told).into_response();
+        }
+    };
+    let heard = match app.hub.heard(index).await {
+        Ok(heard) => heard.unwrap_or_default(),
+        Err(error) => return busy(error),
+    };
+    match app.collector.explain(index, heard, (app.now)().boot) {
+        Some(explanation) => axum::Json(explanation).into_response(),
+        None => failure(StatusCode::NOT_FOUND, "there is no such item"),
+    }
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 
-use super::super::testing::{rules, shop};
+use super::super::testing::{collector, rules, shop};
 use super::super::{Hub, Moment, Picture, Status};
 use super::*;
 use crate::history::{Archive, Recent};
@@ -26,12 +26,14 @@ pub(in super::super) fn app() -> (App, super::super::Feed) {
     let started = BootTime::from_millis(0);
     let picture = Picture::new(&plan, &rules(), build(), started);
     let (_, status) = watch::channel(Status::new(&plan));
-    let now = Arc::new(|| Moment { boot: BootTime::from_millis(1), wall_ms: None });
-    let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), status, now);
+    let now: Now = Arc::new(|| Moment { boot: BootTime::from_millis(1), wall_ms: None });
+    let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), status, now.clone());
     tokio::spawn(hub.run());
     let app = App {
         archive: Archive::in_folder(std::path::Path::new("/nonexistent")),
         hub: handle,
+        collector: collector(plan),
+        now,
         token: Token::of(SECRET),
         commands: Arc::new(|_| Box::pin(async { Ok(()) })),
         rules: rules(),
@@ -61,6 +63,7 @@ impl Desk {
 
 fn request(method: &Method, path: &str, token: Option<&str>) -> axum::http::request::Builder {
     let path = path.replace("{id}", "laser-hot");
+    let path = path.replace("{machine}", "laser").replace("{item}", "temperature");
     let request = Request::builder().method(method).uri(path).header("host", "localhost:8080");
     match token {
         Some(token) => request.header("authorization", format!("Bearer {token}")),

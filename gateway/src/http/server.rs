@@ -1,7 +1,7 @@
 //! Sockets to requests: bounded connections, bounded headers, deadlines for whoever dawdles.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -29,13 +29,21 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (no file descriptors): the error would return at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` resolves; then ends connections within 2 s.
-pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) {
-    let router = router(Arc::new(app));
+/// Serves the board and the API until `shutdown` resolves; then ends connections within 2 s.
+pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()> + Send) {
+    serve_routes(listener, router(Arc::new(app)), pin!(shutdown)).await;
+}
+
+/// Serves any routes in the same way, with the same bounds. There is one copy of it in the binary,
+/// whatever ends it.
+pub(crate) async fn serve_routes(
+    listener: TcpListener,
+    router: axum::Router,
+    mut shutdown: Pin<&mut (dyn Future<Output = ()> + Send)>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
-    tokio::pin!(shutdown);
     loop {
         let accept = async {
             let place = places.clone().acquire_owned().await;
@@ -53,7 +61,7 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "The board could not accept a connection.");
+                    tracing::warn!(%error, "A connection could not be accepted.");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -1,6 +1,6 @@
 //! A small shop for the tests of this folder.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use andon_engine::Output;
@@ -10,9 +10,14 @@ use andon_engine::plan::{self, ItemIndex, ItemPlan, MachineIndex, MachinePlan};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Value};
 
+use tokio::sync::mpsc;
+
 use crate::config::plan::{
     HistoryPlan, HttpPlan, JournalPlan, MachineFace, Name, Plan, RuleFace, SitePlan,
 };
+use crate::diagnostics::{Collector, Parts};
+use crate::journal::BootId;
+use crate::run::Lines;
 
 pub(super) fn name(text: &str) -> Name {
     Name { en: text.into(), zh: text.into() }
@@ -62,8 +67,25 @@ pub(crate) fn shop() -> Plan {
                 attempts: 3,
                 permit_on_reset: false,
             }],
-        },
+        }
+        .into(),
     }
+}
+
+/// A collector of a plan of which nothing runs.
+pub(super) fn collector(plan: Plan) -> Collector {
+    Collector::new(Parts {
+        plan: Arc::new(plan),
+        boot: BootId([1; 16]),
+        started: BootTime(0),
+        lines: Lines { buses: Arc::new([]), devices: Arc::new([]) },
+        progress: Arc::default(),
+        telemetry: mpsc::channel(1).0.downgrade(),
+        urgent: mpsc::channel(1).0.downgrade(),
+        journal: Weak::new(),
+        mqtt: None,
+        store: None,
+    })
 }
 
 pub(super) fn rules() -> Vec<Arc<str>> {

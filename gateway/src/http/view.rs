@@ -4,9 +4,10 @@
 //! the moment of rendering, so that no reader ever compares its wall clock with ours. Released
 //! fields keep their meaning: add, never rename.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use andon_engine::event::{Activity, Confirmation, Execution, Severity};
+use andon_engine::event::{self, Activity, Confirmation, Execution};
 use andon_engine::value::{Unavailable, Value};
 use serde::Serialize;
 
@@ -176,11 +177,38 @@ pub struct StopView<'a> {
     pub trouble: Option<&'a str>,
 }
 
+/// How urgent an alarm is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// When there is time.
+    Low,
+    /// Soon.
+    Medium,
+    /// Now.
+    High,
+    /// Now, by hand: a protective stop has failed. No rule can say so of itself.
+    Critical,
+}
+
+impl From<event::Severity> for Severity {
+    fn from(severity: event::Severity) -> Self {
+        match severity {
+            event::Severity::Low => Self::Low,
+            event::Severity::Medium => Self::Medium,
+            event::Severity::High => Self::High,
+        }
+    }
+}
+
 /// One alarm.
 #[derive(Debug, Serialize)]
 pub struct AlarmView<'a> {
-    /// The rule's id.
-    pub id: &'a str,
+    /// The rule's id; of a stop that has failed `stop:` and the id of its output.
+    pub id: Cow<'a, str>,
+    /// The output, when this is a stop that has failed. Nobody acknowledges or resets that: it
+    /// leaves the list when the stop is confirmed.
+    pub stop: Option<&'a str>,
     /// The machine's id.
     pub machine: &'a str,
     /// How urgent.

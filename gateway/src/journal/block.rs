@@ -5,6 +5,7 @@
 //! layout is specified in the documentation of [`super`].
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use andon_engine::time::BootTime;
@@ -44,9 +45,9 @@ pub(super) struct Header {
 #[derive(Debug)]
 struct Shape {
     machine: Arc<str>,
-    items: Vec<Arc<str>>,
+    items: Arc<[Arc<str>]>,
     /// Positions in the block's series.
-    series: Vec<usize>,
+    series: Box<[u32]>,
     last: u64,
     step: i64,
 }
@@ -68,26 +69,62 @@ impl Shape {
     }
 }
 
-/// The series of a block, shared by the shapes in which they occur.
+/// The series of a block, shared by the shapes in which they occur; names are given as positions
+/// among the block's strings.
 #[derive(Debug, Default)]
 struct Catalogue {
-    by_name: HashMap<(Arc<str>, Arc<str>), usize>,
+    by_name: HashMap<u64, u32, BuildHasherDefault<Mix>>,
     series: Vec<Series>,
+    /// The list of items that was defined last: machines of a kind have the same.
+    last: (Vec<u32>, Arc<[Arc<str>]>),
 }
 
 impl Catalogue {
-    fn shape(&mut self, machine: Arc<str>, items: Vec<Arc<str>>, base: BootTime) -> Shape {
-        let series = items
-            .iter()
-            .map(|item| {
-                let name = (Arc::clone(&machine), Arc::clone(item));
-                *self.by_name.entry(name).or_insert_with(|| {
-                    self.series.push(Series::default());
-                    self.series.len() - 1
-                })
+    /// A shape of the machine and items with these positions; `name` gives a position's string.
+    fn shape(
+        &mut self,
+        (machine, items): (u32, &[u32]),
+        base: BootTime,
+        name: impl Fn(u32) -> Option<Arc<str>>,
+    ) -> Option<Shape> {
+        if self.last.0 != items {
+            self.last.0 = items.to_vec();
+            self.last.1 = items.iter().map(|item| name(*item)).collect::<Option<_>>()?;
+        }
+        let (by_name, series) = (&mut self.by_name, &mut self.series);
+        let place = |item: &u32| {
+            *by_name.entry(u64::from(machine) << 32 | u64::from(*item)).or_insert_with(|| {
+                series.push(Series::default());
+                u32::try_from(series.len() - 1).unwrap_or(u32::MAX)
             })
-            .collect();
-        Shape { machine, items, series, last: base.0, step: 0 }
+        };
+        Some(Shape {
+            machine: name(machine)?,
+            series: items.iter().map(place).collect(),
+            items: Arc::clone(&self.last.1),
+            last: base.0,
+            step: 0,
+        })
+    }
+}
+
+/// Hashes positions, which count up from 0 and are nobody's choice. By far the most lookups of a
+/// block are of these.
+#[derive(Debug, Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // A multiplication (by the golden ratio) moves what differs up, the rotation back down.
+        self.0 = value.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ value;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
     }
 }
 
@@ -129,12 +166,15 @@ fn take_frame(bytes: &[u8], seed: u32) -> Result<(&[u8], usize), NoFrame> {
 pub(super) struct Encoder {
     header: Header,
     seed: u32,
-    strings: HashMap<Arc<str>, u64>,
+    positions: HashMap<Arc<str>, u32>,
+    strings: Vec<Arc<str>>,
     catalogue: Catalogue,
     shapes: Vec<Shape>,
     /// Positions of a machine's shapes.
     known: HashMap<Arc<str>, Vec<usize>>,
     payload: Vec<u8>,
+    /// Bytes of records that define a shape.
+    defining: u64,
 }
 
 impl Encoder {
@@ -150,17 +190,24 @@ impl Encoder {
         Self {
             header,
             seed: crc32c(&payload),
-            strings: HashMap::new(),
+            positions: HashMap::new(),
+            strings: Vec::new(),
             catalogue: Catalogue::default(),
             shapes: Vec::new(),
             known: HashMap::new(),
             payload,
+            defining: 0,
         }
     }
 
     /// Whether the block has grown all the state that it may.
     pub(super) const fn is_full(&self) -> bool {
         self.shapes.len() >= SHAPES_MAX
+    }
+
+    /// Bytes of the records that define what the others only name.
+    pub(super) const fn defining(&self) -> u64 {
+        self.defining
     }
 
     /// Since when it is open.
@@ -172,11 +219,15 @@ impl Encoder {
     pub(super) fn observation(&mut self, observation: &Observation, out: &mut Vec<u8>) {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
+        let shapes = self.shapes.len();
         let position = self.shape_of(observation, &mut payload);
         let shape = &mut self.shapes[position];
         put_varint(&mut payload, zigzag(shape.advance(observation.at.0)));
         for ((_, value), series) in observation.items.iter().zip(&shape.series) {
-            self.catalogue.series[*series].encode(value, &mut payload);
+            self.catalogue.series[*series as usize].encode(value, &mut payload);
+        }
+        if self.shapes.len() > shapes {
+            self.defining += payload.len() as u64;
         }
         put_frame(out, self.seed, &payload);
         self.payload = payload;
@@ -193,34 +244,48 @@ impl Encoder {
             shape.items.len() == observation.items.len()
                 && shape.items.iter().zip(&observation.items).all(|(a, (b, _))| a == b)
         };
-        let known = self.known.entry(Arc::clone(&observation.machine)).or_default();
-        if let Some(position) = known.iter().rev().find(|known| alike(&self.shapes[**known])) {
+        if let Some(known) = self.known.get(&observation.machine)
+            && let Some(position) = known.iter().rev().find(|known| alike(&self.shapes[**known]))
+        {
             put_varint(payload, *position as u64);
             return *position;
         }
         let position = self.shapes.len();
-        known.push(position);
+        self.known.entry(Arc::clone(&observation.machine)).or_default().push(position);
         put_varint(payload, position as u64);
-        let items: Vec<_> = observation.items.iter().map(|(item, _)| Arc::clone(item)).collect();
-        self.put_string(&observation.machine, payload);
-        put_varint(payload, items.len() as u64);
-        for item in &items {
-            self.put_string(item, payload);
-        }
-        let machine = Arc::clone(&observation.machine);
-        let shape = self.catalogue.shape(machine, items, self.header.base);
-        self.shapes.push(shape);
+        let machine = self.put_string(&observation.machine, payload);
+        put_varint(payload, observation.items.len() as u64);
+        let alike = |shape: &Shape| {
+            shape.items.len() == observation.items.len()
+                && shape.items.iter().zip(&observation.items).all(|(a, (b, _))| Arc::ptr_eq(a, b))
+        };
+        let items = if self.shapes.last().is_some_and(alike) {
+            // The list of the machine before: its strings are known, and where they are.
+            let items = self.catalogue.last.0.clone();
+            items.iter().for_each(|item| put_varint(payload, u64::from(*item)));
+            items
+        } else {
+            observation.items.iter().map(|(item, _)| self.put_string(item, payload)).collect()
+        };
+        let strings = &self.strings;
+        let name = |position: u32| strings.get(position as usize).map(Arc::clone);
+        let shape = self.catalogue.shape((machine, &items), self.header.base, name);
+        self.shapes.extend(shape);
         position
     }
 
-    fn put_string(&mut self, string: &Arc<str>, payload: &mut Vec<u8>) {
-        let next = self.strings.len() as u64;
-        let index = *self.strings.entry(Arc::clone(string)).or_insert(next);
-        put_varint(payload, index);
-        if index == next {
-            put_varint(payload, string.len() as u64);
-            payload.extend_from_slice(string.as_bytes());
+    fn put_string(&mut self, string: &Arc<str>, payload: &mut Vec<u8>) -> u32 {
+        if let Some(position) = self.positions.get(string) {
+            put_varint(payload, u64::from(*position));
+            return *position;
         }
+        let next = u32::try_from(self.strings.len()).unwrap_or(u32::MAX);
+        self.positions.insert(Arc::clone(string), next);
+        self.strings.push(Arc::clone(string));
+        put_varint(payload, u64::from(next));
+        put_varint(payload, string.len() as u64);
+        payload.extend_from_slice(string.as_bytes());
+        next
     }
 }
 
@@ -283,6 +348,14 @@ impl Decoder {
         Ok((seq, payload, length))
     }
 
+    /// Goes over a record whose frame checks without reading what it holds: how many bytes it
+    /// takes. After this the block's records can only be gone over.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<usize, NoFrame> {
+        let (_, length) = take_frame(bytes, self.seed)?;
+        self.next_seq = self.next_seq.checked_add(1).ok_or(NoFrame::Broken)?;
+        Ok(length)
+    }
+
     fn observation(&mut self, bytes: &mut Bytes<'_>) -> Option<Observation> {
         let position = bytes.length()?;
         if position == self.shapes.len() && position < SHAPES_MAX {
@@ -293,7 +366,8 @@ impl Decoder {
         let at = BootTime(shape.follow(bytes.signed()?));
         let mut items = Vec::with_capacity(shape.items.len());
         for (item, series) in shape.items.iter().zip(&shape.series) {
-            items.push((Arc::clone(item), self.catalogue.series[*series].decode(bytes)?));
+            let series = &mut self.catalogue.series[*series as usize];
+            items.push((Arc::clone(item), series.decode(bytes)?));
         }
         bytes.0.is_empty().then(|| Observation { machine: Arc::clone(&shape.machine), at, items })
     }
@@ -306,16 +380,19 @@ impl Decoder {
             return None;
         }
         let items = (0..count).map(|_| self.string(bytes)).collect::<Option<Vec<_>>>()?;
-        Some(self.catalogue.shape(machine, items, self.header.base))
+        let strings = &self.strings;
+        let name = |position: u32| strings.get(position as usize).map(Arc::clone);
+        self.catalogue.shape((machine, &items), self.header.base, name)
     }
 
-    fn string(&mut self, bytes: &mut Bytes<'_>) -> Option<Arc<str>> {
+    /// The position of the string that follows, which may be new.
+    fn string(&mut self, bytes: &mut Bytes<'_>) -> Option<u32> {
         let index = bytes.length()?;
         if index == self.strings.len() {
             let length = bytes.length()?;
             self.strings.push(std::str::from_utf8(bytes.take(length)?).ok()?.into());
         }
-        self.strings.get(index).cloned()
+        u32::try_from(index).ok().filter(|_| index < self.strings.len())
     }
 }
 

@@ -8,6 +8,8 @@
 //!
 //! - [`Journal::append`] never blocks and never fails. Records wait in memory, at most 16 384
 //!   observations and 65 536 events; then the oldest go, counted in [`Counters`].
+//! - A record is written at once; observations that follow a small write within 20 ms are written
+//!   together.
 //! - A record that [`Follower::next`] has returned is *written* (it survives a killed process). It
 //!   is *synced* (it survives a power loss) after `sync`, an event before anybody sees it.
 //! - A (boot, stream, number) is never used for two records, not even by a journal that was made
@@ -15,7 +17,7 @@
 //!   2²⁰ numbers later, so that records torn off the end keep theirs. Numbers may therefore leap;
 //!   [`Record::prev`] tells what lies directly before.
 //! - Whatever bytes are found, opening succeeds: what cannot be read is quarantined, one block at
-//!   a time, and counted. Only footers and the last segment are read.
+//!   a time, and counted. Only footers are read, and of segments without one the newest 64 MiB.
 //! - Telemetry stays within `telemetry_bytes`; the oldest segment is recycled and what a
 //!   registered consumer had not read is counted. Events are never recycled.
 //! - A failed write, sync or creation gives up the segment and is tried again in a new one, after
@@ -32,7 +34,8 @@
 //! DIR/cursors/CONSUMER-STREAM   JSON {"boot", "seq"}: replaced by rename, see [`Cursor`]
 //!
 //! segment = block* , then zeros (being written) or footer (sealed; the file ends with it)
-//! block   = mark[16] frame(header) frame(record)*     at most 64 KiB or 60 s, then a new one
+//! block   = mark[16] frame(header) frame(record)*     at most 60 s, and 64 KiB or four times its
+//!                               definitions (but 1 MiB), then a new one
 //! frame   = length:varint(1 … 262144) crc:u32le payload[length]
 //!           crc32c of the payload; a record's continues the header's, so that no frame passes in
 //!           another block
@@ -80,6 +83,7 @@ mod record;
 mod segment;
 pub(crate) mod series;
 mod shared;
+mod stock;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -138,7 +142,7 @@ impl Journal {
     ) -> io::Result<Self> {
         let lock = lock(dir)?;
         let mut state = State::default();
-        let found = Stream::ALL.map(|stream| stream::take_stock(&dir.join(stream.word())));
+        let found = Stream::ALL.map(|stream| stock::take(&dir.join(stream.word())));
         let [telemetry, events] = found;
         let found = [telemetry?, events?];
         for (found, segments) in found.iter().zip(&mut state.segments) {
@@ -152,8 +156,7 @@ impl Journal {
         };
         let mut streams = [writer(Stream::Telemetry, telemetry), writer(Stream::Events, events)];
         begin_run(&lock, boot, &mut streams);
-        let writer =
-            Writer { shared: Arc::clone(&shared), streams, sync_every, pause: Duration::ZERO };
+        let writer = Writer::new(Arc::clone(&shared), streams, sync_every);
         let writer =
             std::thread::Builder::new().name("journal".to_owned()).spawn(|| writer.run())?;
         Ok(Self { shared, writer: Some(writer), _lock: lock })
@@ -163,13 +166,17 @@ impl Journal {
     /// already, the oldest of that stream are dropped and counted.
     pub fn append(&self, payloads: Vec<Payload>) {
         let mut inbox = self.shared.inbox();
+        let mut wake = !inbox.gathering;
         for payload in payloads {
+            wake |= payload.stream() == Stream::Events;
             inbox.queues[payload.stream() as usize].push_back(payload);
         }
         let dropped = inbox.trim();
         drop(inbox);
         self.shared.count_dropped(dropped);
-        self.shared.filled.notify_one();
+        if wake {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// Reads a stream as it grows, beginning after `after`, or with the oldest record. When the
@@ -210,6 +217,17 @@ impl Journal {
         let state = self.shared.state();
         let mut spans = state.segments[stream as usize].iter().flat_map(|segment| &segment.spans);
         spans.any(|span| span.boot == boot)
+    }
+
+    /// Every registered consumer with its stream and how many records come after its durable
+    /// position, by name.
+    pub fn consumers(&self) -> Vec<(String, Stream, u64)> {
+        let state = self.shared.state();
+        let cursors = state.cursors.iter();
+        let mut consumers: Vec<_> =
+            cursors.map(|((name, of), at)| (name.clone(), *of, state.behind(*of, *at))).collect();
+        consumers.sort_by(|a, b| (&a.0, a.1 as usize).cmp(&(&b.0, b.1 as usize)));
+        consumers
     }
 
     /// Reads the journal as it is now, from another file handle.

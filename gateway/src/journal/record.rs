@@ -13,10 +13,8 @@ use andon_engine::value::Measured;
 use serde::{Deserialize, Serialize};
 
 /// The identity of one boot of the computer, as `/proc/sys/kernel/random/boot_id` names it.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct BootId(pub [u8; 16]);
 
 /// The text is not a boot id.
@@ -24,15 +22,29 @@ pub struct BootId(pub [u8; 16]);
 #[error("a boot id is 32 hexadecimal digits in groups of 8-4-4-4-12")]
 pub struct NotABootId;
 
+impl BootId {
+    /// Hands its text on; every message begins with it, so it is made without formatting.
+    fn with_text<T>(&self, then: impl FnOnce(&str) -> T) -> T {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; 36];
+        let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
+        let nibbles = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        for (place, nibble) in places.zip(nibbles) {
+            text[place] = DIGITS[usize::from(nibble)];
+        }
+        then(std::str::from_utf8(&text).expect("invariant: digits and hyphens"))
+    }
+}
+
 impl fmt::Display for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, byte) in self.0.iter().enumerate() {
-            if matches!(position, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        self.with_text(|text| f.write_str(text))
+    }
+}
+
+impl Serialize for BootId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.with_text(|text| serializer.serialize_str(text))
     }
 }
 
@@ -61,12 +73,6 @@ impl TryFrom<String> for BootId {
 
     fn try_from(text: String) -> Result<Self, NotABootId> {
         text.parse()
-    }
-}
-
-impl From<BootId> for String {
-    fn from(id: BootId) -> Self {
-        id.to_string()
     }
 }
 

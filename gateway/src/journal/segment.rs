@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crc32c::crc32c;
 
+use super::block::HEADER_MAX;
 use super::bytes::{Bytes, put_varint};
 use super::record::{BootId, Position};
 use super::walk::{BlockEntry, Walker};
@@ -22,6 +23,8 @@ const TRAILER: usize = 16;
 pub(super) const BLOCKS_MAX: usize = 1024;
 /// Most bytes of a footer: each entry is two offsets, two numbers and at worst a boot id.
 pub(super) const FOOTER_MAX: usize = BLOCKS_MAX * (4 * 10 + 16) + 64;
+/// Blanks that are written at once.
+const BLANK: usize = 16 * 1024;
 /// Greatest segment number that its file name can hold.
 pub(super) const NUMBER_MAX: u32 = 99_999_999;
 
@@ -102,7 +105,7 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<u32>> {
 pub(super) fn create(folder: &Path, number: u32, bytes: u64) -> io::Result<File> {
     let path = path(folder, number);
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-    let made = preallocate(&file, bytes).and_then(|()| File::open(folder)?.sync_all());
+    let made = preallocate(&file, 0, bytes).and_then(|()| File::open(folder)?.sync_all());
     if let Err(error) = made {
         // An empty segment is of no use; should removing it fail, it is read as an empty one.
         let _ = fs::remove_file(&path);
@@ -111,13 +114,23 @@ pub(super) fn create(folder: &Path, number: u32, bytes: u64) -> io::Result<File>
     Ok(file)
 }
 
-/// Reserves space where the file system can; where it cannot, writes find out.
-pub(super) fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+/// Makes the file `to` bytes long, blank from `from` on and durable. The blanks are written: where
+/// they were only reserved, the file system would have to note with every later sync that another
+/// block of them is in use, which wears a card more than the records do.
+pub(super) fn preallocate(file: &File, from: u64, to: u64) -> io::Result<()> {
     use rustix::io::Errno;
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::INVAL) => Ok(()),
-        Err(error) => Err(error.into()),
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, to) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
     }
+    let blank = [0; BLANK];
+    let mut at = from;
+    while at < to {
+        let length = usize::try_from(to - at).unwrap_or(BLANK).min(BLANK);
+        file.write_all_at(&blank[..length], at)?;
+        at += length as u64;
+    }
+    Ok(rustix::fs::fdatasync(file)?)
 }
 
 /// Writes the footer at `end` and cuts the file behind it.
@@ -199,14 +212,38 @@ pub(super) struct Opened {
     pub(super) quarantined: u64,
 }
 
+impl Opened {
+    /// Of a segment with a good footer.
+    fn sealed(file: &File, number: u32) -> Option<Self> {
+        let (end, blocks) = footer(file)?;
+        let summary = Summary::of(number, end, &blocks);
+        Some(Self { summary, blocks, sealed: true, torn: false, quarantined: 0 })
+    }
+}
+
+/// Reads the footer of a segment, or its first header alone when it has none: then it is taken to
+/// hold one record and to reach to the end of its file.
+pub(super) fn glance(file: &Arc<File>, number: u32) -> io::Result<Opened> {
+    if let Some(opened) = Opened::sealed(file, number) {
+        return Ok(opened);
+    }
+    let end = file.metadata()?.len();
+    let mut summary = Summary { end, ..Summary::empty(number) };
+    let mut first = Walker::new(Arc::clone(file), 0, end.min(HEADER_MAX as u64));
+    first.pass()?;
+    if let Some(block) = first.blocks.first() {
+        summary.add(block.boot, block.first_seq, 1);
+    }
+    Ok(Opened { summary, blocks: Vec::new(), sealed: false, torn: false, quarantined: 0 })
+}
+
 /// Reads the footer of a segment, or walks it when it has none.
 pub(super) fn inspect(file: &Arc<File>, number: u32) -> io::Result<Opened> {
-    if let Some((end, blocks)) = footer(file) {
-        let summary = Summary::of(number, end, &blocks);
-        return Ok(Opened { summary, blocks, sealed: true, torn: false, quarantined: 0 });
+    if let Some(opened) = Opened::sealed(file, number) {
+        return Ok(opened);
     }
     let mut walker = Walker::new(Arc::clone(file), 0, file.metadata()?.len());
-    while walker.next()?.is_some() {}
+    while walker.pass()? {}
     let (end, torn) = (walker.written_end(), walker.torn());
     let blocks = std::mem::take(&mut walker.blocks);
     let summary = Summary::of(number, end, &blocks);

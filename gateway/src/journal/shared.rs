@@ -20,6 +20,8 @@ pub(super) const EVENTS_QUEUE_MAX: usize = 65_536;
 pub(super) struct Inbox {
     pub(super) queues: [VecDeque<Payload>; 2],
     pub(super) closing: bool,
+    /// The writer will look by itself soon; only an event is worth waking it for.
+    pub(super) gathering: bool,
 }
 
 impl Inbox {

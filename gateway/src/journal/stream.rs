@@ -18,10 +18,16 @@ use super::block::{self, Encoder, FRAME_MAX, FRAME_OVERHEAD, HEADER_MAX, Header}
 use super::record::{BootId, Payload, Stream};
 use super::segment::{self, BLOCKS_MAX, FOOTER_MAX, NUMBER_MAX, Summary};
 use super::shared::Shared;
+use super::stock::{Last, Stock};
 use super::walk::BlockEntry;
 
-/// A block is closed when it has grown to this: the most that one bad bit can cost.
+/// A block is closed when it has grown to this: what one bad bit can cost.
 const BLOCK_BYTES: u64 = 64 * 1024;
+/// In a large shop a block would be full before every machine was named in it once, and each would
+/// name them all again: it may grow to so many times its definitions …
+const BLOCK_DEFINITIONS: u64 = 4;
+/// … and no further: the most that one bad bit can cost.
+const BLOCK_BYTES_MAX: u64 = 1024 * 1024;
 /// A block is closed when it is this old: a quiet shop loses no more than this to a bad bit.
 const BLOCK_AGE: Duration = Duration::from_secs(60);
 /// Most bytes handed to one write.
@@ -67,47 +73,6 @@ pub(super) struct StreamWriter {
     sealed: Option<u32>,
 }
 
-/// A stream's folder as found.
-pub(super) struct Found {
-    pub(super) segments: VecDeque<Summary>,
-    pub(super) quarantined: u64,
-    last: Option<(u32, Arc<File>, u64, Vec<BlockEntry>)>,
-}
-
-/// Takes stock of a stream's folder: reads footers, walks what has none and seals it, but for a
-/// last segment that is whole, which will be written further.
-pub(super) fn take_stock(folder: &std::path::Path) -> io::Result<Found> {
-    fs::create_dir_all(folder)?;
-    let mut found = Found { segments: VecDeque::new(), quarantined: 0, last: None };
-    let numbers = segment::list(folder)?;
-    for number in &numbers {
-        let open = File::options().read(true).write(true).open(segment::path(folder, *number));
-        let opened = open.map(Arc::new).and_then(|file| {
-            let opened = segment::inspect(&file, *number)?;
-            Ok((file, opened))
-        });
-        let (file, opened) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::error!(segment = number, %error, "A journal segment cannot be read.");
-                found.quarantined += 1;
-                continue;
-            }
-        };
-        found.quarantined += opened.quarantined;
-        let end = opened.summary.end;
-        if !opened.sealed && !opened.torn && Some(number) == numbers.last() {
-            found.last = Some((*number, file, end, opened.blocks));
-        } else if !opened.sealed
-            && let Err(error) = segment::seal(&file, end, &opened.blocks)
-        {
-            tracing::warn!(segment = number, %error, "A journal segment could not be sealed.");
-        }
-        found.segments.push_back(opened.summary);
-    }
-    Ok(found)
-}
-
 impl StreamWriter {
     /// A writer that goes on where the folder, as found, ends.
     pub(super) fn new(
@@ -115,19 +80,20 @@ impl StreamWriter {
         boot: BootId,
         sizes: Sizes,
         shared: Arc<Shared>,
-        last: Found,
+        stock: Stock,
     ) -> Self {
         let folder = shared.dir.join(stream.word());
-        let spans = last.segments.iter().flat_map(|segment| &segment.spans);
+        let spans = stock.segments.iter().flat_map(|segment| &segment.spans);
         let used = spans.filter(|span| span.boot == boot).map(|span| span.last).max();
-        let next_number = last.segments.back().map_or(1, |segment| segment.number + 1);
+        let next_number = stock.segments.back().map_or(1, |segment| segment.number + 1);
         // Whatever is there and will not be written further is left alone.
-        let sealed = last.segments.back().map(|segment| segment.number);
-        let sealed = if last.last.is_some() { None } else { sealed };
-        let active = last.last.and_then(|(number, file, end, blocks)| {
+        let sealed = stock.segments.back().map(|segment| segment.number);
+        let sealed = if stock.last.is_some() { None } else { sealed };
+        let active = stock.last.and_then(|Last { number, file, end, blocks }| {
             // A file cut short was torn at a frame's edge: preallocated space is part of it.
-            let whole = file.metadata().is_ok_and(|found| found.len() >= sizes.segment);
-            if !whole && segment::preallocate(&file, sizes.segment).is_err() {
+            let length = file.metadata().ok()?.len();
+            if length < sizes.segment && segment::preallocate(&file, length, sizes.segment).is_err()
+            {
                 return None;
             }
             Some(Active { number, file, end, blocks, encoder: None })
@@ -283,7 +249,8 @@ impl StreamWriter {
     ) -> &'a mut Encoder {
         let begun = active.blocks.last().map_or(0, |block| block.offset);
         let open = active.encoder.take().filter(|encoder| {
-            !encoder.is_full() && at - begun < BLOCK_BYTES && now.since(encoder.base()) < BLOCK_AGE
+            let room = (encoder.defining() * BLOCK_DEFINITIONS).clamp(BLOCK_BYTES, BLOCK_BYTES_MAX);
+            !encoder.is_full() && at - begun < room && now.since(encoder.base()) < BLOCK_AGE
         });
         let encoder = open.unwrap_or_else(|| {
             let header = Header {

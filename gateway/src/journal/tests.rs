@@ -15,7 +15,7 @@ use super::*;
 const BOOT: BootId = BootId([1; 16]);
 const BIG: u64 = 256 * 1024;
 /// Small enough for several segments in a test; a footer's reserve is most of it.
-const SMALL: u64 = 64 * 1024;
+pub(super) const SMALL: u64 = 64 * 1024;
 
 /// A folder of its own, removed at the end.
 pub(crate) struct Folder(PathBuf);
@@ -41,12 +41,12 @@ impl Drop for Folder {
     }
 }
 
-fn open(folder: &Folder, boot: BootId, segment: u64, total: Option<u64>) -> Journal {
+pub(super) fn open(folder: &Folder, boot: BootId, segment: u64, total: Option<u64>) -> Journal {
     let sizes = [Sizes { segment, total }, Sizes { segment: BIG, total: None }];
     Journal::open_sized(folder.path(), sizes, Duration::from_secs(5), boot).unwrap()
 }
 
-fn observation(at_ms: u64, value: f64) -> Payload {
+pub(super) fn observation(at_ms: u64, value: f64) -> Payload {
     let items = vec![
         ("power.active".into(), Ok(Value::Number(value))),
         ("relay.1".into(), Ok(Value::Flag(at_ms.is_multiple_of(3)))),
@@ -85,7 +85,7 @@ fn until(mut done: impl FnMut() -> bool) {
     }
 }
 
-fn follow_all(journal: &Journal, stream: Stream, count: usize) -> Vec<Record> {
+pub(super) fn follow_all(journal: &Journal, stream: Stream, count: usize) -> Vec<Record> {
     let mut follower = journal.follow(stream, None);
     let mut records = Vec::new();
     until(|| {
@@ -344,6 +344,8 @@ fn telemetry_stays_within_its_bound_and_what_nobody_read_is_counted() {
     journal.append((0..100).map(|at| observation(at, 1.5)).collect());
     let first = follow_all(&journal, Stream::Telemetry, 100);
     reader.save(first[49].position()).unwrap();
+    let behind = ("recorder".to_owned(), Stream::Telemetry, 50);
+    assert_eq!(journal.consumers(), [behind]);
     assert_eq!(slow.next(10), first[..10]);
     let mut appended = 100;
     until(|| {
@@ -434,7 +436,7 @@ fn a_write_that_fails_is_repeated_in_a_new_segment_under_new_numbers() {
     fs::create_dir_all(folder.path().join("telemetry")).unwrap();
     let shared = Arc::new(Shared::new(folder.path(), State::default()));
     let sizes = Sizes { segment: SMALL, total: None };
-    let found = stream::take_stock(&folder.path().join("telemetry")).unwrap();
+    let found = stock::take(&folder.path().join("telemetry")).unwrap();
     let mut writer = StreamWriter::new(Stream::Telemetry, BOOT, sizes, Arc::clone(&shared), found);
     let mut queue: std::collections::VecDeque<_> = [observation(1, 1.0)].into();
     writer.write(&mut queue, BootTime(0)).unwrap();
@@ -503,4 +505,43 @@ async fn a_follower_wakes_for_what_is_appended() {
         wait.await.expect("woken");
         assert_eq!(payloads(&follower.next(10)), [event(at)]);
     }
+}
+
+#[test]
+fn a_large_shop_does_not_name_all_its_items_again_with_every_observation() {
+    const MACHINES: u64 = 400;
+    let items: Vec<Arc<str>> = (0..30).map(|item| format!("temperature.{item}").into()).collect();
+    let machine = |machine: u64, round: u64| {
+        let number = |at: usize| 20.0 + f64::from(u32::try_from(at).unwrap()) / 10.0;
+        let values = items.iter().enumerate();
+        let items =
+            values.map(|(at, item)| (item.clone(), Ok(Value::Number(number(at))))).collect();
+        let machine = format!("machine-{machine}").into();
+        Payload::Observation(Observation {
+            machine,
+            at: BootTime::from_millis(round * 1000),
+            items,
+        })
+    };
+    let bytes = |rounds: u64| {
+        let folder = Folder::new("large");
+        let journal = open(&folder, BOOT, 4 * 1024 * 1024, None);
+        let all = (1..=rounds).flat_map(|round| (0..MACHINES).map(move |it| (it, round)));
+        let written: Vec<_> = all.map(|(it, round)| machine(it, round)).collect();
+        journal.append(written.clone());
+        while journal.counters().written < MACHINES * rounds {
+            std::thread::yield_now();
+        }
+        let bytes = journal.counters().bytes;
+        journal.close();
+        assert_eq!(payloads(&telemetry(&folder)), written);
+        bytes
+    };
+    let (once, often) = (bytes(1), bytes(8));
+    assert!(once > 64 * 1024, "one round is more than an ordinary block: {once}");
+    assert!(often < 5 * once, "{once} bytes for a round, {often} for eight");
+}
+
+fn telemetry(folder: &Folder) -> Vec<Record> {
+    all(folder, Stream::Telemetry)
 }

@@ -106,6 +106,25 @@ impl Walker {
     /// # Errors
     /// When the file cannot be read; the walk may be tried again.
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
+        self.step(|block, bytes| {
+            let (seq, payload, length) = block.record(bytes)?;
+            Ok((Found { boot: block.header.boot, seq, payload }, length))
+        })
+    }
+
+    /// Goes over the next record without reading what it holds, several times as fast; `false` at
+    /// the end of what there is. A walk is of one kind or of the other.
+    ///
+    /// # Errors
+    /// When the file cannot be read; the walk may be tried again.
+    pub(super) fn pass(&mut self) -> io::Result<bool> {
+        Ok(self.step(|block, bytes| Ok(((), block.pass(bytes)?)))?.is_some())
+    }
+
+    fn step<T>(
+        &mut self,
+        take: impl Fn(&mut Decoder, &[u8]) -> Result<(T, usize), NoFrame>,
+    ) -> io::Result<Option<T>> {
         loop {
             if self.skipping && !self.find_mark()? {
                 return Ok(None);
@@ -125,10 +144,7 @@ impl Walker {
                     (None, length)
                 })
             } else if let Some(block) = &mut self.block {
-                let boot = block.header.boot;
-                block
-                    .record(available)
-                    .map(|(seq, payload, length)| (Some(Found { boot, seq, payload }), length))
+                take(block, available).map(|(found, length)| (Some(found), length))
             } else {
                 Err(NoFrame::Broken)
             };
@@ -136,11 +152,11 @@ impl Walker {
                 Ok((found, length)) => {
                     self.consume(length);
                     self.good_end = self.offset;
-                    if let Some(found) = found {
+                    if found.is_some() {
                         if let Some(block) = self.blocks.last_mut() {
                             block.records += 1;
                         }
-                        return Ok(Some(found));
+                        return Ok(found);
                     }
                 }
                 Err(NoFrame::Short) if self.fill()? => {}
@@ -163,7 +179,7 @@ impl Walker {
     fn find_mark(&mut self) -> io::Result<bool> {
         loop {
             let available = &self.buffer[self.at..];
-            if let Some(distance) = available.windows(MARK.len()).position(|bytes| bytes == MARK) {
+            if let Some(distance) = mark_in(available) {
                 self.skip(distance);
                 self.skipping = false;
                 // Blank space before a block is a hole that was never written: lost all the same.
@@ -208,4 +224,17 @@ impl Walker {
         self.buffer.truncate(held + *read.as_ref().unwrap_or(&0));
         Ok(read? > 0)
     }
+}
+
+/// Where the first mark begins. Most of what is searched is blank, and no byte of it begins one.
+fn mark_in(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(step) = bytes[from..].iter().position(|byte| *byte == MARK[0]) {
+        from += step;
+        if bytes[from..].starts_with(&MARK) {
+            return Some(from);
+        }
+        from += 1;
+    }
+    None
 }

@@ -14,6 +14,11 @@ use super::shared::Shared;
 use super::stream::StreamWriter;
 use crate::clock;
 
+/// Observations are gathered for so long after a small write: each write costs the same however
+/// little is in it, and wakes whoever follows. The first after a quiet time is written at once.
+const GATHER: Duration = Duration::from_millis(20);
+/// A write of so many records was no small one.
+const GATHERED: usize = 256;
 /// Pause after the first failure.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause between attempts.
@@ -26,9 +31,21 @@ pub(super) struct Writer {
     pub(super) sync_every: Duration,
     /// Grows with every failure in a row; zero when the last attempt succeeded.
     pub(super) pause: Duration,
+    /// Until when observations may wait for more of them.
+    pub(super) gather_until: BootTime,
 }
 
 impl Writer {
+    /// A writer that has failed at nothing yet.
+    pub(super) const fn new(
+        shared: Arc<Shared>,
+        streams: [StreamWriter; 2],
+        sync_every: Duration,
+    ) -> Self {
+        let (pause, gather_until) = (Duration::ZERO, BootTime(0));
+        Self { shared, streams, sync_every, pause, gather_until }
+    }
+
     /// Writes until the journal is closed.
     pub(super) fn run(mut self) {
         let mut sync_due: Option<BootTime> = None;
@@ -66,19 +83,26 @@ impl Writer {
         let mut inbox = self.shared.inbox();
         let until = timeout.map(|timeout| clock::boot_now() + timeout);
         loop {
-            let work = inbox.queues.iter().any(|queue| !queue.is_empty()) && self.pause.is_zero();
-            if inbox.closing || work {
+            let [telemetry, events] = [Stream::Telemetry, Stream::Events]
+                .map(|stream| !inbox.queues[stream as usize].is_empty() && self.pause.is_zero());
+            let gather = self.gather_until.since(clock::boot_now());
+            if inbox.closing || events || (telemetry && gather.is_zero()) {
+                inbox.gathering = false;
                 return inbox.closing;
             }
-            let Some(until) = until else {
+            let left = until.map(|until| until.since(clock::boot_now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                inbox.gathering = false;
+                return false;
+            }
+            // Nobody needs to wake this thread for one more observation meanwhile.
+            inbox.gathering = !gather.is_zero();
+            let gather = Some(gather).filter(|gather| !gather.is_zero());
+            let Some(left) = left.into_iter().chain(gather).min() else {
                 let filled = self.shared.filled.wait(inbox);
                 inbox = filled.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let left = until.since(clock::boot_now());
-            if left.is_zero() {
-                return false;
-            }
             let filled = self.shared.filled.wait_timeout(inbox, left);
             inbox = filled.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -87,6 +111,9 @@ impl Writer {
     /// Writes all that waits, events first; returns whether all of it succeeded.
     pub(super) fn write(&mut self, now: BootTime) -> bool {
         let mut queues = std::mem::take(&mut self.shared.inbox().queues);
+        if (1..GATHERED).contains(&queues[Stream::Telemetry as usize].len()) {
+            self.gather_until = now + GATHER;
+        }
         let (mut done, mut wrote) = (true, false);
         for stream in [Stream::Events, Stream::Telemetry] {
             let queue = &mut queues[stream as usize];

@@ -141,8 +141,19 @@ async fn keep_telling(publisher: &Shared, status: &watch::Sender<MqttStatus>) {
 }
 
 fn tell_behind(publisher: &Shared, status: &watch::Sender<MqttStatus>) {
-    let behind = lock(publisher).behind();
-    status.send_if_modified(|status| std::mem::replace(&mut status.behind, behind) != behind);
+    let (behind, mut sent) = {
+        let publisher = lock(publisher);
+        (publisher.behind(), publisher.sent_so_far())
+    };
+    status.send_if_modified(|status| {
+        // Nothing is on its way where there is no connection.
+        if status.state != LinkState::Up {
+            sent.in_flight = 0;
+        }
+        let before = (status.behind, status.sent);
+        (status.behind, status.sent) = (behind, sent);
+        before != (behind, sent)
+    });
 }
 
 fn say_down(status: &watch::Sender<MqttStatus>, why: &str, inputs: &Inputs) {
@@ -152,6 +163,7 @@ fn say_down(status: &watch::Sender<MqttStatus>, why: &str, inputs: &Inputs) {
             tracing::warn!(broker, why, "the broker is not reached");
         }
         status.state = LinkState::Down;
+        status.sent.in_flight = 0;
         status.why = Some(why.to_owned());
     });
 }

@@ -25,7 +25,7 @@ pub(super) fn message(site: &str, due: &Due) -> (String, Vec<u8>) {
     match &record.payload {
         Payload::Observation(observation) => (
             Topic::Observation(&observation.machine).at(site),
-            wire::encode(&ObservationMessage::of(header, observation)),
+            ObservationMessage::encoded(header, observation),
         ),
         Payload::Event(event) => (
             Topic::Event(event.machine().map_or(GATEWAY, |machine| machine)).at(site),

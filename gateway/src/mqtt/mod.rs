@@ -8,6 +8,7 @@
 //! PUBACK paces; delivery is what the recorder's watermark says, or PUBACK where there is none.
 
 mod backoff;
+mod births;
 #[cfg(test)]
 pub(crate) mod broker_fixture;
 mod lane;
@@ -120,6 +121,21 @@ pub struct MqttStatus {
     pub behind: u64,
     /// `recorder` or `puback`.
     pub confirmed_by: Option<&'static str>,
+    /// What was sent, since the start.
+    pub sent: Sent,
+}
+
+/// What was sent to the broker since the start, and what it has not acknowledged yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Connections that the broker accepted.
+    pub connections: u64,
+    /// Messages between the first unacknowledged one and the newest.
+    pub in_flight: usize,
+    /// Records published as they happened.
+    pub live: u64,
+    /// Records published from what the journal holds behind: again, or late.
+    pub again: u64,
 }
 
 /// The running task.

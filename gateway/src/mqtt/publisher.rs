@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::lane::{Covered, Due, Lane};
 use super::retained::Retained;
-use super::{Health, Inputs, WallClock, messages};
+use super::{Health, Inputs, Sent, WallClock, messages};
 use crate::journal::{BootId, Position, Stream};
 use crate::wire::{self, Status, Stored, Topic, VERSION};
 
@@ -45,7 +45,10 @@ pub(super) struct Publisher {
     lanes: [Lane; 2],
     pub(super) retained: Retained,
     flights: VecDeque<Flight>,
+    /// How many of them, from the front, have their packet id.
+    identified: usize,
     last_progress: Instant,
+    sent: Sent,
 }
 
 impl Publisher {
@@ -61,7 +64,9 @@ impl Publisher {
             lanes: Stream::ALL.map(lane),
             retained: Retained::new(&inputs.plan, events),
             flights: VecDeque::new(),
+            identified: 0,
             last_progress: now,
+            sent: Sent::default(),
         }
     }
 
@@ -71,6 +76,11 @@ impl Publisher {
 
     pub(super) fn behind(&self) -> u64 {
         self.lanes.iter().map(Lane::behind).sum()
+    }
+
+    /// What was sent since the start.
+    pub(super) fn sent_so_far(&self) -> Sent {
+        Sent { in_flight: self.flights.len(), ..self.sent }
     }
 
     /// The status payload.
@@ -90,6 +100,8 @@ impl Publisher {
     /// A connection is made; nothing of the one before is in flight any more.
     pub(super) fn connected(&mut self, now: Instant, session_present: bool) {
         self.flights.clear();
+        self.sent.connections += 1;
+        self.identified = 0;
         self.last_progress = now;
         for lane in &mut self.lanes {
             lane.connected(now, session_present);
@@ -113,7 +125,11 @@ impl Publisher {
         }
         for stream in [Stream::Events, Stream::Telemetry] {
             let lane = &mut self.lanes[stream as usize];
-            if let Some(due) = lane.next_live(now).or_else(|| lane.next_again(now)) {
+            let live = lane.next_live(now);
+            let again = if live.is_none() { lane.next_again(now) } else { None };
+            self.sent.live += u64::from(live.is_some());
+            self.sent.again += u64::from(again.is_some());
+            if let Some(due) = live.or(again) {
                 return Some(self.message(stream, &due));
             }
         }
@@ -137,8 +153,9 @@ impl Publisher {
 
     /// The client library has given the oldest message without one its packet id.
     pub(super) fn sent(&mut self, packet: u16) {
-        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.packet.is_none()) {
+        if let Some(flight) = self.flights.get_mut(self.identified) {
             flight.packet = Some(packet);
+            self.identified += 1;
         }
     }
 
@@ -154,6 +171,8 @@ impl Publisher {
         }
         while self.flights.front().is_some_and(|flight| flight.landed) {
             self.flights.pop_front();
+            // What has landed had its packet id.
+            self.identified = self.identified.saturating_sub(1);
         }
     }
 

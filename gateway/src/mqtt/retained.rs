@@ -4,7 +4,7 @@
 //! without asking anybody. Everything is sent again on every connection. Bounded by the plan:
 //! machines and rules that it does not know are passed over.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use andon_engine::event::{Activity, AlarmState, Event, Execution};
@@ -12,9 +12,10 @@ use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 
 use super::WallClock;
+use super::births::Births;
 use crate::config::plan::Plan;
 use crate::journal::{BootId, Follower, Payload};
-use crate::wire::{self, Alarm, Birth, BirthItem, State, Topic, VERSION};
+use crate::wire::{self, Alarm, State, Topic, VERSION};
 
 /// Events read in one go.
 const READ_MAX: usize = 1024;
@@ -40,22 +41,25 @@ struct Doing {
 pub(super) struct Retained {
     site: Arc<str>,
     events: Follower,
-    births: BTreeMap<Arc<str>, Birth>,
+    births: Births,
     doing: HashMap<Arc<str>, Doing>,
     alarms: HashMap<Arc<str>, (BootId, BootTime, AlarmState)>,
     due: BTreeSet<Key>,
+    /// What was sent while this boot had no wall time: sent again once when it has one.
+    timeless: BTreeSet<Key>,
 }
 
 impl Retained {
     /// What `plan` has, with the events so far.
-    pub(super) fn new(plan: &Plan, events: Follower) -> Self {
+    pub(super) fn new(plan: &Arc<Plan>, events: Follower) -> Self {
         Self {
             site: Arc::clone(&plan.site.id),
             events,
-            births: births(plan),
+            births: Births::new(plan),
             doing: HashMap::new(),
             alarms: HashMap::new(),
             due: BTreeSet::new(),
+            timeless: BTreeSet::new(),
         }
     }
 
@@ -75,7 +79,7 @@ impl Retained {
     }
 
     fn note(&mut self, boot: BootId, event: &Event) {
-        if event.machine().is_none_or(|machine| !self.births.contains_key(machine)) {
+        if event.machine().is_none_or(|machine| !self.births.knows(machine)) {
             return;
         }
         match event {
@@ -101,7 +105,7 @@ impl Retained {
     /// Everything is to be sent again.
     pub(super) fn all_due(&mut self) {
         self.due.insert(Key::Status);
-        self.due.extend(self.births.keys().cloned().map(Key::Birth));
+        self.due.extend(self.births.machines().cloned().map(Key::Birth));
         self.due.extend(self.doing.keys().cloned().map(Key::State));
         self.due.extend(self.alarms.keys().cloned().map(Key::Alarm));
     }
@@ -118,13 +122,16 @@ impl Retained {
         wall: &WallClock,
         now_ms: Option<i64>,
     ) -> Option<(String, Option<Vec<u8>>)> {
+        if now_ms.is_some() {
+            self.due.append(&mut self.timeless);
+        }
         while let Some(key) = self.due.pop_first() {
             let message = match &key {
                 Key::Status => Some((Topic::Status, None)),
-                Key::Birth(machine) => self
-                    .births
-                    .get(machine)
-                    .map(|birth| (Topic::Birth(machine), Some(wire::encode(birth)))),
+                Key::Birth(machine) => {
+                    let birth = self.births.of(machine);
+                    birth.map(|birth| (Topic::Birth(machine), Some(wire::encode(&birth))))
+                }
                 Key::State(machine) => self.doing.get(machine).map(|doing| {
                     let state = State {
                         v: VERSION,
@@ -142,43 +149,13 @@ impl Retained {
                 }),
             };
             if let Some((topic, payload)) = message {
-                return Some((topic.at(&self.site), payload));
+                let topic = topic.at(&self.site);
+                if now_ms.is_none() {
+                    self.timeless.insert(key);
+                }
+                return Some((topic, payload));
             }
         }
         None
     }
-}
-
-/// The births of all machines.
-fn births(plan: &Plan) -> BTreeMap<Arc<str>, Birth> {
-    let mut origin = HashMap::new();
-    for unit in plan.buses.iter().flat_map(|bus| &bus.units) {
-        for fed in unit.polls.iter().flat_map(|poll| &poll.feeds) {
-            origin.insert(fed.0, unit);
-        }
-    }
-    let machines = plan.engine.machines.iter().zip(&plan.machines).enumerate();
-    machines
-        .map(|(index, (machine, face))| {
-            let of_machine =
-                |item: &andon_engine::plan::ItemPlan| usize::from(item.machine.0) == index;
-            let items = (0u32..).zip(&plan.engine.items).filter(|(_, item)| of_machine(item));
-            let items = items.map(|(place, item)| {
-                let millis =
-                    |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-                let unit = origin.get(&place);
-                let born = BirthItem {
-                    unit: item.item.unit.symbol().to_owned(),
-                    period_ms: millis(item.period),
-                    stale_after_ms: millis(item.stale_after),
-                    source: unit.map(|unit| Arc::clone(&unit.source)),
-                    profile: unit.map(|unit| super::profile_id(unit)),
-                };
-                (Arc::clone(&item.item.name), born)
-            });
-            let (name, kind) = (face.name.clone(), face.kind.clone());
-            let birth = Birth { v: VERSION, name, kind, items: items.collect() };
-            (Arc::clone(&machine.id), birth)
-        })
-        .collect()
 }

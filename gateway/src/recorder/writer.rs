@@ -27,6 +27,8 @@ pub struct StoreStatus {
     pub committed: u64,
     /// Lines that the store refused for good; they are in the dead-letter file.
     pub dead_letters: u64,
+    /// Of these, the ones that the disk did not take either.
+    pub dead_letters_lost: u64,
     /// Records that wait to be written.
     pub behind: u64,
 }
@@ -72,7 +74,10 @@ impl Writer {
     /// Keeps something that never became a line as a dead letter.
     pub fn refuse(&mut self, why: &str, what: &str) {
         self.dead.keep(why, what);
-        self.status.send_modify(|status| status.dead_letters = self.dead.refused);
+        self.status.send_modify(|status| {
+            status.dead_letters = self.dead.refused;
+            status.dead_letters_lost = self.dead.lost;
+        });
     }
 
     /// Commits the lines; each ends with a newline.

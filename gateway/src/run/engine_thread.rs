@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use andon_engine::engine::{Refusal, TICK};
+use andon_engine::time::BootTime;
 use andon_engine::{Engine, Input, Output};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -15,9 +16,11 @@ use tokio::time::MissedTickBehavior;
 use crate::bus::Delivery;
 use crate::clock;
 use crate::config::plan::Plan;
+use crate::diagnostics::Progress;
 use crate::http::Feed;
 use crate::journal::{Journal, Observation, Payload};
 use crate::outputs::Outputs;
+use crate::run::diary::Pen;
 
 /// Deliveries taken in one go before the urgent queue is looked at again; one delivery is the
 /// items of one machine, at most a few dozen readings.
@@ -47,8 +50,12 @@ pub struct Sinks {
     pub journal: Arc<Journal>,
     /// The board; it never makes this thread wait.
     pub board: Feed,
+    /// The log; it never makes this thread wait either.
+    pub diary: Pen,
     /// The trip outputs.
     pub outputs: Outputs,
+    /// Where it is counted what the thread does.
+    pub progress: Arc<Progress>,
 }
 
 /// Starts the thread.
@@ -67,7 +74,7 @@ pub fn start(
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
         // Dropped when the thread ends, in whatever way: whoever waits for it then knows.
         let _alive: oneshot::Sender<()> = alive;
-        let shell = Shell { engine, plan, sinks, out: Vec::new() };
+        let shell = Shell { engine, plan, sinks, out: Vec::new(), began: None };
         runtime.block_on(shell.run(urgent, telemetry));
     })?;
     Ok(Thread { thread, ended })
@@ -97,6 +104,8 @@ struct Shell {
     plan: Arc<Plan>,
     sinks: Sinks,
     out: Vec<Output>,
+    /// When the turn under way began.
+    began: Option<BootTime>,
 }
 
 impl Shell {
@@ -125,6 +134,7 @@ impl Shell {
                     // stand as they stood.
                     fed = count > 0;
                     for Delivery { at, readings } in deliveries.drain(..) {
+                        self.sinks.progress.count(readings.len());
                         self.step(Input::Readings { at, readings });
                     }
                 }
@@ -156,7 +166,9 @@ impl Shell {
     }
 
     fn step(&mut self, input: Input) {
-        self.engine.step(clock::boot_now(), input, &mut self.out);
+        let now = clock::boot_now();
+        self.began.get_or_insert(now);
+        self.engine.step(now, input, &mut self.out);
     }
 
     /// Sends off what the steps produced: commands first, then the journal, then the board.
@@ -170,8 +182,13 @@ impl Shell {
         if !records.is_empty() {
             self.sinks.journal.append(records);
         }
+        self.sinks.diary.note(&self.out);
         let batch: Arc<[Output]> = self.out.drain(..).collect();
-        self.sinks.board.step(clock::boot_now(), &batch);
+        let now = clock::boot_now();
+        self.sinks.board.step(now, &batch);
+        if let Some(began) = self.began.take() {
+            self.sinks.progress.turned(now.since(began));
+        }
     }
 
     fn record(&self, output: &Output) -> Option<Payload> {

@@ -6,6 +6,7 @@
 //! engine steps what it has been given, buses and devices send what waits, the journal is written;
 //! what is not delivered yet stays in it.
 
+mod diary;
 pub mod engine_thread;
 mod past;
 mod watch;
@@ -26,6 +27,7 @@ use crate::bus;
 use crate::bus::device::start_device;
 use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
+use crate::diagnostics::{self, Collector, Progress};
 use crate::history::{self, Recent};
 use crate::http::{self, App, Hub, Moment, Order, Token};
 use crate::journal::{self, BootId, Journal, Payload, Stream};
@@ -68,6 +70,21 @@ struct Parts {
 }
 
 impl Parts {
+    fn start(
+        plan: &Arc<Plan>,
+        boot: BootId,
+        journal: &Arc<Journal>,
+        wall: &WallClock,
+        lines: &Lines,
+    ) -> anyhow::Result<Self> {
+        let history = history::start(history::Inputs::of_plan(plan, boot, journal, wall))?;
+        let counting = history.counting();
+        let health = watch::health(plan.clone(), journal.clone(), counting, lines.clone());
+        let mqtt = start_mqtt(plan, boot, journal, wall, health)?;
+        let store = start_store(plan, boot, journal, wall)?;
+        Ok(Self { mqtt, store, history })
+    }
+
     async fn stop(self) {
         if let Some(mqtt) = self.mqtt {
             mqtt.stop().await;
@@ -95,17 +112,9 @@ impl Gateway {
     pub async fn start(plan: Plan, boot: BootId) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
         let lock = FolderLock::take(&plan.state_dir, "lock")?;
-        let listen = plan.http.listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("the board cannot listen on {listen}"))?;
-        let board = listener.local_addr()?;
+        let (listener, board) = listen(plan.http.listen).await?;
         let started = clock::boot_now();
-        let dir = plan.state_dir.join("journal");
-        let boot = journal::boot_in(&dir, boot);
-        let journal = Journal::open(&dir, &plan.journal, boot)
-            .with_context(|| format!("the journal in {} cannot be opened", dir.display()))?;
-        let journal = Arc::new(journal);
+        let (boot, journal) = open_journal(&plan, boot)?;
         let past = Past::of(&journal).context("the journal's past cannot be read")?;
         past.tell_void(&plan);
         journal.append(past.opening(&plan, started));
@@ -113,48 +122,58 @@ impl Gateway {
 
         let (urgent, urgent_words) = mpsc::channel(URGENT_QUEUE);
         let (sink, telemetry) = mpsc::channel(TELEMETRY_QUEUE);
+        let queues = (sink.downgrade(), urgent.downgrade());
         let lines = start_lines(&plan, &sink)?;
+        let progress = Arc::new(Progress::default());
         let outputs = Outputs::new(plan.outputs.clone(), lines.clone(), urgent.clone());
 
         let (status, statuses) = channel::channel(http::Status::new(&plan));
         let now = board_clock(anchors.clone(), boot);
         let picture = past.picture(&plan, boot, started);
-        let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now);
+        let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now.clone());
         let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
         let restored = past.restored(boot, started, wall_ms);
-        let engine = Engine::new(plan.engine.clone(), restored);
-        let sinks = Sinks { journal: journal.clone(), board: feed, outputs };
+        let engine = Engine::new(Arc::clone(&plan.engine), restored);
+        let (diary, written) = diary::open();
+        let progressing = progress.clone();
+        let sinks =
+            Sinks { journal: journal.clone(), board: feed, diary, outputs, progress: progressing };
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
-        let wall = wall_clock(anchors.clone());
-        let history = history::start(history::Inputs::of_plan(&plan, boot, &journal, &wall))?;
-        let mqtt = start_mqtt(&plan, boot, &journal, &wall, (history.counting(), &lines))?;
-        let store = start_store(&plan, boot, &journal, &wall)?;
+        let parts = Parts::start(&plan, boot, &journal, &wall_clock(anchors.clone()), &lines)?;
         let (stop, stopped) = channel::channel(false);
-        let app = App {
-            hub: handle.clone(),
-            archive: history.archive(),
-            token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
-            commands: commands(urgent.clone()),
-            rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
-            loopback: board.ip().is_loopback(),
-            names: Vec::new(),
-        };
+        let collector = Collector::new(diagnostics::Parts {
+            plan: plan.clone(),
+            boot,
+            started,
+            lines: lines.clone(),
+            progress: progress.clone(),
+            telemetry: queues.0,
+            urgent: queues.1,
+            journal: Arc::downgrade(&journal),
+            mqtt: parts.mqtt.as_ref().map(MqttHandle::watch),
+            store: parts.store.as_ref().map(EmbeddedHandle::watch),
+        });
+        let told = (handle.clone(), parts.history.archive(), collector, now);
+        let app = app(&plan, told, urgent.clone(), board)?;
         let watch = Watch {
             clock: ClockWatch::new(past.anchors.of(&boot).last().copied()),
             trust_wall: plan.trust_wall,
+            clock_missed: false,
             anchors,
             urgent: urgent.clone(),
             written: journal.follow(Stream::Events, journal.newest(Stream::Events)),
             status,
             journal: journal.clone(),
             lines: lines.clone(),
-            mqtt: mqtt.as_ref().map(MqttHandle::watch),
-            store: store.as_ref().map(EmbeddedHandle::watch),
+            progress,
+            mqtt: parts.mqtt.as_ref().map(MqttHandle::watch),
+            store: parts.store.as_ref().map(EmbeddedHandle::watch),
         };
         let restore = past.telemetry_of_the_last_hour(&journal);
         let tasks = vec![
             tokio::spawn(hub.run()),
+            tokio::spawn(written),
             tokio::spawn(watch.run(stopped.clone())),
             tokio::spawn(http::serve(listener, app, ends(stopped))),
             // The hub is gone only when the gateway is.
@@ -162,7 +181,6 @@ impl Gateway {
                 async move { handle.restore_from(restore, boot, started).await.unwrap_or(()) },
             ),
         ];
-        let parts = Parts { mqtt, store, history };
         Ok(Self { board, journal, urgent, engine, parts, lines, stop, tasks, _lock: lock })
     }
 
@@ -219,6 +237,43 @@ impl Gateway {
     }
 }
 
+/// The board's socket and where it is.
+async fn listen(at: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(at).await;
+    let listener = listener.with_context(|| format!("the board cannot listen on {at}"))?;
+    let board = listener.local_addr()?;
+    Ok((listener, board))
+}
+
+/// The journal, and the boot that its records will belong to.
+fn open_journal(plan: &Plan, boot: BootId) -> anyhow::Result<(BootId, Arc<Journal>)> {
+    let dir = plan.state_dir.join("journal");
+    let boot = journal::boot_in(&dir, boot);
+    let journal = Journal::open(&dir, &plan.journal, boot)
+        .with_context(|| format!("the journal in {} cannot be opened", dir.display()))?;
+    Ok((boot, Arc::new(journal)))
+}
+
+/// What the routes need.
+fn app(
+    plan: &Plan,
+    (hub, archive, collector, now): (http::Handle, history::Archive, Collector, http::Now),
+    urgent: mpsc::Sender<Urgent>,
+    board: SocketAddr,
+) -> anyhow::Result<App> {
+    Ok(App {
+        hub,
+        archive,
+        collector,
+        now,
+        token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
+        commands: commands(urgent),
+        rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
+        loopback: board.ip().is_loopback(),
+        names: Vec::new(),
+    })
+}
+
 /// The wall time of the start: by an anchor of this boot, or by a clock that is to be believed.
 fn believable_wall_ms(
     plan: &Plan,
@@ -233,7 +288,7 @@ fn believable_wall_ms(
 /// Starts whatever readings come from: buses, and devices with a protocol of their own.
 fn start_lines(plan: &Plan, sink: &bus::Sink) -> std::io::Result<Lines> {
     let shared = bus::Runtime::start()?;
-    let start = |bus| bus::start(bus, &plan.engine, sink.clone(), &shared);
+    let start = |bus| bus::start(bus, &plan.engine, &plan.state_dir, sink.clone(), &shared);
     let buses = plan.buses.iter().map(start).collect::<Result<_, _>>()?;
     let start = |device| {
         let (sink, dir) = (sink.clone(), &plan.state_dir);
@@ -262,7 +317,7 @@ fn start_mqtt(
     boot: BootId,
     journal: &Arc<Journal>,
     wall: &WallClock,
-    (history, lines): (watch::HistoryCounters, &Lines),
+    health: mqtt::Health,
 ) -> anyhow::Result<Option<MqttHandle>> {
     let Some(broker) = &plan.mqtt else { return Ok(None) };
     let inputs = mqtt::Inputs {
@@ -272,7 +327,7 @@ fn start_mqtt(
         journal: journal.clone(),
         wall: wall.clone(),
         now: Arc::new(clock::boot_now),
-        health: watch::health(plan.clone(), journal.clone(), history, lines.clone()),
+        health,
         pace: mqtt::Pace::default(),
     };
     mqtt::start(inputs).map(Some)

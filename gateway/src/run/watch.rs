@@ -12,6 +12,7 @@ use crate::bus::BusHandle;
 use crate::bus::device::{DeviceHandle, DeviceState, DeviceStatus};
 use crate::clock::{self, ClockWatch};
 use crate::config::plan::Plan;
+use crate::diagnostics::Progress;
 use crate::history;
 use crate::http::status::{self, JournalState, JournalStatus, LinkState, LinkStatus};
 use crate::journal::{Follower, Journal, Payload};
@@ -41,6 +42,8 @@ pub struct Lines {
 pub(super) struct Watch {
     pub(super) clock: ClockWatch,
     pub(super) trust_wall: bool,
+    /// It was said that this boot has no wall clock.
+    pub(super) clock_missed: bool,
     pub(super) anchors: SharedAnchors,
     pub(super) urgent: mpsc::Sender<Urgent>,
     /// The events stream: an anchor counts once it is on disk, so that no record is ever sent
@@ -49,6 +52,7 @@ pub(super) struct Watch {
     pub(super) status: watch::Sender<status::Status>,
     pub(super) journal: Arc<Journal>,
     pub(super) lines: Lines,
+    pub(super) progress: Arc<Progress>,
     pub(super) mqtt: Option<watch::Receiver<MqttStatus>>,
     pub(super) store: Option<watch::Receiver<StoreStatus>>,
 }
@@ -68,6 +72,7 @@ impl Watch {
             }
             self.look_at_the_clock();
             self.look_at_the_parts();
+            self.progress.sample(clock::boot_now());
         }
     }
 
@@ -75,10 +80,26 @@ impl Watch {
         let (now, wall) = (clock::boot_now(), clock::wall_now_ms());
         let before = self.clock.clone();
         let due = self.clock.step(now, wall, clock::synchronised(), self.trust_wall);
-        let Some(anchor) = due else { return };
+        let Some(anchor) = due else { return self.tell_missing_clock() };
+        if std::mem::take(&mut self.clock_missed) {
+            tracing::info!(
+                "The clock is known now: hours are counted, with those since the start."
+            );
+        }
         if self.urgent.try_send(Urgent::Event(anchor)).is_err() {
             tracing::warn!("The engine's urgent queue is full; the clock's anchor is tried again.");
             self.clock = before;
+        }
+    }
+
+    /// Says once that nothing can be counted, and what cures it.
+    fn tell_missing_clock(&mut self) {
+        if !self.clock.is_anchored() && !std::mem::replace(&mut self.clock_missed, true) {
+            tracing::warn!(
+                "This computer's clock is not synchronised: no hours are counted and nothing is \
+                 recorded in a store until it is. Give it NTP (see \"timedatectl\"), or, where there \
+                 is none and its clock is right, set trust_wall = true in [clock]."
+            );
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! A value that such devices measure every day speaks for a profile, zero and "no value" hardly,
 //! a value that cannot be speaks against it, and a refusal too. Registers that hold the same in
-//! every such device (`[identity]`) decide. It can only rank: two makers with one map are one to it.
+//! every such device (`[identity]`) decide. Where several fit, a second phase with a voltage speaks for
+//! those that know one. It can only rank: two makers with one map are one to it.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,10 @@ const MISSING_MAX: usize = 2;
 const LIKELY: f64 = 0.45;
 /// Candidates this near to the best are told beside it.
 const NEAR: f64 = 0.05;
+/// What a value of every day speaks for a profile.
+const USUAL: f64 = 1.0;
+/// What tells a meter of three phases from one of one, whose registers often stand in its map.
+const SECOND_PHASE: &str = "voltage.l2";
 /// Most candidates that are told.
 const CANDIDATES_MAX: usize = 4;
 
@@ -34,6 +39,9 @@ pub struct Candidate {
     pub profile: String,
     /// How well, 0 to 1.
     pub score: f64,
+    /// It knows a second phase, and there is one with a voltage of every day.
+    #[serde(default)]
+    pub more_phases: bool,
 }
 
 /// What a device has answered so far.
@@ -62,8 +70,9 @@ pub(super) fn wanted(profile: &Profile, evidence: &Evidence) -> Option<Block> {
         count: u16::try_from(words.len()).unwrap_or(u16::MAX),
     });
     let items = looked_at(profile).map(ProfileItem::block);
+    let phase = second_phase(profile).map(ProfileItem::block);
     let mut missing = 0;
-    for block in identity.chain(items) {
+    for block in identity.chain(items).chain(phase) {
         match evidence.0.get(&block) {
             None => return Some(block),
             Some(Ok(_)) => {}
@@ -85,14 +94,26 @@ pub(super) fn candidates<'a>(
         .map(|profile| Candidate {
             profile: profile.id.to_string(),
             score: (score(profile, evidence) * 100.0).round() / 100.0,
+            more_phases: has_second_phase(profile, evidence),
         })
         .filter(|candidate| candidate.score >= LIKELY)
         .collect();
     all.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.profile.cmp(&b.profile)));
     let best = all.first().map_or(0.0, |candidate| candidate.score);
     all.retain(|candidate| candidate.score >= best - NEAR);
+    // A meter of one phase has no voltage on a second; a map that knows less fits it as well.
+    all.sort_by_key(|candidate| !candidate.more_phases);
     all.truncate(CANDIDATES_MAX);
     all
+}
+
+/// The voltage of the second phase, where a profile has one.
+fn second_phase(profile: &Profile) -> Option<&ProfileItem> {
+    profile.items.iter().find(|item| &*item.item.name == SECOND_PHASE)
+}
+
+fn has_second_phase(profile: &Profile, evidence: &Evidence) -> bool {
+    second_phase(profile).is_some_and(|item| points(item, evidence.0.get(&item.block())) >= USUAL)
 }
 
 /// Items spread over the profile, the first and the last among them.
@@ -121,7 +142,7 @@ fn score(profile: &Profile, evidence: &Evidence) -> f64 {
         let points = points(item, evidence.0.get(&item.block()));
         weights += weight;
         sum += weight * points;
-        if points >= 1.0 {
+        if points >= USUAL {
             telling += weight;
         }
     }
@@ -149,7 +170,7 @@ fn points(item: &ProfileItem, answer: Option<&Result<Vec<u16>, Fault>>) -> f64 {
             -1.0
         }
         Ok(Value::Number(0.0)) => 0.3,
-        Ok(Value::Number(number)) if is_usual(item, number) => 1.0,
+        Ok(Value::Number(number)) if is_usual(item, number) => USUAL,
         Ok(Value::Number(_)) => -0.2,
         Err(Unavailable::Sentinel) => 0.2,
         Ok(Value::Text(_)) | Err(_) => -1.0,

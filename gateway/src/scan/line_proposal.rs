@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::fingerprint::Candidate;
 use super::serial::{Finding, Format, Station};
 
 /// Buses and sources for what was found; `port` as it should be written.
@@ -79,27 +80,35 @@ fn source(finding: &Finding) -> String {
         None => {
             "# profile = \"…\"  # it answers, but fits no profile: look at its label".to_owned()
         }
-        Some((best, [])) => {
-            format!("profile = \"{}\"  # fits {:.0} %", best.profile, best.score * 100.0)
-        }
-        Some((best, rest)) => {
-            let others: Vec<String> = rest.iter().map(|it| it.profile.clone()).collect();
+        Some((best, [])) => fits(best),
+        Some((best, rest)) if best.more_phases && rest.iter().all(|it| !it.more_phases) => {
             format!(
-                "profile = \"{}\"  # fits {:.0} %; so does {}: look at its label",
-                best.profile,
-                best.score * 100.0,
-                others.join(", ")
+                "{}; so does {}, but it has more than one phase",
+                fits(best),
+                rest.iter().map(|it| &*it.profile).collect::<Vec<_>>().join(", ")
+            )
+        }
+        Some((best, _)) => {
+            // A meter with more than one phase is none of one.
+            let fitting = finding.candidates.iter().filter(|it| it.more_phases == best.more_phases);
+            let each = fitting.map(|it| format!("\n# {}", fits(it)));
+            let each: String = each.collect();
+            format!(
+                "# Several profiles fit: look at its label, and keep the line that is right.{each}"
             )
         }
     };
     format!("[source.{id}]\nbus = \"line\"\n{address}\n{profile}\n")
 }
 
+fn fits(candidate: &Candidate) -> String {
+    format!("profile = \"{}\"  # fits {:.0} %", candidate.profile, candidate.score * 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
 
-    use super::super::fingerprint::Candidate;
     use super::*;
 
     #[test]
@@ -111,12 +120,17 @@ mod tests {
             collision,
             candidates: profiles
                 .iter()
-                .map(|&(profile, score)| Candidate { profile: profile.to_owned(), score })
+                .map(|&(profile, score)| Candidate {
+                    profile: profile.to_owned(),
+                    score,
+                    more_phases: profile.ends_with("630"),
+                })
                 .collect(),
         };
         let (slow, fast) = (format(2400, 'E'), format(9600, 'N'));
         let unit = |unit| Some(Station::Unit(unit));
         let both = [("eastron/sdm120", 0.9), ("eastron/sdm230", 0.9)];
+        let phases = [("eastron/sdm630", 0.92), ("eastron/sdm120", 0.92)];
         let found = [
             finding(
                 slow,
@@ -126,6 +140,7 @@ mod tests {
             ),
             finding(fast, unit(1), false, &both),
             finding(fast, unit(2), true, &[]),
+            finding(fast, unit(3), false, &phases),
             finding(fast, unit(7), false, &[]),
             finding(slow, None, true, &[]),
         ];
@@ -139,7 +154,14 @@ mod tests {
             [source.unit-1]
             bus = "line"
             unit_id = 1
-            profile = "eastron/sdm120"  # fits 90 %; so does eastron/sdm230: look at its label
+            # Several profiles fit: look at its label, and keep the line that is right.
+            # profile = "eastron/sdm120"  # fits 90 %
+            # profile = "eastron/sdm230"  # fits 90 %
+
+            [source.unit-3]
+            bus = "line"
+            unit_id = 3
+            profile = "eastron/sdm630"  # fits 92 %; so does eastron/sdm120, but it has more than one phase
 
             [source.unit-7]
             bus = "line"

@@ -28,6 +28,9 @@ const GARBLED_MIN: usize = 3;
 const ASKED_MAX: usize = 600;
 /// How long a device is waited for once it is known to be there, or believed to be late.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Bits on the line per question: eight characters of eleven bits, and a silence of three and a half
+/// before and after.
+const QUESTION_BITS: f64 = 15.0 * 11.0;
 /// The state is saved every so many steps.
 const SAVE_EVERY: usize = 16;
 /// The speeds of DL/T 645 meters.
@@ -94,6 +97,19 @@ impl Options {
         self.formats.len() * self.steps_per_format()
     }
 
+    /// About how long the scan of a line takes on which little answers.
+    pub fn about(&self) -> Duration {
+        let questions = if self.thorough { 4.0 } else { 2.0 };
+        let units = f64::from(self.units.1) - f64::from(self.units.0) + 1.0;
+        let of_format = |format: &Format| {
+            let asked = self.wait().as_secs_f64() + QUESTION_BITS / f64::from(format.baud.max(1));
+            let meters = METER_BAUDS.contains(&format.baud);
+            let meters = if meters { 2.0 * PATIENCE.as_secs_f64() } else { 0.0 };
+            units * asked * questions + meters
+        };
+        Duration::from_secs_f64(self.formats.iter().map(of_format).sum())
+    }
+
     /// One for meters, and one per unit.
     fn steps_per_format(&self) -> usize {
         2 + usize::from(self.units.1) - usize::from(self.units.0)
@@ -124,8 +140,8 @@ pub struct Finding {
 }
 
 /// How far a scan is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress<'a> {
     /// Steps done.
     pub done: usize,
     /// Steps in all.
@@ -134,6 +150,8 @@ pub struct Progress {
     pub format: Format,
     /// The unit being asked; none while meters are.
     pub unit: Option<u8>,
+    /// What was found until now.
+    pub found: &'a [Finding],
 }
 
 /// A scan under way.
@@ -156,12 +174,21 @@ impl Scan {
         self.state.done
     }
 
-    /// Scans to the end and returns what was found; tells `progress` before each step.
+    /// What was found until now.
+    pub fn found(&self) -> &[Finding] {
+        &self.state.found
+    }
+
+    /// Scans to the end and returns what was found; tells `progress` before each step. Whoever gives
+    /// it up in the middle has what was found in [`Scan::found`], and saves the rest.
     ///
     /// # Errors
     /// When the port cannot be opened or is gone, or the state cannot be saved; what was done
     /// until then is in the file.
-    pub async fn run(mut self, mut progress: impl FnMut(Progress)) -> anyhow::Result<Vec<Finding>> {
+    pub async fn run(
+        &mut self,
+        mut progress: impl FnMut(Progress<'_>),
+    ) -> anyhow::Result<Vec<Finding>> {
         let options = self.state.options.clone();
         let per_format = options.steps_per_format();
         while self.state.done < options.steps() {
@@ -186,7 +213,7 @@ impl Scan {
                     options.units.0.saturating_add(u8::try_from(within - 1).unwrap_or(u8::MAX))
                 });
                 let (done, steps) = (self.state.done, options.steps());
-                progress(Progress { done, steps, format, unit });
+                progress(Progress { done, steps, format, unit, found: &self.state.found });
                 match unit {
                     None => self.look_for_meters(&mut line, format).await?,
                     Some(unit) => self.look_for_unit(&mut line, format, unit, &mut silent).await?,
@@ -198,14 +225,18 @@ impl Scan {
             }
             self.save()?;
         }
-        Ok(self.state.found)
+        Ok(self.state.found.clone())
     }
 
-    fn save(&self) -> std::io::Result<()> {
+    /// Saves where the scan is.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self) -> std::io::Result<()> {
         self.file.as_deref().map_or(Ok(()), |file| self.state.save(file))
     }
 
-    fn found(&mut self, finding: Finding) -> std::io::Result<()> {
+    fn note(&mut self, finding: Finding) -> std::io::Result<()> {
         self.state.found.push(finding);
         self.save()
     }
@@ -228,7 +259,7 @@ impl Scan {
             }
             if garbled >= GARBLED_MIN && !self.is_known(format, None) {
                 let (station, candidates) = (None, Vec::new());
-                self.found(Finding { format, station, collision: true, candidates })?;
+                self.note(Finding { format, station, collision: true, candidates })?;
                 return Ok(());
             }
         }
@@ -249,7 +280,7 @@ impl Scan {
         let protocol = if of_1997 { Protocol::Dlt645Of1997 } else { Protocol::Dlt645 };
         let evidence = self.ask_about(line, plan::Station::Meter(label), protocol).await?;
         let candidates = self.candidates(protocol, &evidence);
-        self.found(Finding { format, station, collision: false, candidates })?;
+        self.note(Finding { format, station, collision: false, candidates })?;
         Ok(())
     }
 
@@ -277,7 +308,7 @@ impl Scan {
             Presence::Garbled(false) => Ok(()),
             Presence::Garbled(true) => {
                 let station = Some(Station::Unit(unit));
-                self.found(Finding { format, station, collision: true, candidates: Vec::new() })?;
+                self.note(Finding { format, station, collision: true, candidates: Vec::new() })?;
                 Ok(())
             }
         }
@@ -328,7 +359,7 @@ impl Scan {
             candidates.clear();
         }
         let station = Some(Station::Unit(unit));
-        self.found(Finding { format, station, collision, candidates })?;
+        self.note(Finding { format, station, collision, candidates })?;
         Ok(())
     }
 

@@ -89,7 +89,7 @@ async fn a_line_of_a_dozen_is_found_or_reported_and_nothing_is_written() {
     bench.start_rtu(FAST.baud, Some(&port)).unwrap();
     let library = Library::load(None).0;
     let mut steps = 0;
-    let scan = Scan::new(options(port.clone()), &library, None);
+    let mut scan = Scan::new(options(port.clone()), &library, None);
     let found = scan.run(|_| steps += 1).await.unwrap();
     assert_eq!(steps, 3 * 21);
     let of = |format: Format, station: Station| {
@@ -115,7 +115,13 @@ async fn a_line_of_a_dozen_is_found_or_reported_and_nothing_is_written() {
     // 11h reads a value, 13h reads the address, 01h reads a value in the edition of 1997.
     assert!(controls.is_subset(&BTreeSet::from([0x01, 0x11, 0x13])), "{controls:?}");
     let text = line_proposal(&port, &found);
-    assert!(text.contains("[source.unit-12]\nbus = \"line\"\nunit_id = 12\nprofile = \"abb/b23\""));
+    // Its first phase stands where a meter of one phase has its only one.
+    let unit = text.split("[source.").find(|part| part.starts_with("unit-2]")).unwrap();
+    assert!(unit.contains("\"eastron/sdm630\"") && !unit.contains("sdm120"), "{unit}");
+    // Two models with one map: a person takes one.
+    let unit = text.split("[source.").find(|part| part.starts_with("unit-12]")).unwrap();
+    assert!(unit.contains("unit_id = 12\n# Several profiles fit"), "{unit}");
+    assert!(unit.contains("\n# profile = \"abb/b23\"") && unit.contains("\"abb/b24\""), "{unit}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -137,7 +143,7 @@ async fn a_scan_that_was_interrupted_goes_on_where_it_was() {
     let state = State { options: wanted.clone(), done: 6, found };
     state.save(&file).unwrap();
     let mut units = Vec::new();
-    let scan = Scan::new(wanted, &library, Some(file.clone()));
+    let mut scan = Scan::new(wanted, &library, Some(file.clone()));
     assert_eq!(scan.done(), 6);
     let found = scan.run(|progress| units.push(progress.unit)).await.unwrap();
     assert_eq!(units, [6, 7, 8, 9, 10].map(Some));
@@ -162,4 +168,18 @@ async fn meters_that_answer_at_once_are_reported() {
     let [only] = found.as_slice() else { panic!("{found:?}") };
     assert!(only.collision && only.station.is_none());
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn the_usual_scan_is_said_to_take_as_long_as_it_does() {
+    let formats: Vec<Format> = [9600, 2400, 19_200, 4800, 38_400, 115_200, 57_600, 1200]
+        .into_iter()
+        .flat_map(|baud| ['N', 'E'].map(|parity| Format { baud, parity }))
+        .collect();
+    let port = PathBuf::from("/dev/null");
+    let options = Options { port, formats, units: (1, 247), wait_ms: 100, thorough: false };
+    // Two questions of 100 ms to 247 units in sixteen formats are 790 s before a bit is sent.
+    assert!((900.0..1500.0).contains(&options.about().as_secs_f64()), "{:?}", options.about());
+    let few = Options { formats: vec![FAST], units: (1, 10), ..options };
+    assert!(few.about().as_secs() <= 3, "{:?}", few.about());
 }

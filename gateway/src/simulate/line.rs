@@ -171,7 +171,7 @@ impl Line {
 }
 
 /// The same port again is no trouble: std sets `SO_REUSEADDR`.
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)

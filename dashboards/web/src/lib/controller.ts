@@ -87,6 +87,12 @@ export function percent(progress: number): number {
   return Math.floor(progress * 100 + 1e-9);
 }
 
+/** What it draws: undefined where nothing measures it, null where that may not be believed. */
+export function draws(seen: Seen): Item | null | undefined {
+  const power = seen.machine.items.find(({ unit, kind }) => unit === "W" && kind === "gauge");
+  return power === undefined || typeof fresh(seen, power) === "number" ? power : null;
+}
+
 /** Both sides of a contradiction: a key of the words and what goes into its places. */
 export type Conflict =
   | { key: "conflict-controller"; says: Execution; power: Item | null }
@@ -119,6 +125,8 @@ export function values(seen: Seen): Shown[] {
   const elsewhere = (item: Item) =>
     taken.has(item.name) ||
     (item.name === "fault.code" && faultCode(seen) !== null) ||
+    // A machine that has nothing to say says so in silence.
+    (item.name === "message" && item.why === "sentinel") ||
     (said.includes(item.name) && (fresh(seen, item) !== null || item.name === "progress"));
   return pairs.filter(({ item }) => !elsewhere(item));
 }

@@ -27,6 +27,11 @@ export function need(machine: Machine, alarms: Alarm[]): number {
   return 8;
 }
 
+/** A stop that was commanded and is not confirmed, or that the meter contradicts: nothing about it may look done. */
+export function stopFailed(machine: Machine): boolean {
+  return machine.stop?.phase === "failed";
+}
+
 export function look(machine: Machine, alarms: Alarm[]): Look {
   const rank = need(machine, alarms);
   if (rank <= 1) return "stop";
@@ -45,7 +50,7 @@ export function byNeed<T>(entries: T[], machine: (entry: T) => Machine, alarms: 
     .map(({ entry }) => entry);
 }
 
-const WEIGHT = { high: 0, medium: 1, low: 2 };
+const WEIGHT = { critical: -1, high: 0, medium: 1, low: 2 };
 
 /** Unacknowledged before acknowledged, then by severity, then the newest; of unknown age last. */
 export function alarmOrder(alarms: Alarm[]): Alarm[] {
@@ -77,7 +82,8 @@ export function fit(count: number, width: number, height: number): { density: De
     const columns = Math.max(1, Math.floor((width + GAP) / (tile.width + GAP)));
     const rows = Math.ceil(count / columns);
     if (rows * (tile.height + GAP) - GAP > height) continue;
-    return { density: tile.name, columns: Math.min(columns, Math.max(count, 1)) };
+    // As few columns as need no further row: the last row is as full as it can be.
+    return { density: tile.name, columns: Math.ceil(count / Math.max(rows, 1)) || 1 };
   }
   return { density: "tiny", columns: Math.max(1, Math.floor((width + GAP) / (132 + GAP))) };
 }

@@ -2,7 +2,7 @@
 
 import en from "../words/en.ftl?raw";
 import zh from "../words/zh-CN.ftl?raw";
-import { conflict, type Seen } from "./controller";
+import { conflict, draws, type Seen } from "./controller";
 import { duration, reading, roughly, toGo, whole } from "./format";
 import type { Item, Words } from "./types";
 import { choose, named, parse, speaker, type Language } from "./words";
@@ -95,6 +95,16 @@ class Speech {
     const power = measured === null ? this.say("execution-off") : `${measured.text}\u00a0${measured.unit}`;
     const says = found.key === "conflict-controller" ? this.say(`execution-${found.says}`) : "";
     return this.say(found.key, { says, power });
+  };
+
+  /** Of a machine whose stop has failed: what it still draws, and what its own signals say of it. */
+  unstopped = (seen: Seen): string => {
+    const state = this.say(`execution-${seen.machine.execution}`);
+    const power = draws(seen);
+    if (power === undefined) return this.say("unstopped", { state });
+    if (power === null) return this.say("unstopped-unmeasured", { state });
+    const { text, unit } = this.value(power);
+    return this.say("unstopped-draws", { state, power: `${text}\u00a0${unit}` });
   };
 
   switch = (): void => {

@@ -5,7 +5,7 @@ export type Words = Record<string, string>;
 export type Link = "up" | "down" | "off";
 export type Execution =
   | "off" | "ready" | "preparing" | "running" | "paused" | "finished" | "fault" | "stopped" | "unknown";
-export type Severity = "high" | "medium" | "low";
+export type Severity = "critical" | "high" | "medium" | "low";
 
 export interface Item {
   name: string;
@@ -59,6 +59,8 @@ export interface Alarm {
   cause: string;
   /** Null when its rule has left the configuration. */
   message: Words | null;
+  /** The output, when this is a stop that has failed: no rule's alarm, and ended by no person. */
+  stop: string | null;
 }
 
 export interface Unit {

@@ -63,7 +63,7 @@ fn resumed(away: Option<u64>, first: f64, second: f64) -> ([String; 2], u32) {
         None => "ignored".to_owned(),
     };
     let told = [take(11, first), take(12, second)];
-    (told, state.epoch)
+    (told, state.epoch())
 }
 
 #[test]
@@ -97,19 +97,19 @@ fn a_reading_that_is_not_newer_is_ignored() {
     assert!(state.take(&plan, at(2000), Ok(Value::Number(230.0))).is_some());
     assert_eq!(state.take(&plan, at(2000), Ok(Value::Number(1.0))), None);
     assert_eq!(state.take(&plan, at(1000), Err(Unavailable::Timeout)), None);
-    assert_eq!(state.value, Ok(Value::Number(230.0)));
 }
 
 #[test]
 fn an_old_value_is_stale_once() {
     let (plan, mut state) = (plan("voltage", None), ItemState::default());
     let at = BootTime::from_millis;
-    assert!(!state.age(&plan, at(60_000)), "nothing was ever heard: it stays not_yet");
-    state.take(&plan, at(61_000), Ok(Value::Number(230.0)));
-    assert!(!state.age(&plan, at(66_000)));
-    assert!(state.age(&plan, at(66_001)));
-    assert_eq!(state.value, Err(Unavailable::Stale));
-    assert!(!state.age(&plan, at(70_000)));
+    let mut value = Err(Unavailable::NotYet);
+    assert!(!state.age(&plan, at(60_000), &mut value), "nothing was ever heard: it stays not_yet");
+    value = state.take(&plan, at(61_000), Ok(Value::Number(230.0))).unwrap();
+    assert!(!state.age(&plan, at(66_000), &mut value));
+    assert!(state.age(&plan, at(66_001), &mut value));
+    assert_eq!(value, Err(Unavailable::Stale));
+    assert!(!state.age(&plan, at(70_000), &mut value));
 }
 
 #[test]

@@ -379,6 +379,28 @@ fn a_second_cause_commands_a_latched_stop_again_but_not_one_under_way() {
 }
 
 #[test]
+fn a_stop_is_confirmed_by_its_meter_or_without_one_by_its_read_back() {
+    let mut bench = Bench::latched();
+    assert_eq!(bench.trip.confirmed(), None, "the meter has not spoken");
+    for at in 101..=103 {
+        bench.meter(at * SECOND, 0.0);
+    }
+    assert_eq!(bench.trip.confirmed(), Some(BootTime::from_millis(101 * SECOND)));
+    let mut bench = Bench::new();
+    bench.plan.proof = None;
+    bench.trip(100 * SECOND, "hot");
+    bench.reply(100_100, Reply::Echoed);
+    assert_eq!(bench.trip.confirmed(), None);
+    bench.reply(100_200, Reply::ReadBack(true));
+    assert_eq!(bench.trip.confirmed(), Some(BootTime::from_millis(100_200)));
+    // Another cause commands it again: it holds until that fails.
+    bench.trip(110 * SECOND, "smoke");
+    assert!(bench.trip.confirmed().is_some());
+    bench.ticks(110 * SECOND, 120 * SECOND);
+    assert_eq!((bench.state().0, bench.trip.confirmed()), (TripPhase::Failed, None));
+}
+
+#[test]
 fn a_second_cause_does_not_talk_a_weld_away() {
     let mut bench = Bench::latched();
     bench.meter(111 * SECOND, 850.0);
@@ -474,6 +496,11 @@ proptest! {
             prop_assert_eq!(after == TripPhase::Armed, level.is_none());
             prop_assert!(after != TripPhase::Failed || trouble.is_some());
             prop_assert!(after != TripPhase::Latched || level >= Some(Confirmation::C2));
+            // Stopped is said only of a stop that its meter has confirmed and that has not failed.
+            prop_assert!(bench.trip.confirmed().is_none() || bench.trip.is_tripped());
+            prop_assert!(bench.trip.confirmed().is_none() || after != TripPhase::Failed);
+            let proved = after == TripPhase::Latched && level == Some(Confirmation::C3);
+            prop_assert!(!proved || bench.trip.confirmed().is_some());
             // Until it is read back, something is always under way: the trying never ends.
             if matches!(after, TripPhase::Tripping | TripPhase::Failed) {
                 let due = bench.trip.pending.is_some() || bench.trip.contradicted.is_some();

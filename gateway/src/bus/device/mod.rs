@@ -4,7 +4,7 @@
 //!
 //! Reading order: `wire` (a connection as two queues), `stream`, `serial`, `http`, `login`,
 //! `websocket`, `own_broker`, `pin`, `shared_broker`, `mqtt`, `gpio` (the kinds of it), `link`
-//! (opening and opening again), `owner` (the loop), `stops` (how far a stop has come), `probe` (one
+//! (opening and opening again), `cause` (why nothing comes), `owner` (the loop), `stops` (how far a stop has come), `probe` (one
 //! look). Nothing here knows what a device says.
 //!
 //! Bounds: stops that wait ([`STOPS_MAX`]), orders and news of a connection (`wire`), bodies,
@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Runtime, Sink, group};
 use crate::config::plan::{BrokerPlan, DevicePlan, Place};
 
+mod cause;
 mod gpio;
 mod http;
 mod link;
@@ -115,7 +116,7 @@ impl DeviceHandle {
 pub fn start_device(
     plan: &DevicePlan,
     brokers: &[BrokerPlan],
-    engine: &Plan,
+    engine: &Arc<Plan>,
     state_dir: &Path,
     sink: Sink,
     shared: &Runtime,
@@ -125,7 +126,7 @@ pub fn start_device(
     let (handle, running) = prepare(plan, device, engine, sink, opener);
     let local = matches!(plan.place, Place::Serial { .. } | Place::Gpio { .. });
     if plan.stops.is_empty() && !local {
-        shared.0.spawn(running);
+        shared.thread.spawn(running);
         return Ok(handle);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -138,7 +139,7 @@ pub fn start_device(
 fn prepare(
     plan: &DevicePlan,
     device: Box<dyn Device>,
-    engine: &Plan,
+    engine: &Arc<Plan>,
     sink: Sink,
     opener: wire::Opener,
 ) -> (DeviceHandle, impl Future<Output = ()> + Send + use<>) {
@@ -167,11 +168,11 @@ fn prepare(
 impl Runtime {
     /// The connection to a broker that devices share; started by the first of them.
     fn broker(&self, plan: &BrokerPlan, state_dir: &Path) -> io::Result<SharedBroker> {
-        let mut brokers = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = brokers.get(&plan.id) {
             return Ok(known.clone());
         }
-        let broker = SharedBroker::start(plan, state_dir)?;
+        let broker = SharedBroker::start(plan, state_dir, &self.suffix)?;
         brokers.insert(plan.id.clone(), broker.clone());
         Ok(broker)
     }
@@ -198,7 +199,7 @@ fn opener(
             Ok(serial::opener(&plan.source, port, *baud, *parity, *data_bits))
         }
         (Place::Net { host, port }, Reach::OwnBroker { .. }) => {
-            Ok(own_broker::opener(plan, host, *port, state_dir))
+            Ok(own_broker::opener(plan, host, *port, state_dir, &shared.suffix))
         }
         (Place::Broker(at), Reach::SharedBroker) => {
             let broker = brokers.get(*at).ok_or(io::ErrorKind::NotFound)?;

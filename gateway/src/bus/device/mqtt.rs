@@ -29,6 +29,7 @@ pub(super) fn bound(options: &mut MqttOptions) {
 
 /// Connects and waits until the broker has let us in.
 pub(super) async fn connect(options: MqttOptions) -> io::Result<(AsyncClient, EventLoop)> {
+    let shown = options.credentials().is_some();
     let (client, mut events) = AsyncClient::new(options, ORDERS_MAX);
     let connecting = async {
         loop {
@@ -40,16 +41,26 @@ pub(super) async fn connect(options: MqttOptions) -> io::Result<(AsyncClient, Ev
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the broker lets nobody in");
     let connected: Result<(), ConnectionError> =
         timeout(SESSION_WITHIN, connecting).await.map_err(late)?;
-    connected.map_err(|error| io::Error::other(words(&error)))?;
+    connected.map_err(|error| io::Error::other(refusal(&error, shown)))?;
     Ok((client, events))
 }
 
-/// Why a session failed.
+/// Why a session ended.
 pub(super) fn words(error: &ConnectionError) -> String {
+    refusal(error, true)
+}
+
+/// Why a session failed; `shown` where user and password were shown.
+fn refusal(error: &ConnectionError, shown: bool) -> String {
     match error {
         ConnectionError::ConnectionRefused(
             ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
-        ) => "the broker refuses user and password".to_owned(),
+        ) if shown => "the broker refuses user and password".to_owned(),
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => {
+            "the broker wants user and password, and none are set (user, password_file)".to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -84,6 +95,13 @@ pub(super) fn matches(topic: &str, filter: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broker_refuses_no_password_that_was_never_shown() {
+        let error = ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized);
+        assert!(refusal(&error, true).contains("refuses user and password"));
+        assert!(refusal(&error, false).contains("none are set"));
+    }
 
     /// The examples of MQTT 3.1.1, sections 4.7.1 and 4.7.2.
     #[test]

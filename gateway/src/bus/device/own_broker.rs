@@ -16,11 +16,18 @@ use super::wire::{Ends, News, Opener, Order, Wire};
 use crate::config::plan::DevicePlan;
 
 /// The opener of a session at the broker of `plan`'s device.
-pub(super) fn opener(plan: &DevicePlan, host: &str, port: u16, state_dir: &Path) -> Opener {
+pub(super) fn opener(
+    plan: &DevicePlan,
+    host: &str,
+    port: u16,
+    state_dir: &Path,
+    suffix: &str,
+) -> Opener {
     let (plan, host, state_dir) = (plan.clone(), host.to_owned(), state_dir.to_owned());
+    let client_id = format!("andon-{}{suffix}", plan.source);
     Box::new(move || {
         let pin = Pin::of(&state_dir, &plan.source);
-        let mut options = MqttOptions::new(format!("andon-{}", plan.source), &host, port);
+        let mut options = MqttOptions::new(&client_id, &host, port);
         bound(&mut options);
         if let (Login::Mqtt(usual), Some(password)) =
             (plan.protocol.login, &plan.credentials.password)

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::StopOrder;
+use super::cause::completed;
 use super::link::{Change, Link};
 use super::status::{DeviceState, DeviceStatus};
 use super::stops::Stops;
@@ -254,11 +255,15 @@ impl Owner {
             _ => {}
         }
         if let Some(heard) = news.heard() {
-            self.step(heard);
+            self.step_after(Some(news), heard);
         }
     }
 
     fn step(&mut self, heard: Heard<'_>) {
+        self.step_after(None, heard);
+    }
+
+    fn step_after(&mut self, news: Option<&News>, heard: Heard<'_>) {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
         self.device.step(now, heard, &mut out);
@@ -268,7 +273,10 @@ impl Owner {
             self.link.proved();
         }
         if let Some(words) = out.trouble.take() {
-            self.trouble(words);
+            self.trouble(match news {
+                Some(news) => completed(&self.plan, news, words),
+                None => words,
+            });
         }
         self.note_execution(&out.said);
         self.deliver(now, &out.said);

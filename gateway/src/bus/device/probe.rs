@@ -1,6 +1,6 @@
 //! One device, listened to for a while: what `andon read` shows. It opens a connection of its own,
-//! so a gateway that runs on the same serial port must be ended first (it holds it exclusively,
-//! and opening fails and says so).
+//! under a name of its own at a broker: a gateway that runs goes on. Only a serial port must it give
+//! up first (it holds it exclusively, and opening fails and says so).
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +13,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::Measured;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::cause::completed;
 use super::opener;
 use super::wire::{News, Order, SENDS_MAX, Wire};
 use crate::bus::Runtime;
@@ -51,11 +52,12 @@ pub async fn probe_device(
 ) -> io::Result<ProbedDevice> {
     let until = Instant::now() + timeout;
     let device = (plan.protocol.device)(&plan.settings).map_err(io::Error::other)?;
-    let mut open = opener(plan, brokers, state_dir, &Runtime::start()?)?;
+    let mut open = opener(plan, brokers, state_dir, &Runtime::start_beside()?)?;
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "it could not be opened in time");
     let wire = timeout_at(until, open()).await.map_err(late)??;
     let epoch = (crate::clock::boot_now(), Instant::now());
     let mut probe = Probe {
+        plan: plan.clone(),
         device,
         out: Outbox::default(),
         wire,
@@ -74,6 +76,7 @@ pub async fn probe_device(
 }
 
 struct Probe {
+    plan: DevicePlan,
     device: Box<dyn Device>,
     out: Outbox,
     wire: Wire,
@@ -105,9 +108,13 @@ impl Probe {
                     if let News::Lost(why) | News::NoResponse(_, why) | News::Trouble(why) = &news {
                         self.probed.trouble = Some(why.clone());
                     }
+                    let before = self.probed.trouble.take();
                     if let Some(heard) = news.heard() {
                         self.step(heard);
                     }
+                    let said = self.probed.trouble.take();
+                    let said = said.map(|said| completed(&self.plan, &news, said));
+                    self.probed.trouble = said.or(before);
                     if matches!(news, News::Lost(_)) {
                         return;
                     }
@@ -190,13 +197,18 @@ impl Probe {
 
     fn note_text(&mut self, before: &str, bytes: &[u8]) {
         let shown = bytes.get(..RAW_BYTES_MAX).unwrap_or(bytes);
-        self.probed.truncated |= shown.len() < bytes.len() || self.raw.len() == RAW_MAX;
-        if self.raw.len() == RAW_MAX {
-            self.raw.pop_front();
-        }
+        self.probed.truncated |= shown.len() < bytes.len();
         let shown = String::from_utf8_lossy(shown);
         // Control characters would garble a terminal; `clean` also cuts, so it goes by pieces.
         let text: String = shown.chars().filter(|c| !c.is_control()).collect();
-        self.raw.push_back(format!("{}{text}", clean(before)));
+        let line = format!("{}{text}", clean(before));
+        // What comes again and again says nothing new.
+        if self.raw.back() != Some(&line) {
+            if self.raw.len() == RAW_MAX {
+                self.raw.pop_front();
+                self.probed.truncated = true;
+            }
+            self.raw.push_back(line);
+        }
     }
 }

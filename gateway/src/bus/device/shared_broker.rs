@@ -60,15 +60,15 @@ pub(in crate::bus) struct SharedBroker {
 }
 
 impl SharedBroker {
-    /// Starts the connection.
+    /// Starts the connection; `suffix` ends the client's name.
     ///
     /// # Errors
     /// When the system has no thread left, or the file of trusted roots cannot be read.
-    pub(super) fn start(plan: &BrokerPlan, state_dir: &Path) -> io::Result<Self> {
+    pub(super) fn start(plan: &BrokerPlan, state_dir: &Path, suffix: &str) -> io::Result<Self> {
         let mut options = client_options(&LinkOptions {
             host: plan.host.clone(),
             port: plan.port,
-            client_id: client_id(&plan.id, state_dir),
+            client_id: format!("{}{suffix}", client_id(&plan.id, state_dir)),
             login: plan.login.clone(),
             ca_file: plan.ca_file.clone(),
         })

@@ -147,7 +147,7 @@ fn net(port: u16) -> Place {
 }
 
 /// Two machines: the first has the temperature, the second all else.
-fn engine() -> Plan {
+fn engine() -> Arc<Plan> {
     let item = |(machine, name): (u16, &str)| ItemPlan {
         machine: MachineIndex(machine),
         item: Item::named(name).unwrap(),
@@ -156,7 +156,7 @@ fn engine() -> Plan {
         max_rate: None,
     };
     let items = [(0, "temperature.1"), (1, "execution"), (1, "door")];
-    Plan { items: items.into_iter().map(item).collect(), ..Plan::default() }
+    Arc::new(Plan { items: items.into_iter().map(item).collect(), ..Plan::default() })
 }
 
 /// A running device with what it delivers.

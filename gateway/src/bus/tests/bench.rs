@@ -19,7 +19,7 @@ pub(super) type Forge = fn(&Request) -> Vec<u8>;
 pub(super) type Replies = Vec<(Duration, Vec<u8>)>;
 pub(super) type Script = Arc<Mutex<dyn FnMut(&Request) -> Replies + Send>>;
 
-pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(in crate::bus) const SECOND: Duration = Duration::from_secs(1);
 
 /// A request as the device sees it.
 pub(super) struct Request {
@@ -130,7 +130,7 @@ pub(super) fn soon(reply: Vec<u8>) -> Replies {
 }
 
 /// A profile with holding registers at these addresses.
-pub(super) fn profile(addresses: &[u16]) -> Arc<Profile> {
+pub(in crate::bus) fn profile(addresses: &[u16]) -> Arc<Profile> {
     let item = |(at, &address): (usize, &u16)| {
         let name = match at {
             0..32 => format!("temperature.{}", at + 1),
@@ -172,7 +172,7 @@ pub(super) fn profile(addresses: &[u16]) -> Arc<Profile> {
 }
 
 /// A bus of `units` units (ids from 1), each a machine with the items of `profile`, every second.
-pub(super) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Plan) {
+pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Arc<Plan>) {
     let width = u32::try_from(profile.items.len()).unwrap();
     let mut engine = Plan::default();
     let unit = |unit_id: u8| {
@@ -208,7 +208,8 @@ pub(super) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusPlan, Pla
     };
     let units = (1..=units).map(unit).collect();
     let turnaround = Duration::from_millis(50);
-    (BusPlan { id: "test".into(), link, units, turnaround }, engine)
+    let (pause, dead_share) = (Duration::ZERO, unit::DEAD_SHARE);
+    (BusPlan { id: "test".into(), link, units, turnaround, pause, dead_share }, engine.into())
 }
 
 pub(super) struct Bench {
@@ -223,8 +224,12 @@ impl Bench {
 
     pub(super) fn with(tcp: bool, units: u8, addresses: &[u16], opener: Opener) -> Self {
         let (plan, engine) = bus(tcp, units, &profile(addresses));
+        Self::of(&plan, &engine, opener, Memory::none())
+    }
+
+    pub(super) fn of(plan: &BusPlan, engine: &Arc<Plan>, opener: Opener, memory: Memory) -> Self {
         let (sink, deliveries) = mpsc::channel(64);
-        let (handle, running) = prepare(&plan, &engine, sink, opener);
+        let (handle, running) = prepare(plan, engine, sink, opener, memory);
         tokio::spawn(running);
         Self { handle, deliveries }
     }
@@ -313,4 +318,9 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.device.abort();
     }
+}
+
+/// A state folder that is not there: nothing is remembered, and nothing can be.
+pub(super) fn nowhere() -> std::path::PathBuf {
+    "/dev/null/nowhere".into()
 }

@@ -218,7 +218,7 @@ async fn one_line_carries_three_protocols_and_a_dead_meter_stops_nobody() {
     let plan = mixed(&port);
     let (sink, mut readings) = mpsc::channel(64);
     let shared = Runtime::start().unwrap();
-    let handle = start(&plan.buses[0], &plan.engine, sink, &shared).unwrap();
+    let handle = start(&plan.buses[0], &plan.engine, &nowhere(), sink, &shared).unwrap();
     let name = |item: ItemIndex| &*plan.engine.items[item.0 as usize].item.name;
     let expected: [(u16, &str, Measured); 4] = [
         (0, "power.active", Ok(Value::Number(1500.25))),

@@ -74,3 +74,11 @@ fn powers_are_read_with_or_without_their_unit() {
     assert!(watts("20 V").is_err() && watts("nan").is_err());
     assert!(length("0s").is_err() && length("2h").is_err());
 }
+
+#[test]
+fn a_phase_too_short_for_its_samples_is_refused_before_it_is_recorded() {
+    let words = enough(Duration::from_secs(6), Duration::from_secs(1)).unwrap_err().to_string();
+    assert!(words.contains("20 samples") && words.contains("20 s at least"), "{words}");
+    assert!(enough(Duration::from_secs(20), Duration::from_secs(1)).is_ok());
+    assert!(enough(Duration::from_secs(6), Duration::from_millis(200)).is_ok());
+}

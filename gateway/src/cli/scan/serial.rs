@@ -1,6 +1,7 @@
 //! `andon scan serial PORT`: speeds, parities, unit ids and DL/T 645 meters of one line.
 //!
-//! The proposal is data, on stdout; the progress is talk, on stderr and only on a terminal.
+//! The proposal is data, on stdout, also of a scan that is ended early. The progress is talk, on
+//! stderr: a bar on a terminal, a line per speed and parity elsewhere, and a line per device found.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use andon_adapters::profile::Library;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
-use crate::scan::{Format, Options, Progress, Scan, line_proposal};
+use crate::scan::{Finding, Format, Options, Progress, Scan, Station, line_proposal};
 
 /// The speeds that makers set, most usual first.
 const BAUDS: [u32; 8] = [9600, 2400, 19_200, 4800, 38_400, 115_200, 57_600, 1200];
@@ -37,7 +38,8 @@ pub(super) struct SerialArgs {
     /// Look for boards that know only coils, and for Huanyang drives, too
     #[arg(long)]
     thorough: bool,
-    /// Where the scan is kept while it runs, to go on from there
+    /// Where the scan is kept while it runs, to go on from there; andon-scan-PORT.json in the folder
+    /// of temporary files without it
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Begin anew, whatever is kept
@@ -47,7 +49,7 @@ pub(super) struct SerialArgs {
     #[arg(long)]
     json: bool,
     /// A folder of profiles beside those in the binary
-    #[arg(long = "profiles", value_name = "DIR")]
+    #[arg(long = "profiles", alias = "dir", value_name = "DIR")]
     overlay: Option<PathBuf>,
 }
 
@@ -66,24 +68,49 @@ pub(super) async fn run(args: SerialArgs) -> anyhow::Result<()> {
         std::fs::remove_file(&file).ok();
     }
     let port = args.port.display();
-    let scan = Scan::new(options, &library, Some(file.clone()));
+    tracing::info!(
+        "A whole scan of this kind takes {}; fewer --baud, --parity and --units take less. Ended early, \
+         it tells what it has found, and goes on from {} the next time.",
+        span(options.about()),
+        file.display()
+    );
+    let mut scan = Scan::new(options, &library, Some(file.clone()));
     if scan.done() > 0 {
         tracing::info!("The scan goes on from step {}; --restart begins anew.", scan.done());
     }
     let mut bar = Bar::new(scan.done());
-    let found = scan.run(|progress| bar.show(progress)).await;
+    let ended = tokio::select! {
+        found = scan.run(|progress| bar.show(progress)) => Some(found),
+        () = super::super::asked_to_stop() => None,
+    };
     bar.clear();
-    let found = found.with_context(|| match file.exists() {
-        true => format!("{port} (the same command goes on from here)"),
-        false => format!("{port}"),
-    })?;
+    let Some(ended) = ended else {
+        scan.save().context("the scan cannot be kept")?;
+        propose(&args, scan.found())?;
+        bail!("{port}: ended before its end; the same command goes on from here");
+    };
+    let found = match ended {
+        Ok(found) => found,
+        Err(error) => {
+            if !scan.found().is_empty() {
+                propose(&args, scan.found())?;
+            }
+            let kept = if file.exists() { " (the same command goes on from here)" } else { "" };
+            return Err(error.context(format!("{port}{kept}")));
+        }
+    };
     std::fs::remove_file(&file).ok();
-    if args.json {
-        super::super::say(&serde_json::to_string(&found)?);
-    } else {
-        super::super::say(line_proposal(&stable(&args.port), &found).trim_end());
-    }
+    propose(&args, &found)?;
     ensure!(!found.is_empty(), "nothing answers on {port}: cable, A and B, power, other speeds");
+    Ok(())
+}
+
+fn propose(args: &SerialArgs, found: &[Finding]) -> anyhow::Result<()> {
+    if args.json {
+        super::super::say(&serde_json::to_string(found)?);
+    } else {
+        super::super::say(line_proposal(&stable(&args.port), found).trim_end());
+    }
     Ok(())
 }
 
@@ -125,20 +152,33 @@ fn stable(port: &Path) -> PathBuf {
         .unwrap_or_else(|| port.to_owned())
 }
 
-/// A bar with the time that is left, on a terminal.
+/// A bar with the time that is left, on a terminal; elsewhere a line when speed or parity change.
+/// What is found is told at once.
 struct Bar {
     shown: bool,
     from: usize,
     begun: Instant,
+    told: usize,
+    format: Option<Format>,
 }
 
 impl Bar {
     fn new(from: usize) -> Self {
-        Self { shown: std::io::stderr().is_terminal(), from, begun: Instant::now() }
+        let shown = std::io::stderr().is_terminal();
+        Self { shown, from, begun: Instant::now(), told: 0, format: None }
     }
 
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: Progress<'_>) {
+        for finding in progress.found.iter().skip(self.told) {
+            self.clear();
+            writeln!(std::io::stderr(), "found {}", told(finding)).ok();
+        }
+        self.told = progress.found.len();
         if !self.shown {
+            if self.format.replace(progress.format) != Some(progress.format) {
+                let line = bar(progress, self.from, self.begun.elapsed());
+                writeln!(std::io::stderr(), "{line}").ok();
+            }
             return;
         }
         let line = bar(progress, self.from, self.begun.elapsed());
@@ -152,9 +192,32 @@ impl Bar {
     }
 }
 
-/// `[####      ] 9600 8N1 unit 17, 4 min left`.
-fn bar(progress: Progress, from: usize, elapsed: Duration) -> String {
-    let Progress { done, steps, format, unit } = progress;
+/// `unit 3 at 9600 8N1: eastron/sdm120`.
+fn told(finding: &Finding) -> String {
+    let who = match &finding.station {
+        Some(Station::Unit(unit)) => format!("unit {unit}"),
+        Some(Station::Meter(label)) => format!("meter {label}"),
+        None => "meters".to_owned(),
+    };
+    let profiles: Vec<&str> = finding.candidates.iter().map(|it| &*it.profile).collect();
+    let what = match profiles.as_slice() {
+        _ if finding.collision => "two devices at one address".to_owned(),
+        [] => "fits no profile".to_owned(),
+        profiles => profiles.join(" or "),
+    };
+    format!("{who} at {}: {what}", finding.format)
+}
+
+fn span(length: Duration) -> String {
+    match length.as_secs() {
+        seconds @ 0..=99 => format!("about {} s", seconds.max(1)),
+        seconds => format!("about {} min", seconds.div_ceil(60)),
+    }
+}
+
+/// `[####      ] 9600 8N1 unit 17, 4 min left, 2 found`.
+fn bar(progress: Progress<'_>, from: usize, elapsed: Duration) -> String {
+    let Progress { done, steps, format, unit, found } = progress;
     let full = BAR * done / steps.max(1);
     let who = unit.map_or_else(|| "meters".to_owned(), |unit| format!("unit {unit}"));
     let here = u32::try_from(done.saturating_sub(from)).unwrap_or(u32::MAX);
@@ -164,7 +227,9 @@ fn bar(progress: Progress, from: usize, elapsed: Duration) -> String {
         seconds @ 0..=99 => format!(", {seconds} s left"),
         seconds => format!(", {} min left", seconds.div_ceil(60)),
     });
-    format!("[{}{}] {format} {who}{left}", "#".repeat(full), " ".repeat(BAR - full.min(BAR)))
+    let found = if found.is_empty() { String::new() } else { format!(", {} found", found.len()) };
+    let rest = " ".repeat(BAR - full.min(BAR));
+    format!("[{}{rest}] {format} {who}{left}{found}", "#".repeat(full))
 }
 
 #[cfg(test)]
@@ -174,11 +239,28 @@ mod tests {
     #[test]
     fn the_bar_says_how_long_it_takes() {
         let format = Format { baud: 9600, parity: 'N' };
-        let at = |done, unit| Progress { done, steps: 100, format, unit };
+        let at = |done, unit| Progress { done, steps: 100, format, unit, found: &[] };
         let begun = bar(at(50, Some(3)), 50, Duration::ZERO);
         assert_eq!(begun, format!("[{}{}] 9600 8N1 unit 3", "#".repeat(12), " ".repeat(12)));
         let later = bar(at(60, None), 50, Duration::from_secs(30));
         assert!(later.ends_with("9600 8N1 meters, 2 min left"), "{later}");
         assert!(bar(at(99, None), 0, Duration::from_secs(99)).ends_with(", 1 s left"));
+    }
+
+    #[test]
+    fn what_is_found_is_named_while_the_scan_goes_on() {
+        let format = Format { baud: 9600, parity: 'N' };
+        let mut finding = Finding {
+            format,
+            station: Some(Station::Unit(3)),
+            collision: false,
+            candidates: Vec::new(),
+        };
+        assert_eq!(told(&finding), "unit 3 at 9600 8N1: fits no profile");
+        finding.collision = true;
+        assert_eq!(told(&finding), "unit 3 at 9600 8N1: two devices at one address");
+        let found = [finding];
+        let progress = Progress { done: 1, steps: 2, format, unit: Some(4), found: &found };
+        assert!(bar(progress, 1, Duration::ZERO).ends_with("unit 4, 1 found"));
     }
 }

@@ -153,8 +153,8 @@ async fn a_broken_pin_is_not_taken_for_none() {
     assert_eq!(std::fs::read_to_string(printer.pin()).unwrap(), "");
 }
 
-/// A device with this topic at a broker that others share.
-fn at_broker(mosquitto: &Mosquitto, shared: &Runtime, topic: &str) -> Bench {
+/// A device with this topic at a broker that others share, and that broker.
+fn shared_plan(mosquitto: &Mosquitto, topic: &str) -> (DevicePlan, BrokerPlan) {
     let broker = BrokerPlan {
         id: "hall".into(),
         host: "127.0.0.1".to_owned(),
@@ -164,6 +164,11 @@ fn at_broker(mosquitto: &Mosquitto, shared: &Runtime, topic: &str) -> Bench {
     };
     let mut plan = plan(protocol!(SHARED, Login::None), Place::Broker(0));
     topic.clone_into(&mut plan.settings.topic);
+    (plan, broker)
+}
+
+fn at_broker(mosquitto: &Mosquitto, shared: &Runtime, topic: &str) -> Bench {
+    let (plan, broker) = shared_plan(mosquitto, topic);
     let (sink, deliveries) = mpsc::channel(1000);
     let dir = Path::new("/nonexistent");
     let handle = start_device(&plan, &[broker], &engine(), dir, sink, shared).unwrap();
@@ -231,6 +236,35 @@ async fn devices_share_a_broker_and_hear_their_own_topics_also_after_it_was_away
     while let Ok(delivery) = first.deliveries.try_recv() {
         let strange = |(_, measured): &(_, Measured)| *measured == number(22.0);
         assert!(!delivery.readings.iter().any(strange), "the neighbour's words are not heard");
+    }
+}
+
+#[tokio::test]
+async fn one_look_at_a_source_leaves_the_gateways_session_at_the_broker_alone() {
+    let Some(mosquitto) = Mosquitto::start().await else { return };
+    let shared = Runtime::start().unwrap();
+    let mut gateway = at_broker(&mosquitto, &shared, "hall/1");
+    let port = mosquitto.port.to_string();
+    let say = |words: &str| {
+        let arguments = ["-h", "127.0.0.1", "-p", &port, "-t", "hall/1/say", "-m", words, "-r"];
+        assert!(Command::new("mosquitto_pub").args(arguments).status().unwrap().success());
+    };
+    say("T 5");
+    gateway.until(0, &number(5.0)).await;
+    let (plan, broker) = shared_plan(&mosquitto, "hall/1");
+    let dir = Path::new("/nonexistent");
+    let probed = probe_device(&plan, &[broker], dir, Duration::from_secs(2)).await.unwrap();
+    assert!(probed.said.iter().any(|(_, measured)| *measured == number(5.0)), "{probed:?}");
+    say("T 6");
+    let deadline = Instant::now() + SOON;
+    loop {
+        let delivery = tokio::time::timeout_at(deadline, gateway.deliveries.recv()).await;
+        let readings = delivery.unwrap().unwrap().readings;
+        let lost = |(_, measured): &(_, Measured)| *measured == Err(Unavailable::Disconnected);
+        assert!(!readings.iter().any(lost), "the gateway has lost its session: {readings:?}");
+        if readings.iter().any(|(_, measured)| *measured == number(6.0)) {
+            break;
+        }
     }
 }
 

@@ -268,3 +268,27 @@ async fn a_websocket_that_is_refused_says_so() {
     };
     bench.status(refused).await;
 }
+
+#[tokio::test]
+async fn why_a_device_is_silent_and_that_no_key_is_set_is_told() {
+    let keyed = protocol!(HTTP, Login::Header("X-Api-Key"));
+    let look = async |place: Place| {
+        let plan = plan(keyed, place);
+        let dir = Path::new("/nonexistent");
+        probe_device(&plan, &[], dir, Duration::from_millis(700)).await.unwrap()
+    };
+    let refused = look(net(9)).await.trouble.unwrap();
+    assert!(refused.contains("Connection refused"), "{refused}");
+    let nowhere = Place::Net { host: "no-such-host.invalid".to_owned(), port: 80 };
+    let nowhere = look(nowhere).await.trouble.unwrap();
+    assert!(nowhere.contains("lookup") || nowhere.contains("resolve"), "{nowhere}");
+    let (place, _) = serve(|_| Some("SSH-2.0-OpenSSH_9.2\r\n".to_owned())).await;
+    let strange = look(place).await.trouble.unwrap();
+    assert!(strange.contains("HTTP"), "{strange}");
+    let body = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
+    let (place, _) = serve(move |_| Some(body.to_owned())).await;
+    let probed = look(place).await;
+    assert_eq!(probed.raw, ["403 no"]);
+    let words = probed.trouble.unwrap();
+    assert!(words.contains("no key is set") && words.contains("key_file"), "{words}");
+}

@@ -1,0 +1,281 @@
+//! A group's round: which reads it takes, what each brought, and its end.
+//!
+//! A failure is a reading too: whatever is due is delivered in its round, if need be as
+//! unavailable, and without bus time where none would help. Rounds of one unit that begin together
+//! share reads: such a read belongs to the one with the earliest deadline, and the others have
+//! their part of it. When to read is `owner`'s matter.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use andon_adapters::modbus::{Batch, Block, decode};
+use andon_engine::time::BootTime;
+use andon_engine::value::Unavailable;
+
+use super::group::Round;
+use super::owner::{NobodyListens, Owner, Unit};
+use super::scheduler::GroupIndex;
+use super::status::UnitStatus;
+use super::transaction::{Answer, Fault};
+use super::unit::UnitState;
+
+/// An item that the device refuses alone is asked for again after this time: firmware changes,
+/// and a device that is still starting may refuse what it later knows.
+const REFUSED_RETRY: Duration = Duration::from_secs(600);
+
+/// A round under way.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Reads that are still to come, the next one first.
+    waiting: VecDeque<Arc<Batch>>,
+    round: Round,
+    splits: Vec<(Batch, Batch)>,
+    refused: Vec<Block>,
+    /// Its one second try has been had.
+    retried: bool,
+    /// It was ended by a failure: what was refused until then proves nothing.
+    broken: bool,
+}
+
+impl Owner {
+    /// One read of this group's round, or what stands in for it, and whatever round that ends.
+    pub(super) async fn step(&mut self, group: usize) -> Result<(), NobodyListens> {
+        if self.rounds[group].is_none() {
+            self.begin(group);
+        }
+        let unit = self.groups[group].unit;
+        let now = self.now();
+        if !self.link.is_up() {
+            self.break_off(group, Unavailable::Disconnected);
+        } else if self.units[unit].health.may_ask(now) {
+            self.read_next(group).await;
+        } else {
+            self.break_off(group, self.units[unit].why);
+        }
+        for group in self.units[unit].reads.groups() {
+            if self.has_ended(group) {
+                self.conclude_round(group).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the rounds of all groups of the unit that are due.
+    fn begin(&mut self, group: usize) {
+        let now = self.now();
+        let unit = &mut self.units[self.groups[group].unit];
+        let (rounds, scheduler) = (&mut self.rounds, &self.scheduler);
+        let waits = |&group: &usize| {
+            rounds[group].is_none() && scheduler.is_released(GroupIndex(group), now)
+        };
+        let mut due: Vec<usize> = unit.reads.groups().filter(waits).collect();
+        // The scheduler's order, so that no group's turn comes before the read that it shares.
+        due.sort_by_key(|&group| (scheduler.deadline(GroupIndex(group)), group));
+        due.iter().for_each(|&group| rounds[group] = Some(Progress::default()));
+        unit.reads.retime(unit.turnaround.usual(), now);
+        for batch in unit.reads.of(&due, &unit.holes).iter() {
+            let first = due.iter().find(|&&group| unit.reads.serves(batch, group));
+            if let Some(progress) = first.and_then(|&group| rounds[group].as_mut()) {
+                progress.waiting.push_back(batch.clone());
+            }
+        }
+    }
+
+    /// Whether nothing more is to come for a round that is under way.
+    fn has_ended(&self, group: usize) -> bool {
+        let reads = &self.units[self.groups[group].unit].reads;
+        let serves =
+            |progress: &Progress| progress.waiting.iter().any(|batch| reads.serves(batch, group));
+        self.rounds[group].is_some()
+            && !reads.groups().any(|other| self.rounds[other].as_ref().is_some_and(serves))
+    }
+
+    async fn read_next(&mut self, group: usize) {
+        let next = self.rounds[group].as_mut().and_then(|progress| progress.waiting.pop_front());
+        let Some(batch) = next else { return };
+        let unit = self.groups[group].unit;
+        if self.is_refused(unit, &batch) {
+            self.fail(unit, &batch, Unavailable::Refused);
+            return;
+        }
+        let online = matches!(self.units[unit].health.state(), UnitState::Online);
+        let result = self.read(unit, batch.block).await;
+        let Some(progress) = self.rounds[group].as_mut() else { return };
+        match result {
+            Ok(answer) => self.answered(unit, &batch, &answer),
+            Err(Fault::Exception(2 | 3)) => match batch.split(&self.units[unit].plan.profile) {
+                Some((left, right)) => {
+                    progress.waiting.push_front(Arc::new(right.clone()));
+                    progress.waiting.push_front(Arc::new(left.clone()));
+                    progress.splits.push((left, right));
+                }
+                None => {
+                    progress.refused.push(batch.block);
+                    self.refuse(unit, &batch);
+                }
+            },
+            Err(Fault::Exception(1)) => self.refuse(unit, &batch),
+            Err(Fault::Timeout | Fault::Garbled)
+                if online && !progress.retried && self.link.is_up() =>
+            {
+                progress.retried = true;
+                progress.waiting.push_front(batch);
+                self.units[unit].counters.retries += 1;
+            }
+            Err(
+                Fault::Exception(0x0A | 0x0B)
+                | Fault::Timeout
+                | Fault::Garbled
+                | Fault::Disconnected,
+            ) => {
+                progress.waiting.push_front(batch);
+                self.break_off(group, self.units[unit].why);
+            }
+            Err(Fault::Exception(_)) => self.fail(unit, &batch, Unavailable::Refused),
+        }
+    }
+
+    fn answered(&mut self, unit: usize, batch: &Batch, answer: &Answer) {
+        let now = self.now();
+        let words = answer.words();
+        self.memo.note(unit, batch, words, now);
+        let known = &mut self.units[unit];
+        for (item, measured) in decode(&known.plan.profile, batch, words) {
+            let Some((group, place)) = known.reads.place_of(item) else { continue };
+            if let Some(progress) = self.rounds[group].as_mut() {
+                progress.round.taken.get_or_insert(now);
+                self.groups[group].feed(place, &measured, &mut progress.round);
+            }
+        }
+        if batch.items.iter().any(|item| known.refused.remove(item).is_some())
+            | known.holes.forget(batch.block)
+        {
+            known.reads.replan();
+            self.memory.learned();
+        }
+    }
+
+    /// Every item of `batch` is unavailable, whosever it is.
+    fn fail(&mut self, unit: usize, batch: &Batch, why: Unavailable) {
+        for &item in &batch.items {
+            let Some((group, place)) = self.units[unit].reads.place_of(item) else { continue };
+            if let Some(progress) = self.rounds[group].as_mut() {
+                self.groups[group].feed(place, &Err(why), &mut progress.round);
+            }
+        }
+    }
+
+    /// Ends the round's reads: what waits is unavailable.
+    fn break_off(&mut self, group: usize, why: Unavailable) {
+        let Some(progress) = self.rounds[group].as_mut() else { return };
+        progress.broken = true;
+        let unit = self.groups[group].unit;
+        for batch in std::mem::take(&mut progress.waiting) {
+            self.fail(unit, &batch, why);
+        }
+    }
+
+    /// The round is over: what it brought is delivered, and the next one is due in its time.
+    async fn conclude_round(&mut self, group: usize) -> Result<(), NobodyListens> {
+        let Some(mut progress) = self.rounds[group].take() else { return Ok(()) };
+        let unit = self.groups[group].unit;
+        if !progress.broken {
+            self.remember_holes(unit, &progress);
+        }
+        let now = self.now();
+        let round = std::mem::take(&mut progress.round);
+        if let Some(taken) = round.taken
+            && let Some(before) = self.sampled[group].replace(taken)
+        {
+            self.units[unit].ages.add(now, now.since(before));
+        }
+        let at = self.scheduler.stamp(GroupIndex(group), round.taken.unwrap_or(now));
+        self.scheduler.finish(GroupIndex(group), now);
+        self.publish_unit(unit);
+        let Self { memory, units, .. } = self;
+        memory.tend(now, units.iter().map(Unit::known));
+        for delivery in round.deliveries(at, &self.machines) {
+            self.deliver(delivery).await?;
+        }
+        Ok(())
+    }
+
+    fn is_refused(&self, unit: usize, batch: &Batch) -> bool {
+        let refused = &self.units[unit].refused;
+        let now = self.now();
+        batch.items.iter().all(|item| refused.get(item).is_some_and(|&until| now < until))
+    }
+
+    fn refuse(&mut self, unit: usize, batch: &Batch) {
+        let until = self.now() + REFUSED_RETRY;
+        self.units[unit].refused.extend(batch.items.iter().map(|&item| (item, until)));
+        tracing::info!(
+            bus = %self.plan.id,
+            unit = %self.units[unit].plan.source,
+            block = %batch.block,
+            "the device refuses these addresses; they are asked for rarely"
+        );
+        self.fail(unit, batch, Unavailable::Refused);
+    }
+
+    /// After a round that was answered to the end: plans the unit's reads around what it refused.
+    fn remember_holes(&mut self, unit: usize, progress: &Progress) {
+        let Progress { splits, refused, .. } = progress;
+        let unit = &mut self.units[unit];
+        let mut news = false;
+        for block in refused {
+            news |= unit.holes.insert(block.table, block.start, block.count);
+        }
+        for (left, right) in splits {
+            let holds = |batch: &Batch| refused.iter().any(|&block| batch.block.contains(block));
+            if !holds(left) && !holds(right) {
+                news |= unit.holes.insert_between(left, right);
+            }
+        }
+        if news {
+            unit.reads.replan();
+            self.memory.learned();
+        }
+    }
+
+    /// Brings the snapshot up to date.
+    pub(super) fn publish(&mut self) {
+        (0..self.units.len().max(1)).for_each(|unit| self.publish_unit(unit));
+    }
+
+    /// Brings the bus's own figures and those of one unit up to date.
+    pub(super) fn publish_unit(&mut self, index: usize) {
+        let now = self.now();
+        let occupancy = self.occupancy.share(now);
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.down.as_deref() != self.link.why() {
+            status.down = self.link.why().map(str::to_owned);
+        }
+        status.occupancy = occupancy;
+        status.stray_bytes = self.strays;
+        let Some((unit, shown)) = self.units.get_mut(index).zip(status.units.get_mut(index)) else {
+            return;
+        };
+        let before = shown.skipped;
+        let groups = unit.reads.groups();
+        show(unit, shown, now);
+        for (group, shown) in groups.zip(&mut shown.groups) {
+            shown.skipped = self.scheduler.skipped(GroupIndex(group));
+            shown.sampled = self.sampled[group];
+        }
+        shown.skipped = shown.groups.iter().map(|group| group.skipped).sum();
+        let more = shown.skipped - before;
+        status.skipped += more;
+    }
+}
+
+fn show(unit: &mut Unit, shown: &mut UnitStatus, now: BootTime) {
+    shown.state = unit.health.state();
+    shown.last_answer = unit.last_answer;
+    shown.allowance = unit.turnaround.allowance();
+    shown.turnaround = unit.usual();
+    shown.holes = unit.holes.len();
+    shown.age = unit.ages.greatest(now);
+    shown.counters = unit.counters;
+}

@@ -1,0 +1,98 @@
+//! What a bus knows of its devices and tells: holes over a restart, last words, figures.
+
+use super::bench::{Bench, Request, bus, profile, script, scripted, soon};
+use super::*;
+use crate::journal::tests::Folder;
+use andon_adapters::modbus::{Block, Table};
+
+/// Requests of a device that refuses register 17, for as long as it does.
+fn holed(asked: &Arc<Mutex<Vec<(u16, u16)>>>, holed: &Arc<AtomicU64>) -> bench::Script {
+    let (asked, holed) = (asked.clone(), holed.clone());
+    script(move |request: &Request| {
+        asked.lock().unwrap().push((request.address, request.count));
+        let range = request.address..request.address + request.count;
+        let refused = range.contains(&17) && holed.load(Ordering::Relaxed) == 1;
+        soon(if refused { request.exception(2) } else { request.honest() })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_is_remembered_over_a_restart_and_forgotten_when_it_is_filled() {
+    let folder = Folder::new("bus-holes");
+    let (plan, engine) = bus(false, 1, &profile(&(0..40).collect::<Vec<u16>>()));
+    let (asked, there) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(1)));
+    let start = || {
+        asked.lock().unwrap().clear();
+        let opener = scripted(false, holed(&asked, &there));
+        Bench::of(&plan, &engine, opener, Memory::load(folder.path(), &plan))
+    };
+    let mut bench = start();
+    assert_eq!(bench.readings(3).await.iter().filter(|it| it.1.is_ok()).count(), 3 * 39);
+    assert_eq!(bench.handle.status().units[0].holes, 1);
+    let Bench { handle, deliveries } = bench;
+    drop(deliveries);
+    handle.ended().await;
+    drop(handle);
+
+    // The hole is read around from the first request on, and asked for alone once.
+    let mut bench = start();
+    let readings = bench.readings(3).await;
+    assert_eq!(readings.iter().filter(|it| it.1.is_ok()).count(), 3 * 39);
+    let mut first: Vec<_> = asked.lock().unwrap()[..3].to_vec();
+    first.sort_unstable();
+    assert_eq!(first, [(0, 17), (17, 1), (18, 22)]);
+    assert!(!asked.lock().unwrap()[3..].iter().any(|&(at, count)| (at..at + count).contains(&17)));
+
+    // New firmware: within ten minutes all forty are read as one again.
+    there.store(0, Ordering::Relaxed);
+    let begun = Instant::now();
+    while begun.elapsed() < 11 * 60 * SECOND {
+        bench.next().await;
+    }
+    assert_eq!(bench.handle.status().units[0].holes, 0);
+    assert_eq!(asked.lock().unwrap().last(), Some(&(0, 40)));
+    assert_eq!(bench.readings(1).await.iter().filter(|it| it.1.is_ok()).count(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_words_behind_a_value_are_kept_with_their_address_and_moment() {
+    let mut bench = Bench::start(false, 2, &[100, 103], script(|it| soon(it.honest())));
+    assert_eq!(bench.handle.last_words(1, 1), None);
+    bench.readings(4).await;
+    let last = bench.handle.last_words(1, 1).unwrap();
+    assert_eq!(last.block, Block { table: Table::Holding, start: 103, count: 1 });
+    assert_eq!(last.words(), [103]);
+    let before = last.at;
+    bench.readings(4).await;
+    let again = bench.handle.last_words(1, 1).unwrap().at;
+    assert!(again > before && again.since(before) <= 3 * SECOND, "{again:?} {before:?}");
+    assert_eq!(bench.handle.last_words(2, 0), None);
+    assert_eq!(bench.handle.last_words(0, 2), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_tells_its_requests_retries_turnaround_and_greatest_age() {
+    let mut turn = 0;
+    let device = script(move |request: &Request| {
+        turn += 1;
+        // One answer in twenty is lost.
+        if turn % 20 == 7 { vec![] } else { vec![(Duration::from_millis(37), request.honest())] }
+    });
+    let mut bench = Bench::start(false, 1, &[100, 101], device);
+    for _ in 0..100 {
+        bench.next().await;
+    }
+    let status = bench.handle.status();
+    let unit = &status.units[0];
+    assert!((100..=112).contains(&status.requests()), "{}", status.requests());
+    assert!((4..=6).contains(&unit.counters.timeouts), "{:?}", unit.counters);
+    assert_eq!(status.retries(), unit.counters.timeouts);
+    // 37 ms less the wire time of 8 and 9 bytes at 9600 baud, 19.5 ms.
+    let turnaround = unit.turnaround.unwrap().as_secs_f64() * 1e3;
+    assert!((15.0..=19.0).contains(&turnaround), "{turnaround} ms");
+    let age = unit.age.unwrap();
+    assert!(age >= SECOND && age <= SECOND + SECOND / 2, "{age:?}");
+    let now = unit.last_answer.unwrap();
+    assert_eq!(status.worst_age(now), Some(age));
+    assert!(status.worst_age(now + 60 * SECOND).unwrap() >= 60 * SECOND);
+}

@@ -1,0 +1,184 @@
+//! What to read less often so that a bus can do what it is asked: items that nobody is stopped,
+//! alarmed or billed by the minute for, the most bus time first. Pure; it changes nothing.
+//!
+//! Bounds: each read of each device is moved at most once per step of [`LADDER`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use andon_engine::plan::{ActivityPlan, ItemIndex};
+use andon_engine::rules::Condition;
+
+use crate::bus::load::{load, unit_occupancy};
+use crate::bus::memory::Remembered;
+use crate::config::plan::{BusPlan, Plan};
+
+/// What a proposal is to leave of a bus for retries and writes: a tenth.
+const OCCUPANCY_WANTED: f64 = 0.9;
+/// Periods that are proposed, in seconds, the shortest that is enough first.
+const LADDER: [u64; 5] = [1, 5, 10, 60, 300];
+/// A move that saves less than this share of the bus is not worth an entry.
+const GAIN_LEAST: f64 = 0.001;
+/// Names in one line of text.
+const NAMES_SHOWN: usize = 8;
+
+/// Items of one source that would be read less often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) source: Arc<str>,
+    pub(super) items: Vec<Arc<str>>,
+    pub(super) from: Duration,
+    pub(super) to: Duration,
+}
+
+/// What would be moved, and what that would come to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Proposal {
+    pub(super) moves: Vec<Move>,
+    pub(super) before: f64,
+    pub(super) after: f64,
+}
+
+/// The machine items that are wanted as often as they are read: what activity is told from, what
+/// rules look at, and what proves a stop.
+pub(super) fn urgent(plan: &Plan) -> BTreeSet<ItemIndex> {
+    let engine = &plan.engine;
+    let activity = engine.machines.iter().flat_map(|machine| &machine.activity);
+    let rules = engine.rules.iter();
+    let conditions = rules.flat_map(|rule| std::iter::once(&rule.when).chain(&rule.clear));
+    let proofs = engine.trips.iter().filter_map(|trip| trip.proof.as_ref());
+    activity
+        .map(ActivityPlan::item)
+        .chain(conditions.flat_map(Condition::items))
+        .chain(proofs.map(|proof| proof.item))
+        .collect()
+}
+
+/// The moves after which `bus` fits, or those that help when none are enough; `None` when nothing
+/// can be moved.
+pub(super) fn propose(
+    bus: &BusPlan,
+    assumed: &[Remembered],
+    urgent: &BTreeSet<ItemIndex>,
+) -> Option<Proposal> {
+    let before = load(bus, assumed).occupancy;
+    let mut bus = bus.clone();
+    let mut moved: BTreeMap<(usize, usize), (Duration, Duration)> = BTreeMap::new();
+    let mut occupancy = before;
+    for seconds in LADDER {
+        let to = Duration::from_secs(seconds);
+        // Of each unit the best move: when it is made, only that unit has another.
+        let mut best: Vec<Option<(f64, Vec<usize>)>> =
+            (0..bus.units.len()).map(|unit| best_move(&bus, unit, assumed, urgent, to)).collect();
+        while occupancy > OCCUPANCY_WANTED {
+            let gains = best
+                .iter()
+                .enumerate()
+                .filter_map(|(unit, best)| best.as_ref().map(|(gain, _)| (unit, *gain)));
+            let Some((unit, gain)) = gains.max_by(|a, b| a.1.total_cmp(&b.1)) else { break };
+            let Some((_, polls)) = best[unit].take() else { break };
+            for poll in polls {
+                let from = bus.units[unit].polls[poll].period;
+                bus.units[unit].polls[poll].period = to;
+                moved.entry((unit, poll)).or_insert((from, to)).1 = to;
+            }
+            occupancy -= gain;
+            best[unit] = best_move(&bus, unit, assumed, urgent, to);
+        }
+    }
+    let after = load(&bus, assumed).occupancy;
+    (!moved.is_empty()).then(|| Proposal { moves: moves(&bus, &moved), before, after })
+}
+
+/// The items of one read of a unit that are not urgent and would save the most when they are read
+/// every `to` only, as polls, with the share of the bus that this saves.
+fn best_move(
+    bus: &BusPlan,
+    unit: usize,
+    assumed: &[Remembered],
+    urgent: &BTreeSet<ItemIndex>,
+    to: Duration,
+) -> Option<(f64, Vec<usize>)> {
+    let assumed = assumed.get(unit);
+    // A bus of this unit alone: the others do not change.
+    let mut alone = BusPlan { units: vec![bus.units[unit].clone()], ..bus.clone() };
+    let one: Vec<Remembered> = assumed.cloned().into_iter().collect();
+    let now = load(&alone, &one);
+    let source = now.sources.first()?;
+    let mut reads: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for item in &source.items {
+        let polls = &alone.units[0].polls;
+        let Some(poll) = polls.iter().position(|poll| poll.profile_item == item.position) else {
+            continue;
+        };
+        let fed = polls[poll].feeds.iter().chain(polls[poll].loops.iter().map(|(item, _)| item));
+        let period = polls[poll].period;
+        let harmonic = period < to && to.as_nanos().is_multiple_of(period.as_nanos().max(1));
+        if harmonic && !fed.clone().any(|item| urgent.contains(item)) {
+            reads.entry((period, item.read)).or_default().push(poll);
+        }
+    }
+    let mut best: Option<(f64, Vec<usize>)> = None;
+    for polls in reads.into_values() {
+        let before: Vec<Duration> =
+            polls.iter().map(|&poll| alone.units[0].polls[poll].period).collect();
+        polls.iter().for_each(|&poll| alone.units[0].polls[poll].period = to);
+        let gain = source.occupancy - unit_occupancy(&alone, 0, assumed);
+        for (&poll, period) in polls.iter().zip(before) {
+            alone.units[0].polls[poll].period = period;
+        }
+        if gain > best.as_ref().map_or(GAIN_LEAST, |(best, _)| *best) {
+            best = Some((gain, polls));
+        }
+    }
+    best
+}
+
+/// By source and period.
+fn moves(bus: &BusPlan, moved: &BTreeMap<(usize, usize), (Duration, Duration)>) -> Vec<Move> {
+    let mut moves: Vec<Move> = Vec::new();
+    for (&(unit, poll), &(from, to)) in moved {
+        let unit = &bus.units[unit];
+        let Some(item) = unit.profile.items.get(unit.polls[poll].profile_item) else { continue };
+        let name = item.item.name.clone();
+        let known =
+            moves.iter_mut().find(|it| it.source == unit.source && (it.from, it.to) == (from, to));
+        match known {
+            Some(known) => known.items.push(name),
+            None => moves.push(Move { source: unit.source.clone(), items: vec![name], from, to }),
+        }
+    }
+    moves
+}
+
+impl Proposal {
+    /// As a person would say it, and what to write into the configuration.
+    pub(super) fn say(&self) -> String {
+        let mut text = String::new();
+        let (before, after) = (self.before * 100.0, self.after * 100.0);
+        for Move { source, items, from, to } in &self.moves {
+            let shown: Vec<&str> = items.iter().take(NAMES_SHOWN).map(|name| &**name).collect();
+            let more = if items.len() > NAMES_SHOWN {
+                format!(" and {} more", items.len() - NAMES_SHOWN)
+            } else {
+                String::new()
+            };
+            let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
+            let names = shown.join(", ");
+            let _ = writeln!(text, "  move {source}.{{{names}{more}}} from {from} s to {to} s");
+        }
+        let _ = writeln!(text, "  that makes {before:.0} % → {after:.0} %");
+        let mut by_source: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for Move { source, items, to, .. } in &self.moves {
+            let entries = items.iter().map(|item| format!("\"{item}\" = \"{} s\"", to.as_secs()));
+            by_source.entry(source).or_default().extend(entries);
+        }
+        for (source, entries) in by_source {
+            let _ =
+                writeln!(text, "  in [source.{source}]: periods = {{ {} }}", entries.join(", "));
+        }
+        text
+    }
+}

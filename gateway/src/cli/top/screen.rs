@@ -1,0 +1,266 @@
+//! A snapshot as lines of text. Pure; what is not known is a dash.
+
+use crate::cli::asking::{lasting, plain};
+use crate::diagnostics::{Bus, Device, Diagnostics, Unit};
+
+use super::Seen;
+
+/// Items without a value that are listed; the rest is counted.
+const BLIND_SHOWN: usize = 8;
+
+/// The lines, at most `rows` of them. With `before`, rates are of the time since then.
+pub(super) fn lines(seen: &Seen, before: Option<&Seen>, rows: usize) -> Vec<String> {
+    let now = &seen.diagnostics;
+    let mut lines =
+        head(now, before.map(|it| (&it.diagnostics, seen.at.duration_since(it.at).as_secs_f64())));
+    lines.push(String::new());
+    lines.push(format!(
+        "{:<16} {:<6} {:>6} {:>8} {:>8} {:>12} {:>8}",
+        "BUS", "STATE", "BUSY", "REQ/S", "FAILED", "WORST AGE", "SKIPPED"
+    ));
+    for bus in &now.buses {
+        let earlier = before.and_then(|it| {
+            let same = it.diagnostics.buses.iter().find(|known| known.id == bus.id)?;
+            Some((same, seen.at.duration_since(it.at).as_secs_f64()))
+        });
+        lines.push(bus_line(bus, earlier));
+    }
+    let (worried, well) = worst(now);
+    lines.push(String::new());
+    lines.push(format!("UNITS AND DEVICES  {well} in order, {} to look at", worried.len()));
+    lines.extend(worried);
+    if !seen.blind.is_empty() {
+        lines.push(String::new());
+        lines.push(format!("ITEMS WITHOUT A VALUE  {}", seen.blind.len()));
+        lines.extend(
+            seen.blind
+                .iter()
+                .take(BLIND_SHOWN)
+                .map(|(name, why, age)| format!("  {name:<34} {why}{}", ago(*age))),
+        );
+    }
+    lines.truncate(rows);
+    lines
+}
+
+fn head(now: &Diagnostics, before: Option<(&Diagnostics, f64)>) -> Vec<String> {
+    let process = &now.process;
+    let cpu = before.map(|(before, seconds)| {
+        let used = process.cpu_ms.saturating_sub(before.process.cpu_ms) as f64 / 1000.0;
+        format!(", cpu {:.1} %", 100.0 * used / seconds)
+    });
+    let clock = match (now.clock.anchored, now.clock.kernel_synchronised) {
+        (true, true) => "clock synchronised",
+        (true, false) => "clock as once anchored, NOT synchronised now",
+        (false, _) => "clock NOT synchronised, records have no time",
+    };
+    let memory = |bytes: Option<u64>| {
+        bytes.map_or("–".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6))
+    };
+    let engine = &now.engine;
+    let figure = |known: Option<f64>, digits: usize| {
+        known.map_or("–".to_owned(), |it| format!("{it:.digits$}"))
+    };
+    let queue =
+        engine.telemetry_queue.map_or("–".to_owned(), |it| format!("{}/{}", it.filled, it.room));
+    vec![
+        format!(
+            "andon {}  up {}, {} MB (peak {}){}, {clock}",
+            plain(&process.version),
+            lasting(process.uptime_ms),
+            memory(process.resident_bytes),
+            memory(process.resident_peak_bytes),
+            cpu.unwrap_or_default(),
+        ),
+        format!(
+            "engine   {} readings/s, turn {} ms (longest {:.1}), queue {queue}",
+            figure(engine.readings_per_second, 0),
+            figure(engine.turn_mean_ms, 2),
+            engine.turn_longest_ms,
+        ),
+        journal(now),
+        mqtt(now),
+        store(now),
+    ]
+}
+
+fn journal(now: &Diagnostics) -> String {
+    let Some(journal) = &now.journal else { return "journal  –".to_owned() };
+    let state = journal
+        .failing
+        .as_ref()
+        .map_or_else(|| "ok".to_owned(), |why| format!("FAILING: {}", plain(why)));
+    let mut line = format!(
+        "journal  {state}, {} records, {:.1} MB",
+        journal.written,
+        journal.bytes as f64 / 1e6
+    );
+    for (count, what) in [
+        (journal.dropped + journal.events_dropped, "dropped"),
+        (journal.recycled_unread, "recycled unread"),
+        (journal.quarantined, "blocks quarantined"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    line
+}
+
+fn mqtt(now: &Diagnostics) -> String {
+    let Some(mqtt) = &now.mqtt else { return "mqtt     not used".to_owned() };
+    let by = mqtt.confirmed_by.as_deref().unwrap_or("nobody");
+    format!(
+        "mqtt     {}, {} in flight, {} unconfirmed (by {by}), {} sent again or late",
+        link(mqtt.up, mqtt.why.as_deref()),
+        mqtt.in_flight,
+        mqtt.unconfirmed,
+        mqtt.published_again,
+    )
+}
+
+fn store(now: &Diagnostics) -> String {
+    let Some(store) = &now.store else { return "store    not used".to_owned() };
+    format!(
+        "store    {}, {} lines committed, {} waiting, {} dead letters",
+        link(store.up, store.why.as_deref()),
+        store.committed,
+        store.behind,
+        store.dead_letters,
+    )
+}
+
+fn link(up: bool, why: Option<&str>) -> String {
+    match (up, why) {
+        (true, _) => "up".to_owned(),
+        (false, Some(why)) => format!("DOWN: {}", plain(why)),
+        (false, None) => "DOWN".to_owned(),
+    }
+}
+
+fn bus_line(bus: &Bus, before: Option<(&Bus, f64)>) -> String {
+    let ended = |bus: &Bus| bus.units.iter().map(|unit| unit.requests.ended()).sum::<u64>();
+    let failed: u64 = bus.units.iter().map(|unit| unit.requests.failed()).sum();
+    let rate = before.map_or("–".to_owned(), |(before, seconds)| {
+        format!("{:.1}", ended(bus).saturating_sub(ended(before)) as f64 / seconds)
+    });
+    format!(
+        "{:<16} {:<6} {:>5.0}% {rate:>8} {failed:>8} {:>12} {:>8}  {}",
+        plain(&bus.id),
+        if bus.up { "up" } else { "DOWN" },
+        bus.occupancy * 100.0,
+        bus.worst_age_ms.map_or("–".to_owned(), lasting),
+        bus.skipped_rounds,
+        bus.why.as_deref().map(plain).unwrap_or_default(),
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// A line for each unit and device that is not in order, the worst first, and how many are.
+fn worst(now: &Diagnostics) -> (Vec<String>, usize) {
+    let units = now.buses.iter().flat_map(|bus| bus.units.iter().map(move |unit| (bus, unit)));
+    let units = units.map(|(bus, it)| (unit_rank(it), unit_line(bus, it)));
+    let devices = now.devices.iter().map(|it| (device_rank(it), device_line(it)));
+    let (mut worried, well): (Vec<_>, Vec<_>) =
+        units.chain(devices).partition(|(rank, _)| *rank > 0);
+    worried.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+    (worried.into_iter().map(|(_, line)| line).collect(), well.len())
+}
+
+fn unit_rank(unit: &Unit) -> u8 {
+    match &*unit.standing {
+        "online" => 0,
+        "not_asked" => 1,
+        "bus_down" => 2,
+        "suspect" => 3,
+        _ => 4,
+    }
+}
+
+fn device_rank(device: &Device) -> u8 {
+    match &*device.state {
+        "answering" => u8::from(device.why.is_some()),
+        "silent" => 3,
+        _ => 4,
+    }
+}
+
+fn unit_line(bus: &Bus, unit: &Unit) -> String {
+    let why = unit.why.as_deref().map_or(String::new(), |why| format!(" ({})", plain(why)));
+    let Unit { requests, .. } = unit;
+    format!(
+        "  {:<16} unit {} on {}: {}{why}, {} of {} requests failed{}",
+        plain(&unit.source),
+        plain(&unit.unit_id),
+        plain(&bus.id),
+        plain(&unit.standing),
+        requests.failed(),
+        requests.ended(),
+        answered(unit.last_answer_age_ms),
+    )
+}
+
+fn device_line(device: &Device) -> String {
+    let why = device.why.as_deref().map_or(String::new(), |why| format!(" ({})", plain(why)));
+    format!(
+        "  {:<16} {}: {}{why}, {} errors{}",
+        plain(&device.source),
+        plain(&device.protocol),
+        plain(&device.state),
+        device.errors,
+        answered(device.last_answer_age_ms),
+    )
+}
+
+fn answered(age: Option<u64>) -> String {
+    age.map_or(", has never answered".to_owned(), |ms| format!(", last answer {} ago", lasting(ms)))
+}
+
+fn ago(age: Option<u64>) -> String {
+    age.map_or(String::new(), |ms| format!(", {} ago", lasting(ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::diagnostics::testing::shop;
+
+    #[test]
+    fn a_shop_in_trouble_is_told_worst_first_and_unknown_is_a_dash() {
+        let seen = Seen {
+            diagnostics: shop(),
+            blind: vec![("laser.voltage".to_owned(), "timeout".to_owned(), Some(92_000))],
+            at: Instant::now(),
+        };
+        expect![[r#"
+            andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised, records have no time
+            engine   41 readings/s, turn 0.04 ms (longest 9.2), queue 1/256
+            journal  ok, 5000 records, 2.5 MB, 2 blocks quarantined
+            mqtt     DOWN: connection refused, 0 in flight, 412 unconfirmed (by recorder), 0 sent again or late
+            store    not used
+
+            BUS              STATE    BUSY    REQ/S   FAILED    WORST AGE  SKIPPED
+            panel            up        31%        –       33            –        4
+
+            UNITS AND DEVICES  1 in order, 3 to look at
+              meter-5          unit 5 on panel: quarantined (timeout), 31 of 31 requests failed, has never answered
+              printer          moonraker: down (connection refused), 3 errors, has never answered
+              meter-4          unit 4 on panel: suspect (timeout), 2 of 882 requests failed, last answer 0.3 s ago
+
+            ITEMS WITHOUT A VALUE  1
+              laser.voltage                      timeout, 1 min 32 s ago"#]].assert_eq(&lines(&seen, None, usize::MAX).join("\n"));
+        assert_eq!(lines(&seen, None, 3).len(), 3);
+    }
+
+    #[test]
+    fn rates_are_of_the_time_between_two_looks() {
+        let (before, mut after) = (shop(), shop());
+        after.buses[0].units[0].requests.answered += 30;
+        let line = bus_line(&after.buses[0], Some((&before.buses[0], 2.0)));
+        assert!(line.contains(" 15.0 "), "{line}");
+    }
+}

@@ -1,0 +1,202 @@
+//! Where the figures of a snapshot come from: copies of what each part says of itself. It holds no
+//! queue open and no lock for longer than a copy takes.
+
+use std::sync::{Arc, Weak};
+
+use andon_engine::time::BootTime;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Boards, Bus, Clock, Consumer, Device, Diagnostics, Engine, Mqtt, Progress, Queue, Requests,
+    Store, Unit, VERSION, millis, process,
+};
+use crate::bus::device::DeviceStatus;
+use crate::bus::status::{Counters, Status, UnitStatus};
+use crate::bus::{BusHandle, Delivery};
+use crate::clock;
+use crate::config::plan::{Plan, Station};
+use crate::http::Moment;
+use crate::journal::{BootId, Journal};
+use crate::mqtt::{self, MqttStatus};
+use crate::recorder::StoreStatus;
+use crate::run::Lines;
+use crate::run::engine_thread::Urgent;
+
+/// What the snapshot is made of.
+pub struct Parts {
+    /// What runs.
+    pub plan: Arc<Plan>,
+    /// This boot.
+    pub boot: BootId,
+    /// When the process started.
+    pub started: BootTime,
+    /// The buses and devices.
+    pub lines: Lines,
+    /// The engine's counters.
+    pub progress: Arc<Progress>,
+    /// The engine's queues; weak, because the engine ends when nobody can feed it any more.
+    pub telemetry: mpsc::WeakSender<Delivery>,
+    /// What must not wait.
+    pub urgent: mpsc::WeakSender<Urgent>,
+    /// The journal; weak, because its last holder writes and syncs it.
+    pub journal: Weak<Journal>,
+    /// The broker's link.
+    pub mqtt: Option<watch::Receiver<MqttStatus>>,
+    /// The recorder in this process.
+    pub store: Option<watch::Receiver<StoreStatus>>,
+}
+
+/// Makes snapshots.
+pub struct Collector {
+    pub(super) parts: Parts,
+}
+
+impl Collector {
+    /// A collector of these parts.
+    pub const fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// The gateway at this moment. `boards` is what the board's task says, if it could be asked.
+    pub fn diagnostics(&self, now: Moment, boards: Option<Boards>) -> Diagnostics {
+        let Parts { plan, lines, .. } = &self.parts;
+        let buses = plan.buses.iter().zip(lines.buses.iter());
+        let uptime = now.boot.since(self.parts.started);
+        Diagnostics {
+            v: VERSION,
+            process: process::of_this(uptime, clock::process_cpu(), self.parts.boot.to_string()),
+            clock: Clock {
+                anchored: now.wall_ms.is_some(),
+                now_ms: now.wall_ms,
+                kernel_synchronised: clock::synchronised(),
+                trusted: plan.trust_wall,
+            },
+            buses: buses.map(|(plan, handle)| bus(&plan.id, handle, now.boot)).collect(),
+            devices: lines.devices.iter().map(|it| device(it.status(), now.boot)).collect(),
+            engine: self.engine(now.boot),
+            journal: self.parts.journal.upgrade().map(|it| journal(&it)),
+            mqtt: self.parts.mqtt.as_ref().map(|status| broker(&status.borrow())),
+            store: self.parts.store.as_ref().map(|status| store(&status.borrow())),
+            boards,
+        }
+    }
+
+    fn engine(&self, now: BootTime) -> Engine {
+        Engine {
+            telemetry_queue: queue(&self.parts.telemetry),
+            urgent_queue: queue(&self.parts.urgent),
+            ..self.parts.progress.engine(now)
+        }
+    }
+}
+
+/// How full a queue is; unknown once nobody can feed it any more.
+fn queue<T>(weak: &mpsc::WeakSender<T>) -> Option<Queue> {
+    let sender = weak.upgrade()?;
+    let room = sender.max_capacity();
+    Some(Queue { filled: room - sender.capacity(), room })
+}
+
+fn bus(id: &Arc<str>, handle: &BusHandle, now: BootTime) -> Bus {
+    let status: Status = handle.status();
+    let up = status.down.is_none();
+    Bus {
+        id: id.clone(),
+        up,
+        occupancy: status.occupancy,
+        worst_age_ms: status.worst_age(now).map(millis),
+        skipped_rounds: status.skipped,
+        stray_bytes: status.stray_bytes,
+        units: status.units.iter().map(|it| unit(it, !up, now)).collect(),
+        why: status.down,
+    }
+}
+
+pub(super) fn unit(status: &UnitStatus, bus_down: bool, now: BootTime) -> Unit {
+    let (standing, why) = status.standing(bus_down);
+    Unit {
+        source: status.source.clone(),
+        unit_id: match status.station {
+            Station::Unit(unit) => unit.to_string(),
+            Station::Meter(address) => address.to_string(),
+        },
+        standing: standing.word().into(),
+        why: why.map(|why| why.word().into()),
+        requests: requests(&status.counters),
+        allowance_ms: status.allowance.as_secs_f64() * 1000.0,
+        turnaround_ms: status.turnaround.map(|it| it.as_secs_f64() * 1000.0),
+        worst_age_ms: status.worst_age(now).map(millis),
+        skipped_rounds: status.skipped,
+        holes: status.holes,
+        last_answer_age_ms: status.last_answer.map(|at| millis(now.since(at))),
+    }
+}
+
+const fn requests(counters: &Counters) -> Requests {
+    Requests {
+        answered: counters.answers,
+        timeout: counters.timeouts,
+        garbled: counters.garbled,
+        refused: counters.exceptions,
+        disconnected: counters.disconnects,
+        late: counters.late,
+        retries: counters.retries,
+    }
+}
+
+pub(super) fn device(status: DeviceStatus, now: BootTime) -> Device {
+    Device {
+        why: status.why().map(str::to_owned),
+        protocol: status.protocol.into(),
+        state: status.state.word().into(),
+        errors: status.errors,
+        last_answer_age_ms: status.last_answer.map(|at| millis(now.since(at))),
+        source: status.source,
+    }
+}
+
+fn journal(journal: &Journal) -> super::Journal {
+    let counters = journal.counters();
+    let consumers = journal.consumers().into_iter();
+    let consumers = consumers.map(|(consumer, stream, behind)| Consumer {
+        consumer,
+        stream: stream.word().into(),
+        behind,
+    });
+    super::Journal {
+        written: counters.written,
+        bytes: counters.bytes,
+        dropped: counters.dropped,
+        events_dropped: counters.events_dropped,
+        recycled_unread: counters.recycled_unread,
+        quarantined: counters.quarantined,
+        gaps: counters.gaps,
+        failures: counters.failures,
+        failing: counters.failing,
+        consumers: consumers.collect(),
+    }
+}
+
+fn broker(status: &MqttStatus) -> Mqtt {
+    Mqtt {
+        up: status.state == mqtt::LinkState::Up,
+        why: status.why.clone(),
+        confirmed_by: status.confirmed_by.map(Into::into),
+        connections: status.sent.connections,
+        in_flight: status.sent.in_flight,
+        published_live: status.sent.live,
+        published_again: status.sent.again,
+        unconfirmed: status.behind,
+    }
+}
+
+fn store(status: &StoreStatus) -> Store {
+    Store {
+        up: status.up,
+        why: status.why.clone(),
+        committed: status.committed,
+        dead_letters: status.dead_letters,
+        dead_letters_lost: status.dead_letters_lost,
+        behind: status.behind,
+    }
+}

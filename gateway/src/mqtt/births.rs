@@ -1,0 +1,81 @@
+//! What each machine has, as its retained birth. Made when it is to be sent, and not kept: a large
+//! shop has a hundred thousand items.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::plan::Plan;
+use crate::wire::{Birth, BirthItem, VERSION};
+
+/// No source: the item comes from a device with a protocol of its own.
+const NOWHERE: u32 = u32::MAX;
+
+/// The births of a plan's machines.
+pub(super) struct Births {
+    plan: Arc<Plan>,
+    machines: BTreeMap<Arc<str>, usize>,
+    /// Positions of each machine's items.
+    items: Vec<Range<usize>>,
+    /// The source and profile of each unit of a bus.
+    units: Vec<(Arc<str>, Arc<str>)>,
+    /// Of each item, the position of its unit.
+    origin: Vec<u32>,
+}
+
+impl Births {
+    pub(super) fn new(plan: &Arc<Plan>) -> Self {
+        let mut units = Vec::new();
+        let mut origin = vec![NOWHERE; plan.engine.items.len()];
+        for unit in plan.buses.iter().flat_map(|bus| &bus.units) {
+            let position = u32::try_from(units.len()).unwrap_or(NOWHERE);
+            units.push((Arc::clone(&unit.source), super::profile_id(unit)));
+            for fed in unit.polls.iter().flat_map(|poll| &poll.feeds) {
+                origin[fed.0 as usize] = position;
+            }
+        }
+        let mut items = vec![0..0; plan.engine.machines.len()];
+        for (index, item) in plan.engine.items.iter().enumerate() {
+            let span: &mut Range<usize> = &mut items[usize::from(item.machine.0)];
+            *span = if span.end == 0 { index..index + 1 } else { span.start..index + 1 };
+        }
+        let ids = plan.engine.machines.iter().map(|machine| Arc::clone(&machine.id));
+        let machines = ids.zip(0..).collect();
+        Self { plan: Arc::clone(plan), machines, items, units, origin }
+    }
+
+    pub(super) fn knows(&self, machine: &str) -> bool {
+        self.machines.contains_key(machine)
+    }
+
+    pub(super) fn machines(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.machines.keys()
+    }
+
+    /// What a machine has; nothing of one that the plan has not.
+    pub(super) fn of(&self, machine: &str) -> Option<Birth> {
+        let index = *self.machines.get(machine)?;
+        let face = self.plan.machines.get(index)?;
+        let positions = self.items.get(index)?.clone();
+        let items = positions.zip(&self.plan.engine.items[self.items[index].clone()]);
+        let items = items.filter(|(_, item)| usize::from(item.machine.0) == index);
+        let items = items.map(|(position, item)| {
+            let unit = self.origin.get(position).and_then(|unit| self.units.get(*unit as usize));
+            let born = BirthItem {
+                unit: item.item.unit.symbol().to_owned(),
+                period_ms: millis(item.period),
+                stale_after_ms: millis(item.stale_after),
+                source: unit.map(|(source, _)| Arc::clone(source)),
+                profile: unit.map(|(_, profile)| Arc::clone(profile)),
+            };
+            (Arc::clone(&item.item.name), born)
+        });
+        let (name, kind) = (face.name.clone(), face.kind.clone());
+        Some(Birth { v: VERSION, name, kind, items: items.collect() })
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,157 @@
+//! What a gateway writes to its SD card in a day: 100 series at 1 Hz, its state on a file system
+//! of its own whose block device the kernel counts for us. Needs root, for a loop device.
+//!
+//! `flash [SECONDS]` measures for so long (default 300) after half a minute and prints the day that
+//! follows from it, beside what the same card is written with no gateway on it: mounted as most are,
+//! and with `commit=60`. Without that ext4 notes every 5 s, in three blocks, that a file was written
+//! to. The blanks that a new segment begins with are written once in hours, so they are reckoned from
+//! how much of the segment was used up.
+
+#![expect(clippy::print_stdout, reason = "the figures are the output")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use andon_tests::andon;
+use andon_tests::peers::{ModbusLink, ModbusServer, skip};
+use andon_tests::process::{free_port, work_dir};
+use andon_tests::workshop::{Workshop, meter_map};
+use anyhow::{Context as _, Result, ensure};
+
+/// Meters of five items each, read once a second.
+const METERS: u8 = 20;
+/// The gateway's start, and the file system's own first writes, are not the day's business.
+const SETTLE: Duration = Duration::from_secs(30);
+/// The card.
+const CARD_BYTES: u64 = 512 * 1024 * 1024;
+/// `/proc/diskstats` counts in sectors of this size, whatever the device's own are.
+const SECTOR: u64 = 512;
+const DAY: f64 = 86_400.0;
+
+fn main() -> Result<()> {
+    let seconds: u64 = match std::env::args().nth(1) {
+        Some(seconds) => seconds.parse()?,
+        None => 300,
+    };
+    if !rustix::process::geteuid().is_root() {
+        skip("a loop device needs root");
+        return Ok(());
+    }
+    for options in ["noatime", "noatime,commit=60"] {
+        day(options, Duration::from_secs(seconds))?;
+    }
+    Ok(())
+}
+
+fn day(options: &str, span: Duration) -> Result<()> {
+    let dir = work_dir("flash")?;
+    let card = Card::insert(&dir, options)?;
+    let port = free_port()?;
+    let units: Vec<String> = (1..=METERS).map(|unit| unit.to_string()).collect();
+    let link = ModbusLink::Tcp(port);
+    let Some(_meters) = ModbusServer::start("meters", &dir, &link, &units.join(","), &meter_map())?
+    else {
+        return Ok(());
+    };
+    let mut workshop = Workshop::new(&card.folder).tcp_bus("panel", port);
+    for unit in 1..=METERS {
+        workshop = workshop.meter("panel", unit, "1 s");
+    }
+    let config = workshop.write(&dir)?;
+    std::thread::sleep(SETTLE);
+    let idle = card.measure(SETTLE)?;
+    let gateway = andon::run(&dir, &config)?;
+    std::thread::sleep(SETTLE);
+    let used = card.used()?;
+    let running = card.measure(span)?;
+    let blanks = (card.used()? - used) as f64 / span.as_secs_f64();
+    drop(gateway);
+    println!(
+        "flash writes, 100 series at 1 Hz, {options}: {:.1} MB a day in {:.0} writes, and {:.1} MB \
+         of blanks; over {span:?} (card without a gateway: {:.1} MB a day)",
+        running.bytes * DAY / 1e6,
+        running.writes * DAY,
+        blanks * DAY / 1e6,
+        idle.bytes * DAY / 1e6
+    );
+    Ok(())
+}
+
+/// Per second.
+struct Written {
+    bytes: f64,
+    writes: f64,
+}
+
+/// An ext4 file system in a file, as a block device; taken out when dropped.
+struct Card {
+    device: String,
+    folder: PathBuf,
+}
+
+impl Card {
+    fn insert(dir: &Path, options: &str) -> Result<Self> {
+        let image = dir.join("card.img");
+        fs::File::create(&image)?.set_len(CARD_BYTES)?;
+        let folder = dir.join("card");
+        fs::create_dir_all(&folder)?;
+        let device = output(Command::new("losetup").args(["--show", "--find"]).arg(&image))?;
+        let card = Self { device: device.trim().to_owned(), folder };
+        output(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+                .arg(&card.device),
+        )?;
+        output(Command::new("mount").args(["-o", options]).arg(&card.device).arg(&card.folder))?;
+        Ok(card)
+    }
+
+    /// What is written to the card during `span`.
+    fn measure(&self, span: Duration) -> Result<Written> {
+        let (bytes, writes) = self.written()?;
+        std::thread::sleep(span);
+        let (bytes_after, writes_after) = self.written()?;
+        let seconds = span.as_secs_f64();
+        Ok(Written {
+            bytes: (bytes_after - bytes) as f64 / seconds,
+            writes: (writes_after - writes) as f64 / seconds,
+        })
+    }
+
+    /// Bytes of the journal's telemetry, up to the last that is no blank.
+    fn used(&self) -> Result<u64> {
+        let mut used = 0;
+        for entry in fs::read_dir(self.folder.join("state/journal/telemetry"))? {
+            let bytes = fs::read(entry?.path())?;
+            used += bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        }
+        Ok(used)
+    }
+
+    /// Bytes and writes that the block device has completed.
+    fn written(&self) -> Result<(u64, u64)> {
+        let name = self.device.trim_start_matches("/dev/");
+        let stats = fs::read_to_string("/proc/diskstats")?;
+        let line = stats.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = line.into_iter().find(|fields| fields.get(2) == Some(&name));
+        let line = line.with_context(|| format!("{name} is not in /proc/diskstats"))?;
+        Ok((line[9].parse::<u64>()? * SECTOR, line[7].parse()?))
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        // What cannot be undone here stays for whoever looks at the machine next.
+        output(Command::new("umount").arg(&self.folder)).ok();
+        output(Command::new("losetup").arg("--detach").arg(&self.device)).ok();
+    }
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed: {words}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
