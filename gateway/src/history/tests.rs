@@ -169,7 +169,7 @@ fn every_sample_is_there_once_wherever_the_power_is_cut() {
         assert_eq!(samples, &kept);
     }
     let mut cuts = 0;
-    for cut in (0..).step_by(5) {
+    for cut in 0.. {
         let folder = Folder::new("history-cut");
         run(folder.path(), &records, Some(cut));
         assert_eq!(exported(&Archive::in_folder(folder.path())), whole, "cut at step {cut}");
@@ -178,7 +178,7 @@ fn every_sample_is_there_once_wherever_the_power_is_cut() {
         }
         cuts += 1;
     }
-    assert!(cuts > 12, "{cuts}");
+    assert!(cuts > 60, "{cuts}");
 }
 
 #[test]
