@@ -24,11 +24,8 @@
 //! | no `error` (`Offline`, `Connecting`, …) | unknown (disconnected): the printer may well print from its card |
 //!
 //! While it pauses or cancels, OctoPrint has the `printing` flag set and the head still moves: that
-//! is running, and a stop does not stand yet. Heating is part of `printing` and OctoPrint has no word
-//! for it. It waits for the printer's `ok` meanwhile, so its place in the file stands still: where that
-//! stood since the last answer and a heater is below its target, the job is preparing, from
-//! [`COLD`] degrees on and until less than [`WARM`] are missing. A heater that sags while the file
-//! goes on is no preparation. Right after connecting `temperature` is `{}`, which is no value. `M112` makes OctoPrint send it and close its port, so
+//! is running, and a stop does not stand yet. Heating is part of `printing`. Right after connecting
+//! `temperature` is `{}`, which is no value. `M112` makes OctoPrint send it and close its port, so
 //! reading it back proves what OctoPrint did and not what the printer did.
 //!
 //! The two answers may be of two moments: when their states differ, both are asked for once more, or a
@@ -83,13 +80,6 @@ const STOPS: &[Stop] = &[Stop::Emergency, Stop::Cancel, Stop::Pause];
 /// `completion` of a job that is through, in percent.
 const COMPLETE: f64 = 100.0;
 
-/// Degrees below its target from which on a heater is being waited for.
-const COLD: f64 = 5.0;
-
-/// Degrees below its target at which it is waited for no more: firmware waits for a window about
-/// its target, and a heater that is held there swings by a degree or so.
-const WARM: f64 = 2.0;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     Job,
@@ -105,10 +95,6 @@ struct OctoPrint {
     job: Option<Json>,
     /// The picture under way is the second try.
     again: bool,
-    /// How far the file was read at the last answer.
-    place: Option<f64>,
-    /// The job waits for a heater.
-    heating: bool,
     stopping: Stopping,
 }
 
@@ -120,8 +106,6 @@ impl OctoPrint {
             asked: Asked::default(),
             job: None,
             again: false,
-            place: None,
-            heating: false,
             stopping: Stopping::default(),
         }
     }
@@ -130,7 +114,6 @@ impl OctoPrint {
         self.asked.clear();
         self.job = None;
         self.again = false;
-        (self.place, self.heating) = (None, false);
         self.stopping.clear();
     }
 
@@ -214,12 +197,7 @@ impl OctoPrint {
         let completion = job.pointer("/progress/completion").and_then(Json::as_f64);
         let complete = completion.is_some_and(|percent| percent >= COMPLETE);
         let flag = |name: &str| printer["state"]["flags"][name] == Json::Bool(true);
-        let mut execution = execution(flag, complete);
-        let leaves = ["pausing", "resuming", "finishing", "cancelling"].into_iter().any(flag);
-        let prints = execution == Some(Execution::Running) && !leaves;
-        if self.heats(&job, &printer["temperature"]) && prints {
-            execution = Some(Execution::Preparing);
-        }
+        let execution = execution(flag, complete);
         out.execution(printer["state"]["text"].as_str().unwrap_or(""), execution);
         say_text(out, "message", printer.pointer("/state/error"));
         say_text(out, "job.name", job.pointer("/job/file/name"));
@@ -228,21 +206,6 @@ impl OctoPrint {
         say_number(out, "job.left", job.pointer("/progress/printTimeLeft"), 1.0);
         self.temperatures(&printer["temperature"], out);
         printer::read_back(&mut self.stopping, execution, out);
-    }
-
-    /// Whether the file stands still for a heater.
-    fn heats(&mut self, job: &Json, temperatures: &Json) -> bool {
-        let place = job.pointer("/progress/filepos").and_then(Json::as_f64);
-        let stands = place.is_some() && place == std::mem::replace(&mut self.place, place);
-        let enough = if self.heating { WARM } else { COLD };
-        let is_cold = |heater: &Json| {
-            let number = |name: &str| heater.get(name).and_then(Json::as_f64);
-            let target = number("target").filter(|target| *target > 0.0);
-            number("actual").zip(target).is_some_and(|(actual, target)| actual < target - enough)
-        };
-        let heaters = temperatures.as_object();
-        self.heating = stands && heaters.is_some_and(|heaters| heaters.values().any(is_cold));
-        self.heating
     }
 
     fn temperatures(&self, temperatures: &Json, out: &mut Outbox) {

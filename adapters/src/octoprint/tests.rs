@@ -93,26 +93,6 @@ fn each_recorded_situation_is_what_the_table_says() {
     }
 }
 
-#[test]
-fn a_job_whose_file_stands_still_for_a_heater_is_preparing() {
-    let (mut device, _) = picture("heating");
-    let mut says = |job: &str, printer: &str| {
-        step(&mut *device, 2, Heard::Due);
-        step(&mut *device, 2, response(200, job));
-        said(&step(&mut *device, 2, response(200, printer)))["execution"].clone()
-    };
-    let (job, cold) = (recorded("heating", "job"), recorded("heating", "printer"));
-    let at = |bed: &str| cold.replace("31.31", "59.5").replace("21.35", bed);
-    assert_eq!(says(job, cold), "preparing");
-    // The last degrees belong to it, and those of a heater that is held do not begin it again.
-    assert_eq!(says(job, &at("46.0")), "preparing");
-    assert_eq!(says(job, &at("48.5")), "running");
-    assert_eq!(says(job, &at("46.0")), "running");
-    assert_eq!(says(job, &at("44.0")), "preparing");
-    // The file goes on, so nobody waits for the heater that sags.
-    assert_eq!(says(&job.replace(r#""filepos":31"#, r#""filepos":99"#), &at("44.0")), "running");
-}
-
 /// The first table in the file's head, row by row.
 #[test]
 fn flags_mean_what_the_table_says() {
