@@ -67,9 +67,13 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    /// Whether the whole file is beyond use.
+    /// Whether the whole file is beyond use: trying again would never help.
     pub(super) fn ruins_the_file(&self) -> bool {
-        matches!(self, Self::Database(error) if ruins(error))
+        match self {
+            Self::Place => true,
+            Self::Database(error) => ruins(error),
+            Self::Row(_) | Self::Disk(_) => false,
+        }
     }
 }
 
