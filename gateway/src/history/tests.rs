@@ -516,6 +516,26 @@ fn a_damaged_file_is_set_aside_and_a_new_one_begun() {
     assert_eq!(std::fs::read(aside).unwrap(), vec![b'x'; 8192]);
 }
 
+#[test]
+fn a_file_that_has_lost_its_place_is_set_aside_instead_of_tried_for_ever() {
+    let folder = Folder::new("history-place");
+    let path = folder.path().join(NAME);
+    let records: Vec<Record> = (1..=120).map(|n| record(n, n * 60_000, mixture(n))).collect();
+    let (mut keeper, _) = reopened(folder.path(), &records);
+    for record in &records {
+        keeper.take(record);
+    }
+    assert!(keeper.flush().unwrap());
+    keeper.database.execute("UPDATE place SET place = 'lost'", []).unwrap();
+    drop(keeper);
+    let opened = Keeper::open(&path, BOOT, wall(), periods(60), Arc::default());
+    let trouble = opened.err().unwrap();
+    assert!(trouble.ruins_the_file(), "{trouble}");
+    super::file::set_aside(&path, &trouble).unwrap();
+    assert_eq!(reopened(folder.path(), &records).1, 0);
+    assert!(folder.path().join(format!("{NAME}.damaged-1")).exists());
+}
+
 fn live(folder: &Folder, journal: &Arc<Journal>) -> Inputs {
     Inputs {
         dir: folder.path().to_owned(),
