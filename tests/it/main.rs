@@ -1,5 +1,6 @@
 //! One integration binary: scenarios with the release build and real programs.
 
+mod clock;
 mod controllers;
 mod delivery;
 mod devices;

@@ -108,9 +108,10 @@ test("the page reloads itself at most once in a minute, whatever the clock does"
 test("every answer to an order has words; only success is success", () => {
   const en = parse(readFileSync(new URL("../src/words/en.ftl", import.meta.url), "utf8"));
   expect(failure(204, "")).toBeNull();
-  for (const status of [0, 400, 401, 403, 404, 408, 409, 413, 500, 503, 504]) {
+  for (const status of [0, 400, 401, 403, 404, 408, 409, 413, 500, 503, 504, 507]) {
     expect(en.has(failure(status, "")?.key ?? ""), String(status)).toBe(true);
   }
+  expect(failure(507, "not saved")?.key).toBe("order-unsaved");
   expect(failure(409, "it still holds")).toEqual({ key: "order-refused", why: "it still holds" });
   expect([isToken("0af3"), isToken("令牌"), isToken("a b"), isToken("")]).toEqual([true, false, false, false]);
 });

@@ -130,6 +130,8 @@ pub enum Refusal {
     Refused(Arc<str>),
     /// The engine cannot be asked.
     Busy,
+    /// It is carried out, but the journal does not have it: a restart would undo it.
+    Unwritten,
 }
 
 /// Hands an order to the engine's safety queue and awaits what became of it.
@@ -332,6 +334,10 @@ async fn command(app: &App, endpoint: Endpoint, request: Request) -> Response {
         Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
         Ok(Err(Refusal::Refused(why))) => failure(StatusCode::CONFLICT, &why),
         Ok(Err(Refusal::Busy)) => busy(Busy),
+        Ok(Err(Refusal::Unwritten)) => {
+            let what = "it is done, but not on the disk yet: a restart now would undo it";
+            failure(StatusCode::INSUFFICIENT_STORAGE, what)
+        }
         Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "the engine did not answer; look again"),
     }
 }

@@ -96,6 +96,16 @@ async fn the_table_is_what_the_router_does() {
 }
 
 #[tokio::test]
+async fn an_order_that_a_restart_would_undo_is_no_success() {
+    let (mut app, _feed) = app();
+    app.commands = Arc::new(|_| Box::pin(async { Err(Refusal::Unwritten) }));
+    let service = TowerToHyperService::new(router(Arc::new(app)));
+    let body = Body::from(r#"{"by":"Ann","reason":"cooled down"}"#);
+    let reset = request(&Method::POST, RESET, Some(SECRET)).body(body).unwrap();
+    assert_eq!(service.call(reset).await.unwrap().status(), StatusCode::INSUFFICIENT_STORAGE);
+}
+
+#[tokio::test]
 async fn years_can_be_asked_about_before_there_are_any() {
     let desk = desk();
     let path = "/api/v1/history?series=laser.temperature&from=2026-01-01T00:00:00Z&buckets=2";

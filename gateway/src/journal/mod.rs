@@ -72,6 +72,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::config::plan::JournalPlan;
 
 mod block;
@@ -85,6 +87,8 @@ pub(crate) mod series;
 mod shared;
 mod stock;
 mod stream;
+#[cfg(test)]
+mod synced_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 mod walk;
@@ -177,6 +181,15 @@ impl Journal {
         if wake {
             self.shared.filled.notify_one();
         }
+    }
+
+    /// Resolves once every event appended so far is synced. It is an error when that is not going
+    /// to be known: the journal was closed, or too many are waiting already.
+    pub fn events_synced(&self) -> oneshot::Receiver<()> {
+        let (waiting, synced) = oneshot::channel();
+        self.shared.inbox().wait(waiting);
+        self.shared.filled.notify_one();
+        synced
     }
 
     /// Reads a stream as it grows, beginning after `after`, or with the oldest record. When the

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::record::{Counters, Payload, Position, Stream};
 use super::segment::Summary;
@@ -14,17 +14,39 @@ use super::segment::Summary;
 pub(super) const TELEMETRY_QUEUE_MAX: usize = 16_384;
 /// Events that may wait for the disk: days of a shop. Then the oldest go, and it is an error.
 pub(super) const EVENTS_QUEUE_MAX: usize = 65_536;
+/// How many may wait for events to be synced; one more is told at once that nobody knows.
+pub(super) const WAITING_MAX: usize = 256;
 
 /// Records on their way to the writer.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pub(super) queues: [VecDeque<Payload>; 2],
     pub(super) closing: bool,
+    /// How often the writer has taken what was queued.
+    pub(super) turn: u64,
+    /// Who waits for the events to be synced that were queued so far, and in which turn they came.
+    pub(super) waiting: Vec<(u64, oneshot::Sender<()>)>,
     /// The writer will look by itself soon; only an event is worth waking it for.
     pub(super) gathering: bool,
 }
 
 impl Inbox {
+    /// Adds one who waits for the events queued so far; those who no longer do make room.
+    pub(super) fn wait(&mut self, waiting: oneshot::Sender<()>) {
+        self.waiting.retain(|(_, waiting)| !waiting.is_closed());
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push((self.turn, waiting));
+        }
+    }
+
+    /// Tells those who came before `turn` that what they waited for is done.
+    pub(super) fn tell(&mut self, turn: u64) {
+        for (_, waiting) in self.waiting.extract_if(.., |(came, _)| *came < turn) {
+            // It may have gone away.
+            waiting.send(()).ok();
+        }
+    }
+
     /// Drops the oldest beyond the bounds and returns how many of each stream.
     pub(super) fn trim(&mut self) -> [u64; 2] {
         let mut dropped = [0; 2];

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const BOOT: BootId = BootId([1; 16]);
+pub(super) const BOOT: BootId = BootId([1; 16]);
 const BIG: u64 = 256 * 1024;
 /// Small enough for several segments in a test; a footer's reserve is most of it.
 pub(super) const SMALL: u64 = 64 * 1024;
@@ -56,7 +56,7 @@ pub(super) fn observation(at_ms: u64, value: f64) -> Payload {
     Payload::Observation(Observation { machine: "laser".into(), at, items })
 }
 
-fn event(at_ms: u64) -> Payload {
+pub(super) fn event(at_ms: u64) -> Payload {
     let register = Register { at: BootTime::from_millis(at_ms), wh: 12.5, epoch: 1 };
     Payload::Event(Event::Energy { machine: "kiln".into(), register })
 }
@@ -77,7 +77,7 @@ fn only_segment(folder: &Folder) -> PathBuf {
 }
 
 /// Polls for something that another thread will do.
-fn until(mut done: impl FnMut() -> bool) {
+pub(super) fn until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "nothing happened for 20 s");

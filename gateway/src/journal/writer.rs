@@ -86,7 +86,8 @@ impl Writer {
             let [telemetry, events] = [Stream::Telemetry, Stream::Events]
                 .map(|stream| !inbox.queues[stream as usize].is_empty() && self.pause.is_zero());
             let gather = self.gather_until.since(clock::boot_now());
-            if inbox.closing || events || (telemetry && gather.is_zero()) {
+            let awaited = !inbox.waiting.is_empty() && self.pause.is_zero();
+            if inbox.closing || events || awaited || (telemetry && gather.is_zero()) {
                 inbox.gathering = false;
                 return inbox.closing;
             }
@@ -110,7 +111,11 @@ impl Writer {
 
     /// Writes all that waits, events first; returns whether all of it succeeded.
     pub(super) fn write(&mut self, now: BootTime) -> bool {
-        let mut queues = std::mem::take(&mut self.shared.inbox().queues);
+        let mut inbox = self.shared.inbox();
+        let mut queues = std::mem::take(&mut inbox.queues);
+        inbox.turn += 1;
+        let turn = inbox.turn;
+        drop(inbox);
         if (1..GATHERED).contains(&queues[Stream::Telemetry as usize].len()) {
             self.gather_until = now + GATHER;
         }
@@ -133,6 +138,9 @@ impl Writer {
             self.shared.state().counters.failing = None;
         }
         let mut inbox = self.shared.inbox();
+        if queues[Stream::Events as usize].is_empty() {
+            inbox.tell(turn);
+        }
         for (unwritten, queue) in queues.into_iter().zip(&mut inbox.queues) {
             if !unwritten.is_empty() {
                 let newer = std::mem::replace(queue, unwritten);

@@ -37,12 +37,16 @@ pub enum Urgent {
     /// A reply of an output.
     Input(Input),
     /// A person's word, with the way back for the answer.
-    Operator(Input, oneshot::Sender<Result<(), Refusal>>),
+    Operator(Input, oneshot::Sender<Answer>),
     /// An event that is not the engine's: the clock's.
     Event(andon_engine::event::Event),
     /// The end: everything up to here is stepped, then the thread stops.
     Stop,
 }
+
+/// What becomes of a person's word: a refusal, or it is done, and the receiver tells when a restart
+/// would not undo it.
+pub type Answer = Result<oneshot::Receiver<()>, Refusal>;
 
 /// Where the engine's outputs go.
 pub struct Sinks {
@@ -74,7 +78,7 @@ pub fn start(
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
         // Dropped when the thread ends, in whatever way: whoever waits for it then knows.
         let _alive: oneshot::Sender<()> = alive;
-        let shell = Shell { engine, plan, sinks, out: Vec::new(), began: None };
+        let shell = Shell { engine, plan, sinks, out: Vec::new(), began: None, done: Vec::new() };
         runtime.block_on(shell.run(urgent, telemetry));
     })?;
     Ok(Thread { thread, ended })
@@ -106,6 +110,8 @@ struct Shell {
     out: Vec<Output>,
     /// When the turn under way began.
     began: Option<BootTime>,
+    /// Those whose word was done in this turn.
+    done: Vec<oneshot::Sender<Answer>>,
 }
 
 impl Shell {
@@ -157,8 +163,11 @@ impl Shell {
                     Output::Refused(refusal) => Some(refusal.clone()),
                     _ => None,
                 });
-                // The asker may have gone; what was done is done and in the journal.
-                answer.send(refusal.map_or(Ok(()), Err)).ok();
+                match refusal {
+                    // The asker may have gone: nothing was done.
+                    Some(refusal) => drop(answer.send(Err(refusal))),
+                    None => self.done.push(answer),
+                }
             }
             Urgent::Event(event) => self.out.push(Output::Event(event)),
             Urgent::Stop => {}
@@ -181,6 +190,10 @@ impl Shell {
         let records: Vec<Payload> = self.out.iter().filter_map(|out| self.record(out)).collect();
         if !records.is_empty() {
             self.sinks.journal.append(records);
+        }
+        for answer in self.done.drain(..) {
+            // The asker may have gone; what was done is done and on its way to the disk.
+            answer.send(Ok(self.sinks.journal.events_synced())).ok();
         }
         self.sinks.diary.note(&self.out);
         let batch: Arc<[Output]> = self.out.drain(..).collect();

@@ -48,6 +48,9 @@ const BUSES_STOP_WITHIN: Duration = Duration::from_secs(3);
 /// How long the board's connections may take to end.
 const BOARD_STOPS_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long a person's word may take to be on the disk; shorter than the board's patience with it.
+const SYNCED_WITHIN: Duration = Duration::from_secs(2);
+
 /// A running gateway.
 pub struct Gateway {
     board: SocketAddr,
@@ -365,7 +368,9 @@ fn commands(urgent: mpsc::Sender<Urgent>) -> http::Commands {
             let sent = urgent.try_send(Urgent::Operator(input, answer));
             sent.map_err(|_| http::Refusal::Busy)?;
             let outcome = answered.await.map_err(|_| http::Refusal::Busy)?;
-            outcome.map_err(|refusal| http::Refusal::Refused(refusal.why.into()))
+            let synced = outcome.map_err(|no| http::Refusal::Refused(no.why.into()))?;
+            let synced = tokio::time::timeout(SYNCED_WITHIN, synced).await;
+            if matches!(synced, Ok(Ok(()))) { Ok(()) } else { Err(http::Refusal::Unwritten) }
         })
     })
 }

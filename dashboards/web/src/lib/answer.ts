@@ -21,5 +21,6 @@ export function failure(status: number, why: string): Failure | null {
   if (status === 404) return { key: "order-gone", why };
   if (status === 400 || status === 409) return { key: "order-refused", why };
   if (status === 503) return { key: "order-busy", why };
+  if (status === 507) return { key: "order-unsaved", why };
   return { key: "order-lost", why };
 }

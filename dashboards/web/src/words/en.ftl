@@ -204,6 +204,7 @@ order-token = This token is not the operator’s.
 order-forbidden = Not allowed from here. { $why }
 order-gone = The gateway knows no such alarm any more.
 order-refused = Refused: { $why }
+order-unsaved = Done, but not saved: a restart now would undo it. Look at the disk.
 order-busy = The gateway is busy. Try again.
 order-lost = No clear answer: look whether it was done before trying again.
 order-done-acknowledge = Acknowledged

@@ -204,6 +204,7 @@ order-token = 这不是操作员令牌。
 order-forbidden = 不允许从此处操作。{ $why }
 order-gone = 网关已没有此告警。
 order-refused = 被拒绝：{ $why }
+order-unsaved = 已执行，但尚未保存：现在重启会撤销它。请检查存储卡。
 order-busy = 网关繁忙，请重试。
 order-lost = 没有明确答复：重试前请先查看是否已执行。
 order-done-acknowledge = 已确认
