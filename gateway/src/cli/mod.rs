@@ -26,7 +26,11 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Exit code for a configuration that cannot run (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
@@ -82,17 +86,32 @@ enum Command {
     },
 }
 
+/// The log goes to stderr, as much of it as `RUST_LOG` wants: levels, for all or by module. The
+/// larger filter, of spans and values, would bring an engine of regular expressions with it.
+fn start_log() {
+    let wanted = std::env::var("RUST_LOG").ok();
+    let wanted = wanted.map(|wanted| wanted.parse::<Targets>());
+    let usual =
+        || Targets::new().with_default(Level::INFO).with_target("rumqttd", LevelFilter::OFF);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    let (filter, wrong) = match wanted {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (usual(), Some(error)),
+        None => (usual(), None),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    if let Some(error) = wrong {
+        tracing::warn!(%error, "RUST_LOG is not understood: write a level, or module=level, by commas.");
+    }
+}
+
 /// Runs the command that was typed.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rumqttd=off"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    start_log();
     // One TLS provider per process; a second installation is refused and changes nothing.
     rustls::crypto::ring::default_provider().install_default().ok();
     match cli.command {
