@@ -353,6 +353,15 @@ mod tests {
         let words = proposal.say();
         assert!(words.contains("from 1 s to 5 s"), "{words}");
         assert!(words.contains("periods = {"), "{words}");
+        // Devices that are alike are told of in one line, and no gauge waits longer than a counter.
+        let sections = words.lines().filter(|line| line.contains("[source."));
+        assert!(sections.count() <= 2, "{words}");
+        let slowest = |counter: bool| {
+            let is = |name: &Arc<str>| name.starts_with("energy") == counter;
+            let moves = proposal.moves.iter().filter(|it| it.items.iter().any(is));
+            moves.map(|it| it.to).max()
+        };
+        assert!(slowest(true) >= slowest(false), "{words}");
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! Bounds: each read of each device is moved at most once per step of [`LADDER`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use andon_engine::item::Kind;
 use andon_engine::plan::{ActivityPlan, ItemIndex};
 use andon_engine::rules::Condition;
 
@@ -17,8 +18,21 @@ use crate::config::plan::{BusPlan, Plan};
 
 /// What a proposal is to leave of a bus for retries and writes: a tenth.
 const OCCUPANCY_WANTED: f64 = 0.9;
-/// Periods that are proposed, in seconds, the shortest that is enough first.
-const LADDER: [u64; 5] = [1, 5, 10, 60, 300];
+/// Periods that are proposed, in seconds, and for what; the first that are enough. A counter misses
+/// nothing when it is read less often, so counters go a step ahead.
+const LADDER: [(u64, bool); 9] = [
+    (1, COUNTERS),
+    (5, COUNTERS),
+    (10, COUNTERS),
+    (1, ALL),
+    (60, COUNTERS),
+    (5, ALL),
+    (10, ALL),
+    (60, ALL),
+    (300, ALL),
+];
+const COUNTERS: bool = true;
+const ALL: bool = false;
 /// A move that saves less than this share of the bus is not worth an entry.
 const GAIN_LEAST: f64 = 0.001;
 /// Names in one line of text.
@@ -67,11 +81,12 @@ pub(super) fn propose(
     let mut bus = bus.clone();
     let mut moved: BTreeMap<(usize, usize), (Duration, Duration)> = BTreeMap::new();
     let mut occupancy = before;
-    for seconds in LADDER {
+    for (seconds, counters) in LADDER {
         let to = Duration::from_secs(seconds);
+        let best_move = |bus: &BusPlan, unit| best_move(bus, unit, assumed, urgent, (to, counters));
         // Of each unit the best move: when it is made, only that unit has another.
         let mut best: Vec<Option<(f64, Vec<usize>)>> =
-            (0..bus.units.len()).map(|unit| best_move(&bus, unit, assumed, urgent, to)).collect();
+            (0..bus.units.len()).map(|unit| best_move(&bus, unit)).collect();
         while occupancy > OCCUPANCY_WANTED {
             let gains = best
                 .iter()
@@ -85,21 +100,22 @@ pub(super) fn propose(
                 moved.entry((unit, poll)).or_insert((from, to)).1 = to;
             }
             occupancy -= gain;
-            best[unit] = best_move(&bus, unit, assumed, urgent, to);
+            best[unit] = best_move(&bus, unit);
         }
     }
     let after = load(&bus, assumed).occupancy;
     (!moved.is_empty()).then(|| Proposal { moves: moves(&bus, &moved), before, after })
 }
 
-/// The items of one read of a unit that are not urgent and would save the most when they are read
-/// every `to` only, as polls, with the share of the bus that this saves.
+/// The items of one read of a unit that are not urgent and would save the most when they (its
+/// counters alone, if so) are read every `to` only, as polls, with the share of the bus that this
+/// saves.
 fn best_move(
     bus: &BusPlan,
     unit: usize,
     assumed: &[Remembered],
     urgent: &BTreeSet<ItemIndex>,
-    to: Duration,
+    (to, counters): (Duration, bool),
 ) -> Option<(f64, Vec<usize>)> {
     let assumed = assumed.get(unit);
     // A bus of this unit alone: the others do not change.
@@ -113,6 +129,10 @@ fn best_move(
         let Some(poll) = polls.iter().position(|poll| poll.profile_item == item.position) else {
             continue;
         };
+        let kind = alone.units[0].profile.items[item.position].item.kind;
+        if counters && kind != Kind::Counter {
+            continue;
+        }
         let fed = polls[poll].feeds.iter().chain(polls[poll].loops.iter().map(|(item, _)| item));
         let period = polls[poll].period;
         let harmonic = period < to && to.as_nanos().is_multiple_of(period.as_nanos().max(1));
@@ -154,31 +174,62 @@ fn moves(bus: &BusPlan, moved: &BTreeMap<(usize, usize), (Duration, Duration)>) 
 }
 
 impl Proposal {
-    /// As a person would say it, and what to write into the configuration.
+    /// As a person would say it, and what to write into the configuration. Sources of which the
+    /// same is said are named together.
     pub(super) fn say(&self) -> String {
-        let mut text = String::new();
-        let (before, after) = (self.before * 100.0, self.after * 100.0);
-        for Move { source, items, from, to } in &self.moves {
-            let shown: Vec<&str> = items.iter().take(NAMES_SHOWN).map(|name| &**name).collect();
-            let more = if items.len() > NAMES_SHOWN {
-                format!(" and {} more", items.len() - NAMES_SHOWN)
-            } else {
-                String::new()
+        let mut by_source: BTreeMap<&str, Vec<&Move>> = BTreeMap::new();
+        for moved in &self.moves {
+            by_source.entry(&moved.source).or_default().push(moved);
+        }
+        let mut alike: Vec<(Vec<&str>, Vec<&Move>)> = Vec::new();
+        for (source, moves) in by_source {
+            let same = |known: &[&Move]| {
+                let pairs = known.iter().zip(&moves);
+                known.len() == moves.len() && pairs.into_iter().all(|(a, b)| a.says_as(b))
             };
-            let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
-            let names = shown.join(", ");
-            let _ = writeln!(text, "  move {source}.{{{names}{more}}} from {from} s to {to} s");
+            match alike.iter_mut().find(|(_, known)| same(known)) {
+                Some((sources, _)) => sources.push(source),
+                None => alike.push((vec![source], moves)),
+            }
         }
+        let mut text = String::new();
+        for (sources, moves) in &alike {
+            for moved in moves {
+                let _ = writeln!(text, "  move {}: {moved}", sources.join(", "));
+            }
+        }
+        let (before, after) = (self.before * 100.0, self.after * 100.0);
         let _ = writeln!(text, "  that makes {before:.0} % → {after:.0} %");
-        let mut by_source: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for Move { source, items, to, .. } in &self.moves {
-            let entries = items.iter().map(|item| format!("\"{item}\" = \"{} s\"", to.as_secs()));
-            by_source.entry(source).or_default().extend(entries);
-        }
-        for (source, entries) in by_source {
-            let _ =
-                writeln!(text, "  in [source.{source}]: periods = {{ {} }}", entries.join(", "));
+        for (sources, moves) in &alike {
+            let sections: Vec<String> =
+                sources.iter().map(|source| format!("[source.{source}]")).collect();
+            let entry =
+                |name: &Arc<str>, to: Duration| format!("\"{name}\" = \"{} s\"", to.as_secs());
+            let entries =
+                moves.iter().flat_map(|it| it.items.iter().map(|name| entry(name, it.to)));
+            let entries: Vec<String> = entries.collect();
+            let entries = entries.join(", ");
+            let _ = writeln!(text, "  in {}: periods = {{ {entries} }}", sections.join(", "));
         }
         text
+    }
+}
+
+impl Move {
+    /// Whether the same is said of another source.
+    fn says_as(&self, other: &Self) -> bool {
+        (&self.items, self.from, self.to) == (&other.items, other.from, other.to)
+    }
+}
+
+impl fmt::Display for Move {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<&str> = self.items.iter().take(NAMES_SHOWN).map(|name| &**name).collect();
+        text.write_str(&shown.join(", "))?;
+        if self.items.len() > NAMES_SHOWN {
+            write!(text, " and {} more", self.items.len() - NAMES_SHOWN)?;
+        }
+        let (from, to) = (self.from.as_secs_f64(), self.to.as_secs_f64());
+        write!(text, " from {from} s to {to} s")
     }
 }
