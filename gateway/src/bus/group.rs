@@ -9,7 +9,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
 
 use super::Delivery;
-use crate::config::plan::{BusPlan, PollPlan, UnitPlan};
+use crate::config::plan::{BusPlan, Fed, PollPlan, UnitPlan};
 
 /// The items of one unit with one period.
 #[derive(Clone, Debug)]
@@ -17,7 +17,8 @@ pub(super) struct Group {
     /// Position in the bus plan's `units`.
     pub(super) unit: usize,
     pub(super) period: Duration,
-    polls: Vec<PollPlan>,
+    /// Positions among the unit's polls.
+    polls: Box<[u32]>,
 }
 
 impl Group {
@@ -31,24 +32,40 @@ impl Group {
         periods.sort_unstable();
         periods.dedup();
         let group = |period| {
-            let polls = plan.polls.iter().filter(|poll| poll.period == period).cloned().collect();
-            Self { unit, period, polls }
+            let own = (0..).zip(&plan.polls).filter(|(_, poll)| poll.period == period);
+            Self { unit, period, polls: own.map(|(at, _)| at).collect() }
         };
         periods.into_iter().map(group).collect()
     }
 
-    /// Its items: positions in the profile.
-    pub(super) fn items(&self) -> impl Iterator<Item = usize> {
-        self.polls.iter().map(|poll| poll.profile_item)
+    /// Its polls in the plan of its bus.
+    pub(super) fn polls<'a>(&self, plan: &'a BusPlan) -> impl Iterator<Item = &'a PollPlan> {
+        let polls = plan.units.get(self.unit).map_or(&[][..], |unit| &unit.polls);
+        self.polls.iter().filter_map(|&at| polls.get(at as usize))
+    }
+
+    fn poll<'a>(&self, plan: &'a BusPlan, place: usize) -> Option<&'a PollPlan> {
+        plan.units.get(self.unit)?.polls.get(*self.polls.get(place)? as usize)
     }
 
     /// What its poll at `place` has brought goes to the machines' items that it feeds.
-    pub(super) fn feed(&self, place: usize, measured: &Measured, round: &mut Round) {
-        let Some(poll) = self.polls.get(place) else { return };
+    pub(super) fn feed(
+        &self,
+        plan: &BusPlan,
+        place: usize,
+        measured: &Measured,
+        round: &mut Round,
+    ) {
+        let Some(poll) = self.poll(plan, place) else { return };
         let measured = scaled(measured, poll.ratio);
-        let quantities = poll.loops.iter().map(|(item, span)| (*item, span.quantity(&measured)));
-        round.readings.extend(quantities);
-        round.readings.extend(poll.feeds.iter().map(|&feed| (feed, measured.clone())));
+        if let Fed::One(item) = poll.fed {
+            round.readings.push((item, measured));
+            return;
+        }
+        let loops = poll.fed.loops().iter();
+        round.readings.extend(loops.map(|(item, span)| (*item, span.quantity(&measured))));
+        let direct = poll.fed.direct().iter();
+        round.readings.extend(direct.map(|&item| (item, measured.clone())));
     }
 }
 

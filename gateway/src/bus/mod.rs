@@ -180,7 +180,7 @@ impl Runtime {
 /// # Errors
 /// When the system has no thread or descriptor left.
 pub fn start(
-    plan: &BusPlan,
+    plan: &Arc<BusPlan>,
     engine: &Arc<Plan>,
     dir: &Path,
     sink: Sink,
@@ -203,13 +203,13 @@ pub fn start(
 }
 
 fn prepare(
-    plan: &BusPlan,
+    plan: &Arc<BusPlan>,
     engine: &Arc<Plan>,
     sink: Sink,
     opener: transport::Opener,
     memory: Memory,
 ) -> (BusHandle, impl Future<Output = ()> + Send + use<>) {
-    let plan = Arc::new(plan.clone());
+    let plan = Arc::clone(plan);
     let (writes, waiting) = mpsc::channel(WRITES_MAX);
     let status = Arc::new(Mutex::new(Status::before(&plan)));
     let machines = group::Machines::of_plan(engine);

@@ -106,15 +106,13 @@ impl Owner {
         let (framing, timing) = (Framing::of(&plan.link), LineTiming::of_bus(plan));
         let unit = |(at, unit): (usize, &UnitPlan)| {
             let remembered = memory.of(unit);
-            let from = groups.partition_point(|group| group.unit < at);
-            let ours = from..groups.partition_point(|group| group.unit <= at);
             let before = remembered.turnaround;
             Unit {
                 health: UnitHealth::new(now, plan.dead_share),
                 turnaround: Turnaround::new(plan.turnaround_of(unit)),
                 remembered: before,
                 holes: remembered.holes,
-                reads: Reads::new(&unit.profile, timing, &groups, ours, before),
+                reads: Reads::new(plan, at, &groups, before),
                 ages: Ages::default(),
                 refused: BTreeMap::new(),
                 fence: None,

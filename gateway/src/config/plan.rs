@@ -42,8 +42,8 @@ pub struct Plan {
     pub store: Option<StorePlan>,
     /// The board and the API.
     pub http: HttpPlan,
-    /// The buses, each with its sources.
-    pub buses: Vec<BusPlan>,
+    /// The buses, each with its sources; shared with their owners.
+    pub buses: Vec<Arc<BusPlan>>,
     /// The brokers that devices share: buses of type `mqtt`.
     pub brokers: Vec<BrokerPlan>,
     /// The devices that are more than a register map, each with a connection or topic of its own.
@@ -325,13 +325,76 @@ pub struct PollPlan {
     /// Position in the profile's `items`.
     pub profile_item: usize,
     /// The machine items that it feeds.
-    pub feeds: Vec<ItemIndex>,
-    /// The machine items that it feeds as the quantity that a 4–20 mA loop stands for.
-    pub loops: Vec<(ItemIndex, Span)>,
+    pub fed: Fed,
     /// How often.
     pub period: Duration,
     /// Factor from current/voltage transformer ratios; 1 without.
     pub ratio: f64,
+}
+
+/// The machine items that an item of a device feeds. Almost always it is one, and a shop has tens of
+/// thousands: that one has no list.
+#[derive(Clone, Debug)]
+pub enum Fed {
+    /// One, as it is.
+    One(ItemIndex),
+    /// Any other number, or through a loop.
+    Many(Box<FedMany>),
+}
+
+/// Several machine items, or some through a loop.
+#[derive(Clone, Debug, Default)]
+pub struct FedMany {
+    /// Those that it feeds as it is.
+    pub direct: Vec<ItemIndex>,
+    /// Those that it feeds as the quantity that a 4–20 mA loop stands for.
+    pub loops: Vec<(ItemIndex, Span)>,
+}
+
+impl Default for Fed {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
+impl Fed {
+    /// The items that are fed as it is.
+    pub fn direct(&self) -> &[ItemIndex] {
+        match self {
+            Self::One(item) => std::slice::from_ref(item),
+            Self::Many(many) => &many.direct,
+        }
+    }
+
+    /// The items that are fed as the quantity that a loop stands for.
+    pub fn loops(&self) -> &[(ItemIndex, Span)] {
+        match self {
+            Self::One(_) => &[],
+            Self::Many(many) => &many.loops,
+        }
+    }
+
+    /// All items that are fed.
+    pub fn all(&self) -> impl Iterator<Item = ItemIndex> + Clone {
+        self.direct().iter().copied().chain(self.loops().iter().map(|(item, _)| *item))
+    }
+
+    /// Adds an item: as the quantity of a loop where `span` says what its ends mean.
+    pub fn add(&mut self, item: ItemIndex, span: Option<Span>) {
+        if span.is_none() && self.all().next().is_none() {
+            *self = Self::One(item);
+            return;
+        }
+        if let Self::One(one) = *self {
+            *self = Self::Many(Box::new(FedMany { direct: vec![one], loops: Vec::new() }));
+        }
+        if let Self::Many(many) = self {
+            match span {
+                None => many.direct.push(item),
+                Some(span) => many.loops.push((item, span)),
+            }
+        }
+    }
 }
 
 /// A device that is more than a register map.

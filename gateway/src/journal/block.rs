@@ -5,6 +5,7 @@
 //! layout is specified in the documentation of [`super`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -46,8 +47,7 @@ pub(super) struct Header {
 struct Shape {
     machine: Arc<str>,
     items: Arc<[Arc<str>]>,
-    /// Positions in the block's series.
-    series: Box<[u32]>,
+    series: Places,
     last: u64,
     step: i64,
 }
@@ -69,14 +69,47 @@ impl Shape {
     }
 }
 
+/// Positions in a block's series, one for each item of a shape.
+#[derive(Debug)]
+enum Places {
+    /// One after the other from here on.
+    From(u32),
+    /// Anywhere.
+    Each(Box<[u32]>),
+}
+
+impl Places {
+    /// The position that belongs to the item at `at`.
+    fn of(&self, at: usize) -> usize {
+        match self {
+            Self::From(first) => *first as usize + at,
+            Self::Each(places) => places.get(at).map_or(usize::MAX, |place| *place as usize),
+        }
+    }
+}
+
+/// A list of items: positions among the block's strings, and these strings.
+#[derive(Clone, Debug, Default)]
+struct List {
+    positions: Arc<[u32]>,
+    names: Arc<[Arc<str>]>,
+    /// No item is in it twice.
+    distinct: bool,
+}
+
 /// The series of a block, shared by the shapes in which they occur; names are given as positions
 /// among the block's strings.
+///
+/// Most machines have one shape, and a block may have a hundred thousand series: those of a
+/// machine's first shape lie one after the other, and are found by name only once it has another.
 #[derive(Debug, Default)]
 struct Catalogue {
     by_name: HashMap<u64, u32, BuildHasherDefault<Mix>>,
+    /// Of machines with one shape so far: its items, and where its series begin.
+    single: HashMap<u32, (Arc<[u32]>, u32)>,
     series: Vec<Series>,
     /// The list of items that was defined last: machines of a kind have the same.
-    last: (Vec<u32>, Arc<[Arc<str>]>),
+    last: List,
 }
 
 impl Catalogue {
@@ -87,24 +120,52 @@ impl Catalogue {
         base: BootTime,
         name: impl Fn(u32) -> Option<Arc<str>>,
     ) -> Option<Shape> {
-        if self.last.0 != items {
-            self.last.0 = items.to_vec();
-            self.last.1 = items.iter().map(|item| name(*item)).collect::<Option<_>>()?;
+        if *self.last.positions != *items {
+            let mut sorted = items.to_vec();
+            sorted.sort_unstable();
+            self.last = List {
+                positions: items.into(),
+                names: items.iter().map(|item| name(*item)).collect::<Option<_>>()?,
+                distinct: sorted.is_sorted_by(|one, next| one < next),
+            };
+        }
+        Some(Shape {
+            machine: name(machine)?,
+            series: self.places(machine),
+            items: Arc::clone(&self.last.names),
+            last: base.0,
+            step: 0,
+        })
+    }
+
+    /// Where the series of a machine's new shape are, which has the items defined last.
+    fn places(&mut self, machine: u32) -> Places {
+        let key = |item: &u32| u64::from(machine) << 32 | u64::from(*item);
+        let next = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
+        let items = Arc::clone(&self.last.positions);
+        match self.single.entry(machine) {
+            Entry::Vacant(first) if self.last.distinct => {
+                first.insert((Arc::clone(&items), next));
+                self.series.resize_with(self.series.len() + items.len(), Series::default);
+                return Places::From(next);
+            }
+            Entry::Vacant(first) => {
+                first.insert((Arc::default(), next));
+            }
+            Entry::Occupied(mut first) => {
+                let (items, begin) = std::mem::take(first.get_mut());
+                let places = items.iter().map(key).zip(begin..);
+                self.by_name.extend(places);
+            }
         }
         let (by_name, series) = (&mut self.by_name, &mut self.series);
         let place = |item: &u32| {
-            *by_name.entry(u64::from(machine) << 32 | u64::from(*item)).or_insert_with(|| {
+            *by_name.entry(key(item)).or_insert_with(|| {
                 series.push(Series::default());
                 u32::try_from(series.len() - 1).unwrap_or(u32::MAX)
             })
         };
-        Some(Shape {
-            machine: name(machine)?,
-            series: items.iter().map(place).collect(),
-            items: Arc::clone(&self.last.1),
-            last: base.0,
-            step: 0,
-        })
+        Places::Each(items.iter().map(place).collect())
     }
 }
 
@@ -223,8 +284,8 @@ impl Encoder {
         let position = self.shape_of(observation, &mut payload);
         let shape = &mut self.shapes[position];
         put_varint(&mut payload, zigzag(shape.advance(observation.at.0)));
-        for ((_, value), series) in observation.items.iter().zip(&shape.series) {
-            self.catalogue.series[*series as usize].encode(value, &mut payload);
+        for (at, (_, value)) in observation.items.iter().enumerate() {
+            self.catalogue.series[shape.series.of(at)].encode(value, &mut payload);
         }
         if self.shapes.len() > shapes {
             self.defining += payload.len() as u64;
@@ -261,7 +322,7 @@ impl Encoder {
         };
         let items = if self.shapes.last().is_some_and(alike) {
             // The list of the machine before: its strings are known, and where they are.
-            let items = self.catalogue.last.0.clone();
+            let items = self.catalogue.last.positions.to_vec();
             items.iter().for_each(|item| put_varint(payload, u64::from(*item)));
             items
         } else {
@@ -365,8 +426,8 @@ impl Decoder {
         let shape = self.shapes.get_mut(position)?;
         let at = BootTime(shape.follow(bytes.signed()?));
         let mut items = Vec::with_capacity(shape.items.len());
-        for (item, series) in shape.items.iter().zip(&shape.series) {
-            let series = &mut self.catalogue.series[*series as usize];
+        for (at, item) in shape.items.iter().enumerate() {
+            let series = self.catalogue.series.get_mut(shape.series.of(at))?;
             items.push((Arc::clone(item), series.decode(bytes)?));
         }
         bytes.0.is_empty().then(|| Observation { machine: Arc::clone(&shape.machine), at, items })
