@@ -1,6 +1,7 @@
 //! What is due together: the items of one unit with one period, and what their values mean for the
 //! machines' items. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,16 +123,35 @@ pub(super) fn deliveries(
     deliveries
 }
 
-/// Which machine an item belongs to.
+/// Which machine an item belongs to, and which machines a stop looks at.
 #[derive(Clone, Debug)]
-pub(super) struct Machines(Arc<Plan>);
+pub(super) struct Machines {
+    plan: Arc<Plan>,
+    urgent: Arc<BTreeSet<MachineIndex>>,
+}
 
 impl Machines {
     pub(super) fn of_plan(plan: &Arc<Plan>) -> Self {
-        Self(Arc::clone(plan))
+        let machine = |item: &ItemIndex| Some(plan.items.get(item.0 as usize)?.machine);
+        let rules = plan.rules.iter().filter(|rule| rule.trip.is_some());
+        let conditions = rules.flat_map(|rule| std::iter::once(&rule.when).chain(&rule.clear));
+        let mut urgent = BTreeSet::new();
+        for condition in conditions {
+            urgent.extend(condition.items().filter_map(|item| machine(&item)));
+            urgent.extend(condition.machines());
+        }
+        let proofs = plan.trips.iter().filter_map(|trip| trip.proof.as_ref());
+        urgent.extend(proofs.filter_map(|proof| machine(&proof.item)));
+        Self { plan: Arc::clone(plan), urgent: Arc::new(urgent) }
     }
 
     fn of(&self, item: ItemIndex) -> Option<MachineIndex> {
-        self.0.items.get(usize::try_from(item.0).ok()?).map(|item| item.machine)
+        self.plan.items.get(usize::try_from(item.0).ok()?).map(|item| item.machine)
+    }
+
+    /// Whether a stop may follow from this delivery, or be proved by it: it waits for nothing.
+    pub(super) fn is_urgent(&self, delivery: &Delivery) -> bool {
+        let machine = delivery.readings.first().and_then(|(item, _)| self.of(*item));
+        machine.is_some_and(|machine| self.urgent.contains(&machine))
     }
 }

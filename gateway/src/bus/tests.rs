@@ -345,7 +345,7 @@ async fn a_port_that_vanishes_and_returns_under_another_name_is_read_again() {
     let plan = Arc::new(plan);
     let (sink, deliveries) = mpsc::channel(64);
     let (handle, running) =
-        prepare(&plan, &engine, sink, transport::opener(&plan.link), Memory::none());
+        prepare(&plan, &engine, (sink, None), transport::opener(&plan.link), Memory::none());
     tokio::spawn(running);
     let mut bench = Bench { handle, deliveries };
     // Absent at first, then plugged in, pulled, and plugged in elsewhere.

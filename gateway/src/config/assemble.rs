@@ -3,7 +3,7 @@
 //!
 //! Nothing is reported here: whatever could be wrong has been.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ pub(super) fn shop(
 ) -> Shop {
     let mut engine = Plan::default();
     let mut faces = Vec::with_capacity(machines.len());
-    // By source, the machine items that each of its profile items feeds.
-    let mut feeds: Vec<BTreeMap<usize, Fed>> = vec![BTreeMap::new(); sources.len()];
+    let mut feeds: Vec<Feeds> =
+        sources.iter().map(|source| vec![None; source.items.len()]).collect();
     let mut bases = Vec::with_capacity(machines.len());
     let mut measurands = Measurands::default();
     for (at, machine) in machines.iter().enumerate() {
@@ -62,8 +62,9 @@ pub(super) fn shop(
             let period = source.map_or(STALE_LEAST, |source| source.period_of(item.profile_item));
             let measurand = measurands.of(item, period);
             engine.items.push(ItemPlan::new(MachineIndex(index16(at)), measurand));
-            let Some(feeds) = feeds.get_mut(item.source) else { continue };
-            feeds.entry(item.profile_item).or_default().add(item_index(position), item.span);
+            let fed = feeds.get_mut(item.source).and_then(|it| it.get_mut(item.profile_item));
+            let Some(fed) = fed else { continue };
+            fed.get_or_insert_default().add(item_index(position), item.span.as_deref().copied());
         }
         let energy = ["energy.import", "energy.total"]
             .into_iter()
@@ -93,6 +94,14 @@ pub(super) fn shop(
     Shop { buses, brokers, devices, faces, outputs, engine }
 }
 
+/// By item of a source, the machine items that it feeds.
+type Feeds = Vec<Option<Fed>>;
+
+/// The items that feed any, by their positions.
+fn fed(feeds: Feeds) -> impl Iterator<Item = (usize, Fed)> {
+    feeds.into_iter().enumerate().filter_map(|(position, fed)| Some((position, fed?)))
+}
+
 /// What is measured, each once: by name, period and fastest change.
 #[derive(Default)]
 struct Measurands(HashMap<(Arc<str>, Duration, Option<u64>), Arc<Measurand>>);
@@ -102,7 +111,7 @@ impl Measurands {
         let key = (item.item.name.clone(), period, item.max_rate.map(f64::to_bits));
         let new = || {
             Arc::new(Measurand {
-                item: item.item.clone(),
+                item: Item::clone(&item.item),
                 period,
                 stale_after: (period * STALE_PERIODS).max(STALE_LEAST),
                 max_rate: item.max_rate,
@@ -164,12 +173,7 @@ enum SourcePlace {
 }
 
 impl Wiring {
-    fn new(
-        configured: &[Bus],
-        sources: &[Source],
-        feeds: Vec<BTreeMap<usize, Fed>>,
-        outputs: &[Output],
-    ) -> Self {
+    fn new(configured: &[Bus], sources: &[Source], feeds: Vec<Feeds>, outputs: &[Output]) -> Self {
         let (buses, brokers, devices) = (Vec::new(), Vec::new(), Vec::new());
         let mut wiring =
             Self { buses, brokers, devices, of_bus: Vec::new(), of_source: Vec::new() };
@@ -208,13 +212,7 @@ impl Wiring {
         }
     }
 
-    fn add_unit(
-        &mut self,
-        source: &Source,
-        registers: &Registers,
-        feeds: BTreeMap<usize, Fed>,
-        acts: &[Act],
-    ) {
+    fn add_unit(&mut self, source: &Source, registers: &Registers, feeds: Feeds, acts: &[Act]) {
         let poll = |(profile_item, fed): (usize, Fed)| PollPlan {
             profile_item,
             fed,
@@ -236,18 +234,12 @@ impl Wiring {
             source: source.id.clone(),
             station: registers.station,
             profile: registers.profile.clone(),
-            polls: feeds.into_iter().map(poll).collect(),
+            polls: fed(feeds).map(poll).collect(),
             writable_coils,
         });
     }
 
-    fn add_device(
-        &mut self,
-        source: &Source,
-        spoken: &Spoken,
-        feeds: BTreeMap<usize, Fed>,
-        acts: &[Act],
-    ) {
+    fn add_device(&mut self, source: &Source, spoken: &Spoken, feeds: Feeds, acts: &[Act]) {
         let place = match &spoken.place {
             SpokenPlace::Own(place) => place.clone(),
             SpokenPlace::Bus(bus) => {
@@ -269,7 +261,7 @@ impl Wiring {
             place,
             credentials: spoken.credentials.clone(),
             period: source.period,
-            feeds: feeds.into_iter().map(named).collect(),
+            feeds: fed(feeds).map(named).collect(),
             stops: acts.iter().filter_map(stop).collect(),
         });
     }

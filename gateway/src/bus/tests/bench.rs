@@ -232,7 +232,8 @@ impl Bench {
 
     pub(super) fn of(plan: &BusPlan, engine: &Arc<Plan>, opener: Opener, memory: Memory) -> Self {
         let (sink, deliveries) = mpsc::channel(64);
-        let (handle, running) = prepare(&Arc::new(plan.clone()), engine, sink, opener, memory);
+        let (handle, running) =
+            prepare(&Arc::new(plan.clone()), engine, (sink, None), opener, memory);
         tokio::spawn(running);
         Self { handle, deliveries }
     }
