@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_adapters::current_loop::Span;
 use andon_adapters::device::Stop;
 use andon_adapters::dlt645::{ANSWER_DELAY_MAX, Address};
 use andon_adapters::profile::Profile;
 use andon_adapters::protocol::{Protocol, Settings};
 use andon_engine::plan::{ItemIndex, TripIndex};
 use serde::Serialize;
+
+pub use super::fed::{Fed, FedMany};
 
 /// A name in the languages that it was given in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -330,71 +331,6 @@ pub struct PollPlan {
     pub period: Duration,
     /// Factor from current/voltage transformer ratios; 1 without.
     pub ratio: f64,
-}
-
-/// The machine items that an item of a device feeds. Almost always it is one, and a shop has tens of
-/// thousands: that one has no list.
-#[derive(Clone, Debug)]
-pub enum Fed {
-    /// One, as it is.
-    One(ItemIndex),
-    /// Any other number, or through a loop.
-    Many(Box<FedMany>),
-}
-
-/// Several machine items, or some through a loop.
-#[derive(Clone, Debug, Default)]
-pub struct FedMany {
-    /// Those that it feeds as it is.
-    pub direct: Vec<ItemIndex>,
-    /// Those that it feeds as the quantity that a 4–20 mA loop stands for.
-    pub loops: Vec<(ItemIndex, Span)>,
-}
-
-impl Default for Fed {
-    fn default() -> Self {
-        Self::Many(Box::default())
-    }
-}
-
-impl Fed {
-    /// The items that are fed as it is.
-    pub fn direct(&self) -> &[ItemIndex] {
-        match self {
-            Self::One(item) => std::slice::from_ref(item),
-            Self::Many(many) => &many.direct,
-        }
-    }
-
-    /// The items that are fed as the quantity that a loop stands for.
-    pub fn loops(&self) -> &[(ItemIndex, Span)] {
-        match self {
-            Self::One(_) => &[],
-            Self::Many(many) => &many.loops,
-        }
-    }
-
-    /// All items that are fed.
-    pub fn all(&self) -> impl Iterator<Item = ItemIndex> + Clone {
-        self.direct().iter().copied().chain(self.loops().iter().map(|(item, _)| *item))
-    }
-
-    /// Adds an item: as the quantity of a loop where `span` says what its ends mean.
-    pub fn add(&mut self, item: ItemIndex, span: Option<Span>) {
-        if span.is_none() && self.all().next().is_none() {
-            *self = Self::One(item);
-            return;
-        }
-        if let Self::One(one) = *self {
-            *self = Self::Many(Box::new(FedMany { direct: vec![one], loops: Vec::new() }));
-        }
-        if let Self::Many(many) = self {
-            match span {
-                None => many.direct.push(item),
-                Some(span) => many.loops.push((item, span)),
-            }
-        }
-    }
 }
 
 /// A device that is more than a register map.

@@ -5,8 +5,6 @@
 //! layout is specified in the documentation of [`super`].
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use andon_engine::time::BootTime;
@@ -14,7 +12,7 @@ use crc32c::{crc32c, crc32c_append};
 
 use super::bytes::{Bytes, VARINT_MAX, put_varint, zigzag};
 use super::record::{BootId, Observation, Payload, Stream};
-use super::series::Series;
+use super::shape::{Catalogue, Shape};
 
 /// Opens a block. Its first bytes are no frame length, and 0xFF occurs in no UTF-8 text.
 pub(super) const MARK: [u8; 16] = *b"\xff\xff\xff\xff\xffANDON-BLK\n\xfe";
@@ -40,153 +38,6 @@ pub(super) struct Header {
     pub(super) first_seq: u64,
     /// What the first moments are steps from.
     pub(super) base: BootTime,
-}
-
-/// A list of items of a machine, as observations tend to repeat it.
-#[derive(Debug)]
-struct Shape {
-    machine: Arc<str>,
-    items: Arc<[Arc<str>]>,
-    series: Places,
-    last: u64,
-    step: i64,
-}
-
-impl Shape {
-    /// Takes the next moment and returns how far the step to it differs from the step before.
-    fn advance(&mut self, at: u64) -> i64 {
-        let step = at.wrapping_sub(self.last).cast_signed();
-        let change = step.wrapping_sub(self.step);
-        (self.last, self.step) = (at, step);
-        change
-    }
-
-    /// The inverse of [`Shape::advance`].
-    fn follow(&mut self, change: i64) -> u64 {
-        self.step = self.step.wrapping_add(change);
-        self.last = self.last.wrapping_add_signed(self.step);
-        self.last
-    }
-}
-
-/// Positions in a block's series, one for each item of a shape.
-#[derive(Debug)]
-enum Places {
-    /// One after the other from here on.
-    From(u32),
-    /// Anywhere.
-    Each(Box<[u32]>),
-}
-
-impl Places {
-    /// The position that belongs to the item at `at`.
-    fn of(&self, at: usize) -> usize {
-        match self {
-            Self::From(first) => *first as usize + at,
-            Self::Each(places) => places.get(at).map_or(usize::MAX, |place| *place as usize),
-        }
-    }
-}
-
-/// A list of items: positions among the block's strings, and these strings.
-#[derive(Clone, Debug, Default)]
-struct List {
-    positions: Arc<[u32]>,
-    names: Arc<[Arc<str>]>,
-    /// No item is in it twice.
-    distinct: bool,
-}
-
-/// The series of a block, shared by the shapes in which they occur; names are given as positions
-/// among the block's strings.
-///
-/// Most machines have one shape, and a block may have a hundred thousand series: those of a
-/// machine's first shape lie one after the other, and are found by name only once it has another.
-#[derive(Debug, Default)]
-struct Catalogue {
-    by_name: HashMap<u64, u32, BuildHasherDefault<Mix>>,
-    /// Of machines with one shape so far: its items, and where its series begin.
-    single: HashMap<u32, (Arc<[u32]>, u32)>,
-    series: Vec<Series>,
-    /// The list of items that was defined last: machines of a kind have the same.
-    last: List,
-}
-
-impl Catalogue {
-    /// A shape of the machine and items with these positions; `name` gives a position's string.
-    fn shape(
-        &mut self,
-        (machine, items): (u32, &[u32]),
-        base: BootTime,
-        name: impl Fn(u32) -> Option<Arc<str>>,
-    ) -> Option<Shape> {
-        if *self.last.positions != *items {
-            let mut sorted = items.to_vec();
-            sorted.sort_unstable();
-            self.last = List {
-                positions: items.into(),
-                names: items.iter().map(|item| name(*item)).collect::<Option<_>>()?,
-                distinct: sorted.is_sorted_by(|one, next| one < next),
-            };
-        }
-        Some(Shape {
-            machine: name(machine)?,
-            series: self.places(machine),
-            items: Arc::clone(&self.last.names),
-            last: base.0,
-            step: 0,
-        })
-    }
-
-    /// Where the series of a machine's new shape are, which has the items defined last.
-    fn places(&mut self, machine: u32) -> Places {
-        let key = |item: &u32| u64::from(machine) << 32 | u64::from(*item);
-        let next = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
-        let items = Arc::clone(&self.last.positions);
-        match self.single.entry(machine) {
-            Entry::Vacant(first) if self.last.distinct => {
-                first.insert((Arc::clone(&items), next));
-                self.series.resize_with(self.series.len() + items.len(), Series::default);
-                return Places::From(next);
-            }
-            Entry::Vacant(first) => {
-                first.insert((Arc::default(), next));
-            }
-            Entry::Occupied(mut first) => {
-                let (items, begin) = std::mem::take(first.get_mut());
-                let places = items.iter().map(key).zip(begin..);
-                self.by_name.extend(places);
-            }
-        }
-        let (by_name, series) = (&mut self.by_name, &mut self.series);
-        let place = |item: &u32| {
-            *by_name.entry(key(item)).or_insert_with(|| {
-                series.push(Series::default());
-                u32::try_from(series.len() - 1).unwrap_or(u32::MAX)
-            })
-        };
-        Places::Each(items.iter().map(place).collect())
-    }
-}
-
-/// Hashes positions, which count up from 0 and are nobody's choice. By far the most lookups of a
-/// block are of these.
-#[derive(Debug, Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // A multiplication (by the golden ratio) moves what differs up, the rotation back down.
-        self.0 = value.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ value;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
-    }
 }
 
 /// Appends a frame around `payload`.
