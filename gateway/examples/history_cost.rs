@@ -42,9 +42,8 @@ fn measure(dir: &Path, days: u64) -> anyhow::Result<()> {
     let mut shop = Shop::new();
     let mut periods = Periods::default();
     for machine in &shop.machines {
-        for item in &shop.items {
-            periods.note(machine, item, Duration::from_secs(1));
-        }
+        let items = shop.items.iter().map(|item| (Arc::clone(item), Duration::from_secs(1)));
+        periods.note(machine, items);
     }
     let mut history = Offline::open(dir, BOOT, wall, periods)?;
     let (mut taking, mut merging) = (Duration::ZERO, Duration::ZERO);

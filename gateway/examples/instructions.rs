@@ -16,7 +16,7 @@ use andon_adapters::modbus::{Holes, Words, coalesce, decode};
 use andon_adapters::profile::{Library, Profile};
 use andon_engine::engine::Restored;
 use andon_engine::plan::{
-    ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan,
+    ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Measurand, Plan,
 };
 use andon_engine::rules::{self, RuleSource};
 use andon_engine::time::BootTime;
@@ -84,12 +84,16 @@ fn readings(rounds: u64) -> anyhow::Result<()> {
 
 /// A machine with all items of the profile, an activity and a rule.
 fn plan(profile: &Profile) -> anyhow::Result<Plan> {
-    let item = |item: &andon_adapters::profile::ProfileItem| ItemPlan {
-        machine: MachineIndex(0),
-        item: item.item.clone(),
-        period: Duration::from_secs(1),
-        stale_after: Duration::from_secs(5),
-        max_rate: None,
+    let item = |item: &andon_adapters::profile::ProfileItem| {
+        ItemPlan::new(
+            MachineIndex(0),
+            Measurand {
+                item: item.item.clone(),
+                period: Duration::from_secs(1),
+                stale_after: Duration::from_secs(5),
+                max_rate: None,
+            },
+        )
     };
     let power = profile.position("power.active").context("a power")?;
     let activity = ActivityPlan::Power {

@@ -9,6 +9,7 @@
 mod basics;
 mod collectd;
 mod drain;
+mod floor;
 mod line;
 mod listener;
 mod loads;

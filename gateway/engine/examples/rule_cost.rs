@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use andon_engine::engine::Restored;
 use andon_engine::event::{Activity, Execution};
 use andon_engine::item::Item;
-use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan};
+use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex, MachinePlan, Measurand, Plan};
 use andon_engine::rules::{self, Rule, RuleSource, View};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Value};
@@ -35,12 +35,16 @@ const CONDITIONS: &[&str] = &[
 ];
 
 fn plan() -> Plan {
-    let item = |name| ItemPlan {
-        machine: MachineIndex(0),
-        item: Item::named(name).unwrap(),
-        period: Duration::from_secs(1),
-        stale_after: Duration::from_secs(5),
-        max_rate: None,
+    let item = |name| {
+        ItemPlan::new(
+            MachineIndex(0),
+            Measurand {
+                item: Item::named(name).unwrap(),
+                period: Duration::from_secs(1),
+                stale_after: Duration::from_secs(5),
+                max_rate: None,
+            },
+        )
     };
     Plan {
         machines: vec![MachinePlan { id: "laser".into(), activity: Vec::new(), energy: None }],

@@ -56,16 +56,20 @@ mod tests {
 
     use super::*;
     use crate::item::Item;
-    use crate::plan::{ItemPlan, MachinePlan};
+    use crate::plan::{ItemPlan, MachinePlan, Measurand};
 
     #[test]
     fn a_machine_is_looked_at_once_its_first_value_may_be_stale_and_then_not_before_the_next() {
-        let item = |machine| ItemPlan {
-            machine: MachineIndex(machine),
-            item: Item::named("voltage").unwrap(),
-            period: Duration::from_secs(1),
-            stale_after: Duration::from_secs(5),
-            max_rate: None,
+        let item = |machine| {
+            ItemPlan::new(
+                MachineIndex(machine),
+                Measurand {
+                    item: Item::named("voltage").unwrap(),
+                    period: Duration::from_secs(1),
+                    stale_after: Duration::from_secs(5),
+                    max_rate: None,
+                },
+            )
         };
         let machine = |id: &str| MachinePlan { id: id.into(), activity: Vec::new(), energy: None };
         let plan = Plan {

@@ -38,15 +38,24 @@ struct Left {
 
 /// What is known of one item beside its value. A shop has tens of thousands: what only counters
 /// need stands apart.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ItemState {
-    /// The moment of the last reading, good or bad.
-    last_at: Option<BootTime>,
-    /// The last good value that was a number, and its moment.
-    good: Option<(BootTime, f64)>,
-    /// The moment of the last good value.
-    good_at: Option<BootTime>,
+    /// The moment of the last reading, good or bad; [`NEVER`] before the first.
+    last_at: BootTime,
+    /// The moment of the last good value; [`NEVER`] before the first.
+    good_at: BootTime,
+    /// That value, where the item is a number.
+    good: f64,
     counter: Option<Box<Counter>>,
+}
+
+/// No reading is of this moment.
+const NEVER: BootTime = BootTime(u64::MAX);
+
+impl Default for ItemState {
+    fn default() -> Self {
+        Self { last_at: NEVER, good_at: NEVER, good: 0.0, counter: None }
+    }
 }
 
 /// What is known of a counter beside its last good reading.
@@ -76,20 +85,21 @@ impl ItemState {
     /// Takes a reading sampled at `at`. Returns the observation, or `None` for a reading that is
     /// not newer than the last.
     pub fn take(&mut self, plan: &ItemPlan, at: BootTime, reading: Measured) -> Option<Measured> {
-        if self.last_at.is_some_and(|last| at <= last) {
+        if self.last_at != NEVER && at <= self.last_at {
             return None;
         }
-        self.last_at = Some(at);
+        self.last_at = at;
         let observed = reading.and_then(|value| self.believe(plan, at, value));
         if observed.is_ok() {
-            self.good_at = Some(at);
+            self.good_at = at;
         }
         Some(observed)
     }
 
     /// Makes its last observation stale when that is old. Returns whether it just became so.
     pub fn age(&self, plan: &ItemPlan, now: BootTime, value: &mut Measured) -> bool {
-        let old = self.good_at.is_some_and(|good| now.since(good) > plan.stale_after);
+        let good = self.fresh_until(plan);
+        let old = good.is_some_and(|until| now > until);
         if old && value.is_ok() {
             *value = Err(Unavailable::Stale);
             return true;
@@ -100,7 +110,7 @@ impl ItemState {
     /// The moment after which its value is stale, unless a good one comes before; none when it has
     /// never had one.
     pub fn fresh_until(&self, plan: &ItemPlan) -> Option<BootTime> {
-        self.good_at.map(|good| good + plan.stale_after)
+        (self.good_at != NEVER).then(|| self.good_at + plan.stale_after)
     }
 
     fn believe(&mut self, plan: &ItemPlan, at: BootTime, value: Value) -> Measured {
@@ -115,7 +125,7 @@ impl ItemState {
                     return Err(Unavailable::OutOfRange);
                 }
                 self.believe_number(plan, at, number)?;
-                self.good = Some((at, number));
+                self.good = number;
                 Ok(Value::Number(number))
             }
             // The codec and the list of items disagree: nothing that a value could mean.
@@ -130,13 +140,13 @@ impl ItemState {
         number: f64,
     ) -> Result<(), Unavailable> {
         let left = self.counter.as_ref().and_then(|counter| counter.left);
-        let (last, elapsed) = match (self.good, left) {
-            (Some((last_at, last)), _) => (last, at.since(last_at)),
-            (None, Some(Left { number, at: since, away })) => {
+        let (last, elapsed) = match left {
+            _ if self.good_at != NEVER => (self.good, at.since(self.good_at)),
+            Some(Left { number, at: since, away }) => {
                 let elapsed = away.map(|away| away.saturating_add(at.since(since)));
                 (number, elapsed.unwrap_or(Duration::MAX))
             }
-            (None, None) => return Ok(()),
+            None => return Ok(()),
         };
         if plan.item.kind == Kind::Counter {
             return self.believe_counter(last, number, elapsed);

@@ -4,6 +4,7 @@
 //! positions in the vectors of the plan; [`Plan`]s come from checked configuration, so an index
 //! out of range is a programming error.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,11 +52,33 @@ pub struct MachinePlan {
     pub energy: Option<ItemIndex>,
 }
 
-/// A data item of a machine.
+/// A data item of a machine. A shop has tens of thousands, and few that differ in more than the
+/// machine: what they have in common is there once, and read through the item.
 #[derive(Clone, Debug)]
 pub struct ItemPlan {
     /// The machine that it belongs to.
     pub machine: MachineIndex,
+    measurand: Arc<Measurand>,
+}
+
+impl ItemPlan {
+    /// An item of a machine.
+    pub fn new(machine: MachineIndex, measurand: impl Into<Arc<Measurand>>) -> Self {
+        Self { machine, measurand: measurand.into() }
+    }
+}
+
+impl Deref for ItemPlan {
+    type Target = Measurand;
+
+    fn deref(&self) -> &Measurand {
+        &self.measurand
+    }
+}
+
+/// What is measured, whatever machine it is measured at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measurand {
     /// Its canonical name, unit, kind and plausible range.
     pub item: Item,
     /// How often it is read.

@@ -8,7 +8,7 @@ use andon_engine::engine::Restored;
 use andon_engine::event::{Event, Execution};
 use andon_engine::item::Item;
 use andon_engine::plan::{
-    ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan,
+    ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Measurand, Plan,
 };
 use andon_engine::time::BootTime;
 use andon_engine::value::{Unavailable, Value};
@@ -22,12 +22,16 @@ const DEBOUNCE: u64 = 3;
 const SILENCE: u64 = 5;
 
 fn shop() -> Plan {
-    let item = |name: &str| ItemPlan {
-        machine: MachineIndex(0),
-        item: Item::named(name).unwrap(),
-        period: Duration::from_secs(1),
-        stale_after: Duration::from_secs(SILENCE),
-        max_rate: None,
+    let item = |name: &str| {
+        ItemPlan::new(
+            MachineIndex(0),
+            Measurand {
+                item: Item::named(name).unwrap(),
+                period: Duration::from_secs(1),
+                stale_after: Duration::from_secs(SILENCE),
+                max_rate: None,
+            },
+        )
     };
     let debounce = Duration::from_secs(DEBOUNCE);
     let power = ActivityPlan::Power {

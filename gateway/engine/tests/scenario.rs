@@ -25,8 +25,8 @@ use andon_engine::engine::{Command, Reply, Restored};
 use andon_engine::event::{Activity, Event};
 use andon_engine::item::{Item, Kind};
 use andon_engine::plan::{
-    ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan, Proof, RuleIndex,
-    TripPlan,
+    ActivityPlan, Band, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Measurand, Plan, Proof,
+    RuleIndex, TripPlan,
 };
 use andon_engine::rules::{self, RuleSource};
 use andon_engine::time::BootTime;
@@ -35,13 +35,15 @@ use andon_engine::{Engine, Input, Output};
 use proptest::prelude::*;
 
 fn item(machine: u16, name: &str) -> ItemPlan {
-    ItemPlan {
-        machine: MachineIndex(machine),
-        item: Item::named(name).unwrap(),
-        period: Duration::from_secs(1),
-        stale_after: Duration::from_secs(5),
-        max_rate: None,
-    }
+    ItemPlan::new(
+        MachineIndex(machine),
+        Measurand {
+            item: Item::named(name).unwrap(),
+            period: Duration::from_secs(1),
+            stale_after: Duration::from_secs(5),
+            max_rate: None,
+        },
+    )
 }
 
 fn shop() -> Plan {

@@ -1,6 +1,7 @@
 //! What is due together: the items of one unit with one period, and what their values mean for the
 //! machines' items. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
 
 use super::Delivery;
-use crate::config::plan::{BusPlan, PollPlan, UnitPlan};
+use crate::config::plan::{BusPlan, Fed, PollPlan, UnitPlan};
 
 /// The items of one unit with one period.
 #[derive(Clone, Debug)]
@@ -17,7 +18,8 @@ pub(super) struct Group {
     /// Position in the bus plan's `units`.
     pub(super) unit: usize,
     pub(super) period: Duration,
-    polls: Vec<PollPlan>,
+    /// Positions among the unit's polls.
+    polls: Box<[u32]>,
 }
 
 impl Group {
@@ -31,24 +33,40 @@ impl Group {
         periods.sort_unstable();
         periods.dedup();
         let group = |period| {
-            let polls = plan.polls.iter().filter(|poll| poll.period == period).cloned().collect();
-            Self { unit, period, polls }
+            let own = (0..).zip(&plan.polls).filter(|(_, poll)| poll.period == period);
+            Self { unit, period, polls: own.map(|(at, _)| at).collect() }
         };
         periods.into_iter().map(group).collect()
     }
 
-    /// Its items: positions in the profile.
-    pub(super) fn items(&self) -> impl Iterator<Item = usize> {
-        self.polls.iter().map(|poll| poll.profile_item)
+    /// Its polls in the plan of its bus.
+    pub(super) fn polls<'a>(&self, plan: &'a BusPlan) -> impl Iterator<Item = &'a PollPlan> {
+        let polls = plan.units.get(self.unit).map_or(&[][..], |unit| &unit.polls);
+        self.polls.iter().filter_map(|&at| polls.get(at as usize))
+    }
+
+    fn poll<'a>(&self, plan: &'a BusPlan, place: usize) -> Option<&'a PollPlan> {
+        plan.units.get(self.unit)?.polls.get(*self.polls.get(place)? as usize)
     }
 
     /// What its poll at `place` has brought goes to the machines' items that it feeds.
-    pub(super) fn feed(&self, place: usize, measured: &Measured, round: &mut Round) {
-        let Some(poll) = self.polls.get(place) else { return };
+    pub(super) fn feed(
+        &self,
+        plan: &BusPlan,
+        place: usize,
+        measured: &Measured,
+        round: &mut Round,
+    ) {
+        let Some(poll) = self.poll(plan, place) else { return };
         let measured = scaled(measured, poll.ratio);
-        let quantities = poll.loops.iter().map(|(item, span)| (*item, span.quantity(&measured)));
-        round.readings.extend(quantities);
-        round.readings.extend(poll.feeds.iter().map(|&feed| (feed, measured.clone())));
+        if let Fed::One(item) = poll.fed {
+            round.readings.push((item, measured));
+            return;
+        }
+        let loops = poll.fed.loops().iter();
+        round.readings.extend(loops.map(|(item, span)| (*item, span.quantity(&measured))));
+        let direct = poll.fed.direct().iter();
+        round.readings.extend(direct.map(|&item| (item, measured.clone())));
     }
 }
 
@@ -105,16 +123,35 @@ pub(super) fn deliveries(
     deliveries
 }
 
-/// Which machine an item belongs to.
+/// Which machine an item belongs to, and which machines a stop looks at.
 #[derive(Clone, Debug)]
-pub(super) struct Machines(Arc<Plan>);
+pub(super) struct Machines {
+    plan: Arc<Plan>,
+    urgent: Arc<BTreeSet<MachineIndex>>,
+}
 
 impl Machines {
     pub(super) fn of_plan(plan: &Arc<Plan>) -> Self {
-        Self(Arc::clone(plan))
+        let machine = |item: &ItemIndex| Some(plan.items.get(item.0 as usize)?.machine);
+        let rules = plan.rules.iter().filter(|rule| rule.trip.is_some());
+        let conditions = rules.flat_map(|rule| std::iter::once(&rule.when).chain(&rule.clear));
+        let mut urgent = BTreeSet::new();
+        for condition in conditions {
+            urgent.extend(condition.items().filter_map(|item| machine(&item)));
+            urgent.extend(condition.machines());
+        }
+        let proofs = plan.trips.iter().filter_map(|trip| trip.proof.as_ref());
+        urgent.extend(proofs.filter_map(|proof| machine(&proof.item)));
+        Self { plan: Arc::clone(plan), urgent: Arc::new(urgent) }
     }
 
     fn of(&self, item: ItemIndex) -> Option<MachineIndex> {
-        self.0.items.get(usize::try_from(item.0).ok()?).map(|item| item.machine)
+        self.plan.items.get(usize::try_from(item.0).ok()?).map(|item| item.machine)
+    }
+
+    /// Whether a stop may follow from this delivery, or be proved by it: it waits for nothing.
+    pub(super) fn is_urgent(&self, delivery: &Delivery) -> bool {
+        let machine = delivery.readings.first().and_then(|(item, _)| self.of(*item));
+        machine.is_some_and(|machine| self.urgent.contains(&machine))
     }
 }

@@ -136,10 +136,7 @@ impl<'a> Unit<'a> {
         assumed: Option<&Remembered>,
     ) -> Self {
         let assumed = assumed.cloned().unwrap_or_default();
-        let from = groups.partition_point(|group| group.unit < at);
-        let ours = from..groups.partition_point(|group| group.unit <= at);
-        let profile = &bus.units[at].profile;
-        let reads = Reads::new(profile, timing, groups, ours, assumed.turnaround);
+        let reads = Reads::new(bus, at, groups, assumed.turnaround);
         let turnaround = assumed.turnaround.unwrap_or_default();
         Self { bus, at, groups, reads, timing, turnaround, holes: assumed.holes }
     }

@@ -5,7 +5,7 @@
 //! is next), `group` (what is due together), `reads` (what is then asked), `transaction` (one
 //! checked question) with `dialect` (those that are no Modbus), `transport`, `port` (who else has
 //! it) and `link` (the stream), `owner` (the loop), `rounds` (one read of a round), `asking` (what
-//! follows from a reply); `memory` (what outlives a restart), `words` and `status` (what it tells),
+//! follows from a reply), `gather` (readings on their way); `memory` (what outlives a restart), `words` and `status` (what it tells),
 //! `load` (what it will be asked). Nothing here knows rules or topics, and only `memory` a disk.
 //!
 //! Bounds: a dead unit costs at most its share of the bus (`unit`); a write waits for at most the frame
@@ -24,11 +24,13 @@ use andon_engine::value::Measured;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::plan::{BusPlan, Link};
+use gather::Gather;
 use memory::Memory;
 
 mod asking;
 pub mod device;
 mod dialect;
+mod gather;
 mod group;
 mod inquiry;
 mod link;
@@ -144,6 +146,8 @@ pub struct Runtime {
     /// What follows the gateway's client ids at brokers: a broker has room for one client of a
     /// name, and lets the newer one in.
     suffix: Arc<str>,
+    /// Readings of its buses on their way to the engine.
+    gather: Arc<Gather>,
 }
 
 impl Runtime {
@@ -166,10 +170,12 @@ impl Runtime {
     fn named(suffix: &str) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = runtime.handle().clone();
+        let gather = Arc::new(Gather::default());
+        let running = Arc::clone(&gather);
         std::thread::Builder::new()
             .name("buses".to_owned())
-            .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(Self { thread, brokers: Arc::default(), suffix: suffix.into() })
+            .spawn(move || runtime.block_on(running.run()))?;
+        Ok(Self { thread, brokers: Arc::default(), suffix: suffix.into(), gather })
     }
 }
 
@@ -180,7 +186,7 @@ impl Runtime {
 /// # Errors
 /// When the system has no thread or descriptor left.
 pub fn start(
-    plan: &BusPlan,
+    plan: &Arc<BusPlan>,
     engine: &Arc<Plan>,
     dir: &Path,
     sink: Sink,
@@ -190,12 +196,13 @@ pub fn start(
     let memory = Memory::load(dir, plan);
     let own_thread = plan.carries_trips() || matches!(plan.link, Link::Rtu { .. });
     if !own_thread {
+        let sink = (sink, Some(Arc::clone(&shared.gather)));
         let (handle, running) = prepare(plan, engine, sink, opener, memory);
         shared.thread.spawn(running);
         return Ok(handle);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (handle, running) = prepare(plan, engine, sink, opener, memory);
+    let (handle, running) = prepare(plan, engine, (sink, None), opener, memory);
     std::thread::Builder::new()
         .name(format!("bus {}", plan.id))
         .spawn(move || runtime.block_on(running))?;
@@ -203,13 +210,13 @@ pub fn start(
 }
 
 fn prepare(
-    plan: &BusPlan,
+    plan: &Arc<BusPlan>,
     engine: &Arc<Plan>,
-    sink: Sink,
+    sink: (Sink, Option<Arc<Gather>>),
     opener: transport::Opener,
     memory: Memory,
 ) -> (BusHandle, impl Future<Output = ()> + Send + use<>) {
-    let plan = Arc::new(plan.clone());
+    let plan = Arc::clone(plan);
     let (writes, waiting) = mpsc::channel(WRITES_MAX);
     let status = Arc::new(Mutex::new(Status::before(&plan)));
     let machines = group::Machines::of_plan(engine);

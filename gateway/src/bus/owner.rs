@@ -13,6 +13,7 @@ use andon_engine::value::Unavailable;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::gather::Gather;
 use super::group::{Group, Machines};
 use super::link::{Link, PATIENCE};
 use super::memory::Memory;
@@ -82,6 +83,8 @@ pub(super) struct Owner {
     pub(super) scheduler: Scheduler,
     pub(super) machines: Machines,
     pub(super) sink: Sink,
+    /// What takes readings along to the sink, on the shared thread.
+    pub(super) gather: Option<Arc<Gather>>,
     pub(super) writes: mpsc::Receiver<WriteCoil>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) occupancy: Occupancy,
@@ -95,7 +98,7 @@ impl Owner {
     pub(super) fn new(
         plan: &Arc<BusPlan>,
         machines: Machines,
-        sink: Sink,
+        (sink, gather): (Sink, Option<Arc<Gather>>),
         writes: mpsc::Receiver<WriteCoil>,
         shared: (Arc<Mutex<Status>>, Memo),
         opener: Opener,
@@ -106,15 +109,13 @@ impl Owner {
         let (framing, timing) = (Framing::of(&plan.link), LineTiming::of_bus(plan));
         let unit = |(at, unit): (usize, &UnitPlan)| {
             let remembered = memory.of(unit);
-            let from = groups.partition_point(|group| group.unit < at);
-            let ours = from..groups.partition_point(|group| group.unit <= at);
             let before = remembered.turnaround;
             Unit {
                 health: UnitHealth::new(now, plan.dead_share),
                 turnaround: Turnaround::new(plan.turnaround_of(unit)),
                 remembered: before,
                 holes: remembered.holes,
-                reads: Reads::new(&unit.profile, timing, &groups, ours, before),
+                reads: Reads::new(plan, at, &groups, before),
                 ages: Ages::default(),
                 refused: BTreeMap::new(),
                 fence: None,
@@ -138,6 +139,7 @@ impl Owner {
             groups,
             machines,
             sink,
+            gather,
             writes,
             status,
             occupancy: Occupancy::new(now),
@@ -217,17 +219,19 @@ impl Owner {
 
     /// Hands a delivery over; a write does not wait for the engine to catch up.
     pub(super) async fn deliver(&mut self, delivery: Delivery) -> Result<(), NobodyListens> {
-        let sink = self.sink.clone();
-        loop {
+        let place = loop {
             tokio::select! {
                 biased;
-                permit = sink.reserve() => {
-                    permit.map_err(|_| NobodyListens)?.send(delivery);
-                    return Ok(());
-                }
+                place = self.sink.clone().reserve_owned() => break place,
                 Some(write) = self.writes.recv() => self.write(write).await,
             }
+        };
+        let place = place.map_err(|_| NobodyListens)?;
+        match &self.gather {
+            Some(gather) if !self.machines.is_urgent(&delivery) => gather.add(place, delivery),
+            _ => drop(place.send(delivery)),
         }
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use andon_engine::time::BootTime;
 
 use super::group::Group;
 use super::timing::LineTiming;
+use crate::config::plan::BusPlan;
 
 /// Plans that are kept. Groups of harmonic periods need one for each period.
 const PLANS_MAX: usize = 32;
@@ -26,6 +27,8 @@ const RETIME_PART: u32 = 4;
 const RETIME_BY: Duration = Duration::from_millis(1);
 /// … and no sooner than this after the last time.
 const RETIME_LEAST: Duration = Duration::from_secs(10);
+/// The place of an item that is not polled.
+const NOWHERE: (u32, u32) = (u32::MAX, u32::MAX);
 
 /// The reads of one unit.
 #[derive(Clone, Debug)]
@@ -34,10 +37,8 @@ pub(super) struct Reads {
     timing: LineTiming,
     /// Positions of its groups among those of the bus.
     groups: Range<usize>,
-    /// The items of each.
-    items: Vec<Vec<usize>>,
-    /// By item of the profile: its group and its place among the group's polls.
-    of_item: Vec<Option<(usize, usize)>>,
+    /// By item of the profile: its group and its place among the group's polls, or [`NOWHERE`].
+    of_item: Box<[(u32, u32)]>,
     /// The turnaround that the plans are for, and since when.
     turnaround: Duration,
     timed: Option<BootTime>,
@@ -46,28 +47,30 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// Of the unit whose groups are `all[groups]`; its turnaround may be known from before.
+    /// Of the unit at a position of the plan; `all` are the groups of the bus, and its turnaround
+    /// may be known from before.
     pub(super) fn new(
-        profile: &Arc<Profile>,
-        timing: LineTiming,
+        plan: &BusPlan,
+        unit: usize,
         all: &[Group],
-        groups: Range<usize>,
         turnaround: Option<Duration>,
     ) -> Self {
-        let mut of_item = vec![None; profile.items.len()];
-        for (at, group) in groups.clone().zip(&all[groups.clone()]) {
-            for (place, item) in group.items().enumerate() {
-                if let Some(entry) = of_item.get_mut(item) {
-                    *entry = Some((at, place));
+        let profile = &plan.units[unit].profile;
+        let from = all.partition_point(|group| group.unit < unit);
+        let groups = from..all.partition_point(|group| group.unit <= unit);
+        let mut of_item = vec![NOWHERE; profile.items.len()];
+        for (at, group) in (0..).zip(all).skip(from).take(groups.len()) {
+            for (place, poll) in (0..).zip(group.polls(plan)) {
+                if let Some(entry) = of_item.get_mut(poll.profile_item) {
+                    *entry = (at, place);
                 }
             }
         }
         Self {
             profile: profile.clone(),
-            timing,
-            items: all[groups.clone()].iter().map(|group| group.items().collect()).collect(),
+            timing: LineTiming::of_bus(plan),
             groups,
-            of_item,
+            of_item: of_item.into(),
             turnaround: turnaround.unwrap_or_default(),
             timed: None,
             plans: Vec::new(),
@@ -81,7 +84,8 @@ impl Reads {
 
     /// An item's group and its place among the group's polls.
     pub(super) fn place_of(&self, item: usize) -> Option<(usize, usize)> {
-        self.of_item.get(item).copied().flatten()
+        let &(group, place) = self.of_item.get(item).filter(|place| **place != NOWHERE)?;
+        Some((group as usize, place as usize))
     }
 
     /// Whether `batch` holds an item of this group.
@@ -101,8 +105,9 @@ impl Reads {
         if let Some((_, plan)) = self.plans.iter().find(|(known, _)| distinct && *known == key) {
             return plan.clone();
         }
-        let items = due.iter().filter_map(|group| self.items.get(group - self.groups.start));
-        let items: Vec<usize> = items.flatten().copied().collect();
+        // In the order of the profile, whatever the order of the groups.
+        let wanted = |&item: &usize| self.place_of(item).is_some_and(|(of, _)| due.contains(&of));
+        let items: Vec<usize> = (0..self.of_item.len()).filter(wanted).collect();
         let cost = self.timing.read_cost(self.turnaround);
         let plan = plan_reads(&self.profile, &items, holes, cost);
         let plan: Arc<[Arc<Batch>]> = plan.into_iter().map(Arc::new).collect();
@@ -146,7 +151,7 @@ mod tests {
         plan.units[0].polls[2].period = 10 * SECOND;
         plan.units[0].polls[3].period = 10 * SECOND;
         let groups = Group::all(&plan);
-        Reads::new(&profile, LineTiming::of_bus(&plan), &groups, 0..2, None)
+        Reads::new(&plan, 0, &groups, None)
     }
 
     fn blocks(plan: &[Arc<Batch>]) -> Vec<String> {

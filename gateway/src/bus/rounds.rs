@@ -145,7 +145,7 @@ impl Owner {
             let Some((group, place)) = known.reads.place_of(item) else { continue };
             if let Some(progress) = self.rounds[group].as_mut() {
                 progress.round.taken.get_or_insert(now);
-                self.groups[group].feed(place, &measured, &mut progress.round);
+                self.groups[group].feed(&self.plan, place, &measured, &mut progress.round);
             }
         }
         if batch.items.iter().any(|item| known.refused.remove(item).is_some())
@@ -161,7 +161,7 @@ impl Owner {
         for &item in &batch.items {
             let Some((group, place)) = self.units[unit].reads.place_of(item) else { continue };
             if let Some(progress) = self.rounds[group].as_mut() {
-                self.groups[group].feed(place, &Err(why), &mut progress.round);
+                self.groups[group].feed(&self.plan, place, &Err(why), &mut progress.round);
             }
         }
     }

@@ -342,9 +342,10 @@ async fn a_port_that_vanishes_and_returns_under_another_name_is_read_again() {
     plan.units[0].polls[0].period = Duration::from_millis(50);
     let parity = crate::config::plan::Parity::None;
     plan.link = Link::Rtu { port: path.clone(), baud: 115_200, parity, stop_bits: 1 };
+    let plan = Arc::new(plan);
     let (sink, deliveries) = mpsc::channel(64);
     let (handle, running) =
-        prepare(&plan, &engine, sink, transport::opener(&plan.link), Memory::none());
+        prepare(&plan, &engine, (sink, None), transport::opener(&plan.link), Memory::none());
     tokio::spawn(running);
     let mut bench = Bench { handle, deliveries };
     // Absent at first, then plugged in, pulled, and plugged in elsewhere.
@@ -371,8 +372,10 @@ async fn over_loopback_a_black_hole_is_left_and_the_returning_server_read() {
     plan.link = Link::Tcp { address };
     let shared = Runtime::start().unwrap();
     let (sink, deliveries) = mpsc::channel(64);
-    let mut bench =
-        Bench { handle: start(&plan, &engine, &nowhere(), sink, &shared).unwrap(), deliveries };
+    let mut bench = Bench {
+        handle: start(&Arc::new(plan), &engine, &nowhere(), sink, &shared).unwrap(),
+        deliveries,
+    };
     // The first two connections are accepted and swallow everything.
     let held = (listener.accept().await.unwrap(), listener.accept().await.unwrap());
     bench.until(&Err(Unavailable::Timeout)).await;
@@ -465,8 +468,10 @@ async fn a_bus_with_trips_runs_on_a_thread_of_its_own_and_ends_with_its_handle()
     assert!(plan.carries_trips());
     let (sink, deliveries) = mpsc::channel(64);
     let shared = Runtime::start().unwrap();
-    let mut bench =
-        Bench { handle: start(&plan, &engine, &nowhere(), sink, &shared).unwrap(), deliveries };
+    let mut bench = Bench {
+        handle: start(&Arc::new(plan), &engine, &nowhere(), sink, &shared).unwrap(),
+        deliveries,
+    };
     bench.until(&Err(Unavailable::Disconnected)).await;
     assert!(matches!(bench.write(0, false).await[..], [Reply::Failed(_)]));
     let Bench { handle, mut deliveries } = bench;

@@ -140,11 +140,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a future on a runtime of its own: one worker beside the calling thread is enough for
-/// everything but the buses and the engine, which have theirs.
+/// Runs a future on a runtime of its own.
 fn asynchronously(future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    asynchronously_on(2, future)
+}
+
+/// Runs a future on a runtime of its own with so many threads beside the calling one, for
+/// everything but the buses and the engine, which have theirs.
+fn asynchronously_on(threads: usize, future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     match runtime {
         Ok(runtime) => {
             let code = outcome(runtime.block_on(future));

@@ -239,7 +239,7 @@ mod tests {
     use andon_engine::plan::ItemIndex;
 
     use super::*;
-    use crate::config::plan::{Link, Parity, PollPlan, Station, UnitPlan};
+    use crate::config::plan::{Fed, Link, Parity, PollPlan, Station, UnitPlan};
 
     fn bus(units: u8, period: Duration) -> BusPlan {
         let profile = Library::load(None).0.get("eastron/sdm120").unwrap();
@@ -250,8 +250,7 @@ mod tests {
             profile: Arc::clone(&profile),
             polls: vec![PollPlan {
                 profile_item: item,
-                feeds: vec![ItemIndex(0)],
-                loops: Vec::new(),
+                fed: Fed::One(ItemIndex(0)),
                 period,
                 ratio: 1.0,
             }],
@@ -292,7 +291,7 @@ mod tests {
             json: false,
         };
         assert_eq!(print(&plan, &args).2, 0);
-        plan.buses = vec![bus(8, Duration::from_millis(100))];
+        plan.buses = vec![Arc::new(bus(8, Duration::from_millis(100)))];
         let (stdout, stderr, code) = print(&plan, &args);
         assert_eq!(code, 1);
         assert!(stdout.starts_with("bus panel"), "{stdout}");
@@ -313,7 +312,7 @@ mod tests {
             unit.polls = polls
                 .map(|item| PollPlan {
                     profile_item: item,
-                    feeds: vec![feed(item)],
+                    fed: Fed::One(feed(item)),
                     ..poll.clone()
                 })
                 .collect();

@@ -26,7 +26,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    super::asynchronously(async move {
+    // What is not the buses', the engine's or a disk's is little: a second thread would be woken
+    // more often than it had anything to do.
+    super::asynchronously_on(1, async move {
         let stop = super::asked_to_stop();
         let mut gateway = Gateway::start(loaded.plan, clock::boot_id()).await?;
         super::say(&format!("board: http://{}", gateway.board()));

@@ -3,21 +3,22 @@
 //!
 //! Nothing is reported here: whatever could be wrong has been.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use andon_adapters::current_loop::Span;
 use andon_engine::item::Item;
 use andon_engine::plan::{
-    ActivityPlan, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Plan, Proof, TripIndex, TripPlan,
+    ActivityPlan, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Measurand, Plan, Proof,
+    TripIndex, TripPlan,
 };
 use andon_engine::unit::Unit;
 
 use super::bus::{Bus, LineTimes, Way};
-use super::machine::{Machine, Signal};
+use super::machine::{Machine, MachineItem, Signal};
 use super::output::{Act, Output};
 use super::plan::{
-    BrokerPlan, BusPlan, DevicePlan, MachineFace, OutputPlan, OutputTarget, Place, PollPlan,
+    BrokerPlan, BusPlan, DevicePlan, Fed, MachineFace, OutputPlan, OutputTarget, Place, PollPlan,
     UnitPlan,
 };
 use super::source::{Registers, Source, Speaks, Spoken, SpokenPlace};
@@ -30,20 +31,12 @@ const STALE_LEAST: Duration = Duration::from_secs(5);
 /// The plan but for its rules.
 #[derive(Debug)]
 pub(super) struct Shop {
-    pub(super) buses: Vec<BusPlan>,
+    pub(super) buses: Vec<Arc<BusPlan>>,
     pub(super) brokers: Vec<BrokerPlan>,
     pub(super) devices: Vec<DevicePlan>,
     pub(super) faces: Vec<MachineFace>,
     pub(super) outputs: Vec<OutputPlan>,
     pub(super) engine: Plan,
-}
-
-/// The machine items that a device's item feeds.
-#[derive(Clone, Debug, Default)]
-struct Fed {
-    direct: Vec<ItemIndex>,
-    /// As the quantity that a 4–20 mA loop stands for.
-    loops: Vec<(ItemIndex, Span)>,
 }
 
 /// Builds it.
@@ -55,9 +48,10 @@ pub(super) fn shop(
 ) -> Shop {
     let mut engine = Plan::default();
     let mut faces = Vec::with_capacity(machines.len());
-    // By source, the machine items that each of its profile items feeds.
-    let mut feeds: Vec<BTreeMap<usize, Fed>> = vec![BTreeMap::new(); sources.len()];
+    let mut feeds: Vec<Feeds> =
+        sources.iter().map(|source| vec![None; source.items.len()]).collect();
     let mut bases = Vec::with_capacity(machines.len());
+    let mut measurands = Measurands::default();
     for (at, machine) in machines.iter().enumerate() {
         let base = index32(engine.items.len());
         bases.push(base);
@@ -66,19 +60,11 @@ pub(super) fn shop(
             // A source that could not be had has been reported: this plan will not run.
             let source = sources.get(item.source);
             let period = source.map_or(STALE_LEAST, |source| source.period_of(item.profile_item));
-            engine.items.push(ItemPlan {
-                machine: MachineIndex(index16(at)),
-                item: item.item.clone(),
-                period,
-                stale_after: (period * STALE_PERIODS).max(STALE_LEAST),
-                max_rate: item.max_rate,
-            });
-            let Some(feeds) = feeds.get_mut(item.source) else { continue };
-            let fed = feeds.entry(item.profile_item).or_default();
-            match item.span {
-                None => fed.direct.push(item_index(position)),
-                Some(span) => fed.loops.push((item_index(position), span)),
-            }
+            let measurand = measurands.of(item, period);
+            engine.items.push(ItemPlan::new(MachineIndex(index16(at)), measurand));
+            let fed = feeds.get_mut(item.source).and_then(|it| it.get_mut(item.profile_item));
+            let Some(fed) = fed else { continue };
+            fed.get_or_insert_default().add(item_index(position), item.span.as_deref().copied());
         }
         let energy = ["energy.import", "energy.total"]
             .into_iter()
@@ -104,7 +90,35 @@ pub(super) fn shop(
         })
         .collect();
     let Wiring { buses, brokers, devices, .. } = wiring;
+    let buses = buses.into_iter().map(Arc::new).collect();
     Shop { buses, brokers, devices, faces, outputs, engine }
+}
+
+/// By item of a source, the machine items that it feeds.
+type Feeds = Vec<Option<Fed>>;
+
+/// The items that feed any, by their positions.
+fn fed(feeds: Feeds) -> impl Iterator<Item = (usize, Fed)> {
+    feeds.into_iter().enumerate().filter_map(|(position, fed)| Some((position, fed?)))
+}
+
+/// What is measured, each once: by name, period and fastest change.
+#[derive(Default)]
+struct Measurands(HashMap<(Arc<str>, Duration, Option<u64>), Arc<Measurand>>);
+
+impl Measurands {
+    fn of(&mut self, item: &MachineItem, period: Duration) -> Arc<Measurand> {
+        let key = (item.item.name.clone(), period, item.max_rate.map(f64::to_bits));
+        let new = || {
+            Arc::new(Measurand {
+                item: Item::clone(&item.item),
+                period,
+                stale_after: (period * STALE_PERIODS).max(STALE_LEAST),
+                max_rate: item.max_rate,
+            })
+        };
+        Arc::clone(self.0.entry(key).or_insert_with(new))
+    }
 }
 
 fn activity(machine: &Machine, item_index: impl Fn(usize) -> ItemIndex) -> Vec<ActivityPlan> {
@@ -159,12 +173,7 @@ enum SourcePlace {
 }
 
 impl Wiring {
-    fn new(
-        configured: &[Bus],
-        sources: &[Source],
-        feeds: Vec<BTreeMap<usize, Fed>>,
-        outputs: &[Output],
-    ) -> Self {
+    fn new(configured: &[Bus], sources: &[Source], feeds: Vec<Feeds>, outputs: &[Output]) -> Self {
         let (buses, brokers, devices) = (Vec::new(), Vec::new(), Vec::new());
         let mut wiring =
             Self { buses, brokers, devices, of_bus: Vec::new(), of_source: Vec::new() };
@@ -203,17 +212,10 @@ impl Wiring {
         }
     }
 
-    fn add_unit(
-        &mut self,
-        source: &Source,
-        registers: &Registers,
-        feeds: BTreeMap<usize, Fed>,
-        acts: &[Act],
-    ) {
+    fn add_unit(&mut self, source: &Source, registers: &Registers, feeds: Feeds, acts: &[Act]) {
         let poll = |(profile_item, fed): (usize, Fed)| PollPlan {
             profile_item,
-            feeds: fed.direct,
-            loops: fed.loops,
+            fed,
             period: source.period_of(profile_item),
             ratio: ratio(registers, &source.items[profile_item]),
         };
@@ -232,18 +234,12 @@ impl Wiring {
             source: source.id.clone(),
             station: registers.station,
             profile: registers.profile.clone(),
-            polls: feeds.into_iter().map(poll).collect(),
+            polls: fed(feeds).map(poll).collect(),
             writable_coils,
         });
     }
 
-    fn add_device(
-        &mut self,
-        source: &Source,
-        spoken: &Spoken,
-        feeds: BTreeMap<usize, Fed>,
-        acts: &[Act],
-    ) {
+    fn add_device(&mut self, source: &Source, spoken: &Spoken, feeds: Feeds, acts: &[Act]) {
         let place = match &spoken.place {
             SpokenPlace::Own(place) => place.clone(),
             SpokenPlace::Bus(bus) => {
@@ -254,8 +250,9 @@ impl Wiring {
             Act::Stop(stop) => Some(*stop),
             Act::Coil { .. } => None,
         };
-        let named =
-            |(position, fed): (usize, Fed)| (source.items[position].name.clone(), fed.direct);
+        let named = |(position, fed): (usize, Fed)| {
+            (source.items[position].name.clone(), fed.direct().to_vec())
+        };
         self.of_source.push(SourcePlace::Device(self.devices.len()));
         self.devices.push(DevicePlan {
             source: source.id.clone(),
@@ -264,7 +261,7 @@ impl Wiring {
             place,
             credentials: spoken.credentials.clone(),
             period: source.period,
-            feeds: feeds.into_iter().map(named).collect(),
+            feeds: fed(feeds).map(named).collect(),
             stops: acts.iter().filter_map(stop).collect(),
         });
     }

@@ -53,13 +53,13 @@ pub(super) struct Machine {
 /// A value of a machine.
 #[derive(Debug)]
 pub(super) struct MachineItem {
-    pub(super) item: Item,
+    pub(super) item: Arc<Item>,
     /// Position of its source; [`NOWHERE`] when that could not be had.
     pub(super) source: usize,
     /// Position among that source's items.
     pub(super) profile_item: usize,
     /// What the ends of the 4–20 mA loop mean that it is told by, where it is.
-    pub(super) span: Option<Span>,
+    pub(super) span: Option<Box<Span>>,
     /// Fastest believable change, per second.
     pub(super) max_rate: Option<f64>,
 }
@@ -148,9 +148,11 @@ fn items(
     if section.has("source") {
         match sources.named_by(section, "source") {
             Some(source) => {
-                for (at, item) in sources.list[source].items.iter().enumerate() {
+                let from = &sources.list[source].items;
+                items.reserve_exact(from.len());
+                for (at, item) in from.iter().enumerate() {
                     seen.insert(item.name.clone(), source);
-                    let item = item.clone();
+                    let item = Arc::clone(item);
                     items.push(MachineItem {
                         item,
                         source,
@@ -197,7 +199,7 @@ fn item(table: &Section<'_>, name: &str, sources: &Named<'_, Source>) -> Option<
         let (source, source_item) = resolve(table, name, origin, sources)?;
         Some((source, source_item, origin))
     });
-    let item = item.ok()?;
+    let item = Arc::new(item.ok()?);
     // What is said of the item elsewhere is checked, although nothing will ever measure it.
     let nowhere =
         |item| MachineItem { item, source: NOWHERE, profile_item: 0, span: None, max_rate: None };
@@ -252,8 +254,8 @@ fn of_loop(
         section.problem("at_20ma", "is the same as at 4 mA", None);
         return None;
     }
-    let span = Some(Span { at_4ma, at_20ma });
-    Some(MachineItem { item, source, profile_item, span, max_rate: None })
+    let span = Some(Box::new(Span { at_4ma, at_20ma }));
+    Some(MachineItem { item: Arc::new(item), source, profile_item, span, max_rate: None })
 }
 
 /// `panel-3.power.active.l1`: the source and the position in its profile.
@@ -329,6 +331,7 @@ fn key_items(section: &Section<'_>, machine: &Machine) -> Vec<usize> {
             )
         });
         all.truncate(KEY_ITEMS);
+        all.shrink_to_fit();
         return all;
     };
     let Content::List(list) = &node.content else {
@@ -403,7 +406,7 @@ fn activity(activity: &Section<'_>, machine: &Machine) -> Option<Activity> {
     };
     let enter_for = activity.duration("enter_for", DEBOUNCE).unwrap_or(debounce.0);
     let exit_for = activity.duration("exit_for", DEBOUNCE).unwrap_or(debounce.1);
-    let signal = match machine.items[item].item {
+    let signal = match *machine.items[item].item {
         _ if controller => {
             activity.only(keys::ACTIVITY_CONTROLLER);
             Some(Signal::Controller)

@@ -16,6 +16,7 @@ use andon_adapters::profile::Library;
 
 mod assemble;
 mod bus;
+mod fed;
 mod general;
 pub mod keys;
 mod layers;

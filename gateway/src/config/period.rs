@@ -1,6 +1,7 @@
 //! `periods` of a `[source.ID]`: items that are read more or less often than the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::item::Item;
@@ -20,7 +21,7 @@ const NAMES_SHOWN: usize = 12;
 /// The items with a period of their own, by position. In
 /// `periods = { "frequency" = "5 s", "power.factor.*" = "10 s" }` an item's own name goes before a
 /// pattern, and the longer pattern before the shorter.
-pub(super) fn of_items(section: &Section<'_>, items: &[Item]) -> BTreeMap<usize, Duration> {
+pub(super) fn of_items(section: &Section<'_>, items: &[Arc<Item>]) -> BTreeMap<usize, Duration> {
     let mut chosen: BTreeMap<usize, (usize, Duration)> = BTreeMap::new();
     let Some(table) = section.table("periods") else { return BTreeMap::new() };
     let mut different = BTreeSet::new();

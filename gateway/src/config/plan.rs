@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_adapters::current_loop::Span;
 use andon_adapters::device::Stop;
 use andon_adapters::dlt645::{ANSWER_DELAY_MAX, Address};
 use andon_adapters::profile::Profile;
 use andon_adapters::protocol::{Protocol, Settings};
 use andon_engine::plan::{ItemIndex, TripIndex};
 use serde::Serialize;
+
+pub use super::fed::{Fed, FedMany};
 
 /// A name in the languages that it was given in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -42,8 +43,8 @@ pub struct Plan {
     pub store: Option<StorePlan>,
     /// The board and the API.
     pub http: HttpPlan,
-    /// The buses, each with its sources.
-    pub buses: Vec<BusPlan>,
+    /// The buses, each with its sources; shared with their owners.
+    pub buses: Vec<Arc<BusPlan>>,
     /// The brokers that devices share: buses of type `mqtt`.
     pub brokers: Vec<BrokerPlan>,
     /// The devices that are more than a register map, each with a connection or topic of its own.
@@ -325,9 +326,7 @@ pub struct PollPlan {
     /// Position in the profile's `items`.
     pub profile_item: usize,
     /// The machine items that it feeds.
-    pub feeds: Vec<ItemIndex>,
-    /// The machine items that it feeds as the quantity that a 4–20 mA loop stands for.
-    pub loops: Vec<(ItemIndex, Span)>,
+    pub fed: Fed,
     /// How often.
     pub period: Duration,
     /// Factor from current/voltage transformer ratios; 1 without.

@@ -45,8 +45,8 @@ pub(super) struct Source {
     pub(super) period: Duration,
     /// Items with a period of their own.
     pub(super) periods: BTreeMap<usize, Duration>,
-    /// What it can tell.
-    pub(super) items: Vec<Item>,
+    /// What it can tell; devices of one profile share it.
+    pub(super) items: Arc<[Arc<Item>]>,
     pub(super) speaks: Speaks,
 }
 
@@ -126,6 +126,8 @@ struct Taken<'a> {
     units: HashMap<(usize, Station), &'a str>,
     ports: HashMap<String, &'a str>,
     devices: HashMap<String, &'a str>,
+    /// The items of the profiles met so far, by their ids.
+    items: HashMap<Arc<str>, Arc<[Arc<Item>]>>,
 }
 
 /// Every `[source.ID]`.
@@ -185,7 +187,8 @@ fn registers<'a>(
     // Without its profile nobody knows what it measures; all else has a stand-in once it is
     // reported, so that the machines of this source are checked in the same run.
     let profile = profile?;
-    let items: Vec<Item> = profile.items.iter().map(|item| item.item.clone()).collect();
+    let of_profile = || profile.items.iter().map(|item| Arc::new(item.item.clone())).collect();
+    let items = taken.items.entry(profile.id.clone()).or_insert_with(of_profile).clone();
     Some(Source {
         id: id.into(),
         period: period.unwrap_or(PERIOD_REGISTERS),
@@ -286,7 +289,8 @@ fn spoken<'a>(
         });
         Some((settings, made.ok()?))
     })?;
-    let items = device.items().iter().map(|name| Item::named(name)).collect::<Result<_, _>>();
+    let items = device.items().iter().map(|name| Item::named(name).map(Arc::new));
+    let items = items.collect::<Result<_, _>>();
     let items = items.map_err(|unknown: UnknownItem| {
         let hint = unknown.nearest.map(|nearest| format!("did you mean \"{nearest}\"?"));
         match section.table(mapped(protocol)).filter(|table| table.has(&unknown.name)) {

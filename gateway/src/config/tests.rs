@@ -149,7 +149,7 @@ fn a_plan_has_everything_resolved() {
     // One register that two machines share is read once.
     let poll = &bus.units[0].polls;
     assert_eq!(poll.len(), 1);
-    assert_eq!(poll[0].feeds, [ItemIndex(0), ItemIndex(1)]);
+    assert_eq!(poll[0].fed.direct(), [ItemIndex(0), ItemIndex(1)]);
     assert_eq!((poll[0].period, poll[0].ratio), (Duration::from_secs(2), 20.0));
     let item = &plan.engine.items[1];
     assert_eq!((item.machine, &*item.item.name), (MachineIndex(1), "power.active.l1"));
@@ -202,8 +202,8 @@ items = { "power.active" = "mains.power.active" }
     assert!(bus.turnaround_of(air) < Duration::from_millis(500));
     assert!((mains.polls[0].ratio - 40.0).abs() < f64::EPSILON);
     let poll = &air.polls[0];
-    assert!(poll.feeds.is_empty());
-    let (item, span) = poll.loops[0];
+    assert!(poll.fed.direct().is_empty());
+    let (item, span) = poll.fed.loops()[0];
     assert_eq!((item, span.at_4ma, span.at_20ma), (ItemIndex(0), 0.0, 1e6));
     assert!((poll.ratio - 1.0).abs() < f64::EPSILON, "a loop's current has no transformer");
 }
@@ -563,7 +563,7 @@ fn items_have_periods_of_their_own_and_the_nearest_pattern_decides() {
             _ => 2,
         };
         assert_eq!(poll.period.as_secs(), expected, "{name}");
-        for feed in &poll.feeds {
+        for feed in poll.fed.direct() {
             let item = &plan.engine.items[feed.0 as usize];
             assert_eq!(item.period, poll.period, "{name} goes stale by its own period");
         }

@@ -246,7 +246,7 @@ fn wired(
     poll: &PollPlan,
     index: ItemIndex,
 ) -> Register {
-    let span = poll.loops.iter().find(|(fed, _)| *fed == index);
+    let span = poll.fed.loops().iter().find(|(fed, _)| *fed == index);
     Register {
         bus: bus.id.clone(),
         bus_down: None,
@@ -271,9 +271,7 @@ fn wired(
 fn poll_of(plan: &Plan, index: ItemIndex) -> Option<(usize, usize, &PollPlan)> {
     plan.buses.iter().enumerate().find_map(|(bus, it)| {
         it.units.iter().enumerate().find_map(|(unit, it)| {
-            let feeds = |poll: &&PollPlan| {
-                poll.feeds.contains(&index) || poll.loops.iter().any(|(fed, _)| *fed == index)
-            };
+            let feeds = |poll: &&PollPlan| poll.fed.all().any(|fed| fed == index);
             it.polls.iter().find(feeds).map(|poll| (bus, unit, poll))
         })
     })

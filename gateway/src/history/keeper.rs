@@ -114,33 +114,51 @@ impl Catalogue {
     }
 }
 
-/// The periods of items, in milliseconds, by machine and name.
+/// The names and periods, in milliseconds, of a machine's items; machines of a kind share a list.
+type PeriodsOfMachine = Arc<Vec<(Arc<str>, i64)>>;
+
+/// The periods of items by machine.
 #[derive(Clone, Debug, Default)]
-pub struct Periods(HashMap<String, HashMap<String, i64>>);
+pub struct Periods(HashMap<Arc<str>, PeriodsOfMachine>);
 
 impl Periods {
     /// Of an item that is not configured any more: the shortest that a slow source may have.
     const UNKNOWN_MS: i64 = 1000;
 
-    /// Notes a period.
-    pub fn note(&mut self, machine: &str, item: &str, period: std::time::Duration) {
-        let period = i64::try_from(period.as_millis()).unwrap_or(i64::MAX).clamp(1, DAY_MS);
-        self.0.entry(machine.to_owned()).or_default().insert(item.to_owned(), period);
+    /// Notes the periods of a machine.
+    pub fn note(
+        &mut self,
+        machine: &Arc<str>,
+        periods: impl Iterator<Item = (Arc<str>, std::time::Duration)>,
+    ) {
+        let millis = |period: std::time::Duration| {
+            i64::try_from(period.as_millis()).unwrap_or(i64::MAX).clamp(1, DAY_MS)
+        };
+        let items: Vec<_> = periods.map(|(item, period)| (item, millis(period))).collect();
+        self.0.insert(Arc::clone(machine), Arc::new(items));
     }
 
     /// Those of a plan.
     pub fn of_plan(plan: &crate::config::plan::Plan) -> Self {
         let mut periods = Self::default();
-        for item in &plan.engine.items {
-            let machine = &plan.engine.machines[usize::from(item.machine.0)].id;
-            periods.note(machine, &item.item.name, item.period);
+        let mut before: Option<PeriodsOfMachine> = None;
+        for items in plan.engine.items.chunk_by(|one, next| one.machine == next.machine) {
+            let Some(machine) = items.first() else { continue };
+            let machine = &plan.engine.machines[usize::from(machine.machine.0)].id;
+            periods.note(machine, items.iter().map(|it| (it.item.name.clone(), it.period)));
+            let Some(own) = periods.0.get_mut(machine) else { continue };
+            match &before {
+                Some(before) if before == own => *own = Arc::clone(before),
+                _ => before = Some(Arc::clone(own)),
+            }
         }
         periods
     }
 
     fn of(&self, machine: &str, item: &str) -> i64 {
-        let known = self.0.get(machine).and_then(|items| items.get(item));
-        known.copied().unwrap_or(Self::UNKNOWN_MS)
+        let mut items = self.0.get(machine).into_iter().flat_map(|items| items.iter());
+        let known = items.find(|(name, _)| **name == *item);
+        known.map_or(Self::UNKNOWN_MS, |(_, period)| *period)
     }
 }
 

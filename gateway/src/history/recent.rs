@@ -2,7 +2,7 @@
 //! and the share of time that was known. Fed by observations, live or from the journal; a sample
 //! stands for the period before it, and unknown time is a gap, never a zero.
 //!
-//! Bounds: [`SERIES_MAX`] series of [`RING`] buckets (40 bytes each, made on the first value).
+//! Bounds: [`SERIES_MAX`] series of [`RING`] buckets (32 bytes each, made on the first value).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,20 +21,21 @@ pub const BUCKET: Duration = Duration::from_secs(30);
 const RING: usize = 122;
 /// Longest span of a query.
 pub const SPAN_MAX: Duration = Duration::from_secs(3600);
-/// Series kept, those of the tiles first: 5 MB in the worst case.
+/// Series kept, those of the tiles first: 4 MB in the worst case.
 pub const SERIES_MAX: usize = 1024;
 
 const BUCKET_NS: u64 = 30_000_000_000;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// Which 30 s of the boot, plus one; 0 is empty.
-    number: u64,
     least: f64,
     greatest: f64,
-    /// Value times nanoseconds.
+    /// Value times microseconds.
     weighted: f64,
-    known_ns: u64,
+    /// Which 30 s of the boot, plus one; 0 is empty.
+    number: u32,
+    /// Of [`SPAN_MAX`] at most, which fits.
+    known_us: u32,
 }
 
 #[derive(Debug)]
@@ -183,7 +184,7 @@ fn number_of(measured: &Measured) -> Option<f64> {
 impl Series {
     fn bucket(&self, number: u64) -> Option<&Bucket> {
         let bucket = self.ring.get(usize::try_from(number % RING as u64).ok()?)?;
-        (bucket.number == number + 1).then_some(bucket)
+        (u64::from(bucket.number) == number + 1).then_some(bucket)
     }
 
     fn fold(&mut self, at: BootTime, value: f64) {
@@ -195,16 +196,18 @@ impl Series {
         for number in start / BUCKET_NS..=end.saturating_sub(1) / BUCKET_NS {
             let from = start.max(number * BUCKET_NS);
             let known_ns = end.min((number + 1) * BUCKET_NS).saturating_sub(from);
+            let known_us = u32::try_from(known_ns / 1000).unwrap_or(u32::MAX);
             let slot = usize::try_from(number % RING as u64).unwrap_or(0);
             let bucket = &mut self.ring[slot];
-            if bucket.number > number + 1 {
+            let number = u32::try_from(number + 1).unwrap_or(u32::MAX);
+            if bucket.number > number {
                 continue;
             }
-            if bucket.number < number + 1 {
-                *bucket = Bucket { number: number + 1, ..Bucket::default() };
+            if bucket.number < number {
+                *bucket = Bucket { number, ..Bucket::default() };
             }
-            let weighted = value * known_ns as f64;
-            let sample = Bucket { number, least: value, greatest: value, weighted, known_ns };
+            let weighted = value * f64::from(known_us);
+            let sample = Bucket { number, least: value, greatest: value, weighted, known_us };
             bucket.add(&sample);
         }
     }
@@ -212,26 +215,26 @@ impl Series {
 
 impl Bucket {
     fn add(&mut self, other: &Self) {
-        if other.known_ns == 0 {
+        if other.known_us == 0 {
             return;
         }
-        let first = self.known_ns == 0;
+        let first = self.known_us == 0;
         self.least = if first { other.least } else { self.least.min(other.least) };
         self.greatest = if first { other.greatest } else { self.greatest.max(other.greatest) };
         self.weighted += other.weighted;
-        self.known_ns += other.known_ns;
+        self.known_us = self.known_us.saturating_add(other.known_us);
     }
 
     fn step(&self, elapsed_ns: u64) -> Option<Step> {
-        if self.known_ns == 0 {
+        if self.known_us == 0 {
             return None;
         }
-        let share = self.known_ns as f64 / elapsed_ns.max(1) as f64;
+        let share = f64::from(self.known_us) * 1e3 / elapsed_ns.max(1) as f64;
         let round = |value: f64| (value * 1e4).round() / 1e4;
         Some(Step {
             min: self.least,
             max: self.greatest,
-            mean: round(self.weighted / self.known_ns as f64),
+            mean: round(self.weighted / f64::from(self.known_us)),
             coverage: round(share.min(1.0)),
         })
     }

@@ -56,9 +56,8 @@ fn wall() -> WallClock {
 
 fn periods(seconds: u64) -> Periods {
     let mut periods = Periods::default();
-    for item in ["a", "b", "c"] {
-        periods.note("laser", item, Duration::from_secs(seconds));
-    }
+    let items = ["a", "b", "c"].into_iter();
+    periods.note(&"laser".into(), items.map(|item| (item.into(), Duration::from_secs(seconds))));
     periods
 }
 

@@ -6,13 +6,20 @@ use andon_engine::value::{Measured, Unavailable};
 
 use crate::diagnostics::{Heard, LastFailure, millis};
 
-/// The reports of one item.
+/// The reports of one item. A shop has tens of thousands: what only those need that have failed
+/// stands apart.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reports {
     values: u64,
-    /// At most one entry per reason.
-    failures: Vec<(Unavailable, u64)>,
-    last_failure: Option<(BootTime, Unavailable)>,
+    failures: Option<Box<Failures>>,
+}
+
+/// The reports without a value.
+#[derive(Clone, Debug)]
+struct Failures {
+    /// By reason, in the order of [`Unavailable::ALL`].
+    counts: [u32; Unavailable::ALL.len()],
+    last: (BootTime, Unavailable),
 }
 
 impl Reports {
@@ -21,21 +28,26 @@ impl Reports {
             self.values += 1;
             return;
         };
-        self.last_failure = Some((at, *why));
-        match self.failures.iter_mut().find(|(known, _)| known == why) {
-            Some((_, count)) => *count += 1,
-            None => self.failures.push((*why, 1)),
+        let nothing = || Box::new(Failures { counts: Default::default(), last: (at, *why) });
+        let failures = self.failures.get_or_insert_with(nothing);
+        failures.last = (at, *why);
+        if let Some(count) = failures.counts.get_mut(usize::from(why.code()) - 1) {
+            *count = count.saturating_add(1);
         }
     }
 
     /// The counts as of `now`; the value is somebody else's.
     pub(super) fn heard(&self, now: BootTime) -> Heard {
-        let failures = self.failures.iter().map(|(why, count)| (why.word().into(), *count));
+        let failures = self.failures.iter().flat_map(|failures| {
+            let counts = Unavailable::ALL.into_iter().zip(failures.counts);
+            counts.filter(|(_, count)| *count > 0)
+        });
         let age = |at: BootTime| millis(now.since(at));
+        let last = self.failures.as_ref().map(|failures| failures.last);
         Heard {
             values: self.values,
-            failures: failures.collect(),
-            last_failure: self.last_failure.map(|(at, why)| LastFailure { why, age_ms: age(at) }),
+            failures: failures.map(|(why, count)| (why.word().into(), count.into())).collect(),
+            last_failure: last.map(|(at, why)| LastFailure { why, age_ms: age(at) }),
             ..Heard::default()
         }
     }

@@ -183,7 +183,7 @@ impl Status {
             mqtt: MqttStatus { link: link(plan.mqtt.is_some()), confirmed_by },
             store: link(plan.store.is_some()),
             journal: JournalStatus { state: JournalState::Failing, dropped: 0, quarantined: 0 },
-            buses: plan.buses.iter().map(bus).collect(),
+            buses: plan.buses.iter().map(|plan| bus(plan)).collect(),
             devices: plan.devices.iter().map(device).collect(),
         }
     }

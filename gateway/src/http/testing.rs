@@ -6,7 +6,7 @@ use std::time::Duration;
 use andon_engine::Output;
 use andon_engine::event::{AlarmState, Event, Severity};
 use andon_engine::item::Item;
-use andon_engine::plan::{self, ItemIndex, ItemPlan, MachineIndex, MachinePlan};
+use andon_engine::plan::{self, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Measurand};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Value};
 
@@ -25,12 +25,16 @@ pub(super) fn name(text: &str) -> Name {
 
 /// One laser with power and temperature, one stop, one rule `laser-hot`.
 pub(crate) fn shop() -> Plan {
-    let item = |name: &str| ItemPlan {
-        machine: MachineIndex(0),
-        item: Item::named(name).unwrap(),
-        period: Duration::from_secs(1),
-        stale_after: Duration::from_secs(5),
-        max_rate: None,
+    let item = |name: &str| {
+        ItemPlan::new(
+            MachineIndex(0),
+            Measurand {
+                item: Item::named(name).unwrap(),
+                period: Duration::from_secs(1),
+                stale_after: Duration::from_secs(5),
+                max_rate: None,
+            },
+        )
     };
     Plan {
         site: SitePlan { id: "shop".into(), name: name("Shop"), time_zone: "Asia/Shanghai".into() },

@@ -5,7 +5,6 @@
 //! layout is specified in the documentation of [`super`].
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use andon_engine::time::BootTime;
@@ -13,7 +12,7 @@ use crc32c::{crc32c, crc32c_append};
 
 use super::bytes::{Bytes, VARINT_MAX, put_varint, zigzag};
 use super::record::{BootId, Observation, Payload, Stream};
-use super::series::Series;
+use super::shape::{Catalogue, Shape};
 
 /// Opens a block. Its first bytes are no frame length, and 0xFF occurs in no UTF-8 text.
 pub(super) const MARK: [u8; 16] = *b"\xff\xff\xff\xff\xffANDON-BLK\n\xfe";
@@ -39,93 +38,6 @@ pub(super) struct Header {
     pub(super) first_seq: u64,
     /// What the first moments are steps from.
     pub(super) base: BootTime,
-}
-
-/// A list of items of a machine, as observations tend to repeat it.
-#[derive(Debug)]
-struct Shape {
-    machine: Arc<str>,
-    items: Arc<[Arc<str>]>,
-    /// Positions in the block's series.
-    series: Box<[u32]>,
-    last: u64,
-    step: i64,
-}
-
-impl Shape {
-    /// Takes the next moment and returns how far the step to it differs from the step before.
-    fn advance(&mut self, at: u64) -> i64 {
-        let step = at.wrapping_sub(self.last).cast_signed();
-        let change = step.wrapping_sub(self.step);
-        (self.last, self.step) = (at, step);
-        change
-    }
-
-    /// The inverse of [`Shape::advance`].
-    fn follow(&mut self, change: i64) -> u64 {
-        self.step = self.step.wrapping_add(change);
-        self.last = self.last.wrapping_add_signed(self.step);
-        self.last
-    }
-}
-
-/// The series of a block, shared by the shapes in which they occur; names are given as positions
-/// among the block's strings.
-#[derive(Debug, Default)]
-struct Catalogue {
-    by_name: HashMap<u64, u32, BuildHasherDefault<Mix>>,
-    series: Vec<Series>,
-    /// The list of items that was defined last: machines of a kind have the same.
-    last: (Vec<u32>, Arc<[Arc<str>]>),
-}
-
-impl Catalogue {
-    /// A shape of the machine and items with these positions; `name` gives a position's string.
-    fn shape(
-        &mut self,
-        (machine, items): (u32, &[u32]),
-        base: BootTime,
-        name: impl Fn(u32) -> Option<Arc<str>>,
-    ) -> Option<Shape> {
-        if self.last.0 != items {
-            self.last.0 = items.to_vec();
-            self.last.1 = items.iter().map(|item| name(*item)).collect::<Option<_>>()?;
-        }
-        let (by_name, series) = (&mut self.by_name, &mut self.series);
-        let place = |item: &u32| {
-            *by_name.entry(u64::from(machine) << 32 | u64::from(*item)).or_insert_with(|| {
-                series.push(Series::default());
-                u32::try_from(series.len() - 1).unwrap_or(u32::MAX)
-            })
-        };
-        Some(Shape {
-            machine: name(machine)?,
-            series: items.iter().map(place).collect(),
-            items: Arc::clone(&self.last.1),
-            last: base.0,
-            step: 0,
-        })
-    }
-}
-
-/// Hashes positions, which count up from 0 and are nobody's choice. By far the most lookups of a
-/// block are of these.
-#[derive(Debug, Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // A multiplication (by the golden ratio) moves what differs up, the rotation back down.
-        self.0 = value.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ value;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
-    }
 }
 
 /// Appends a frame around `payload`.
@@ -223,8 +135,8 @@ impl Encoder {
         let position = self.shape_of(observation, &mut payload);
         let shape = &mut self.shapes[position];
         put_varint(&mut payload, zigzag(shape.advance(observation.at.0)));
-        for ((_, value), series) in observation.items.iter().zip(&shape.series) {
-            self.catalogue.series[*series as usize].encode(value, &mut payload);
+        for (at, (_, value)) in observation.items.iter().enumerate() {
+            self.catalogue.series[shape.series.of(at)].encode(value, &mut payload);
         }
         if self.shapes.len() > shapes {
             self.defining += payload.len() as u64;
@@ -261,7 +173,7 @@ impl Encoder {
         };
         let items = if self.shapes.last().is_some_and(alike) {
             // The list of the machine before: its strings are known, and where they are.
-            let items = self.catalogue.last.0.clone();
+            let items = self.catalogue.last.positions.to_vec();
             items.iter().for_each(|item| put_varint(payload, u64::from(*item)));
             items
         } else {
@@ -365,8 +277,8 @@ impl Decoder {
         let shape = self.shapes.get_mut(position)?;
         let at = BootTime(shape.follow(bytes.signed()?));
         let mut items = Vec::with_capacity(shape.items.len());
-        for (item, series) in shape.items.iter().zip(&shape.series) {
-            let series = &mut self.catalogue.series[*series as usize];
+        for (at, item) in shape.items.iter().enumerate() {
+            let series = self.catalogue.series.get_mut(shape.series.of(at))?;
             items.push((Arc::clone(item), series.decode(bytes)?));
         }
         bytes.0.is_empty().then(|| Observation { machine: Arc::clone(&shape.machine), at, items })

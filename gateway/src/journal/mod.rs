@@ -84,6 +84,7 @@ mod identity;
 mod record;
 mod segment;
 pub(crate) mod series;
+mod shape;
 mod shared;
 mod stock;
 mod stream;

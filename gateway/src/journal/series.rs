@@ -83,7 +83,8 @@ impl Scale {
 pub(crate) struct Series {
     scale: Scale,
     steps: i64,
-    text: Option<Arc<str>>,
+    /// Few series have texts, and a block has tens of thousands of series.
+    text: Option<Box<Arc<str>>>,
 }
 
 impl Series {
@@ -92,14 +93,14 @@ impl Series {
         match value {
             Ok(Value::Number(number)) => self.encode_number(*number, out),
             Ok(Value::Flag(flag)) => put_kind(out, if *flag { KIND_TRUE } else { KIND_FALSE }),
-            Ok(Value::Text(text)) if self.text.as_ref() == Some(text) => {
+            Ok(Value::Text(text)) if self.text.as_deref() == Some(text) => {
                 put_kind(out, KIND_SAME_TEXT);
             }
             Ok(Value::Text(text)) => {
                 put_kind(out, KIND_TEXT);
                 put_varint(out, text.len() as u64);
                 out.extend_from_slice(text.as_bytes());
-                self.text = Some(Arc::clone(text));
+                self.text = Some(Box::new(Arc::clone(text)));
             }
             Err(reason) => put_kind(out, KIND_UNAVAILABLE + u64::from(reason.code())),
         }
@@ -147,10 +148,10 @@ impl Series {
             KIND_TEXT => {
                 let length = bytes.length()?;
                 let text: Arc<str> = std::str::from_utf8(bytes.take(length)?).ok()?.into();
-                self.text = Some(Arc::clone(&text));
+                self.text = Some(Box::new(Arc::clone(&text)));
                 Value::Text(text)
             }
-            KIND_SAME_TEXT => Value::Text(self.text.clone()?),
+            KIND_SAME_TEXT => Value::Text(Arc::clone(self.text.as_deref()?)),
             kind => {
                 let code = u8::try_from(kind.checked_sub(KIND_UNAVAILABLE)?).ok()?;
                 return Unavailable::from_code(code).map(Err);

@@ -31,7 +31,7 @@ impl Births {
         for unit in plan.buses.iter().flat_map(|bus| &bus.units) {
             let position = u32::try_from(units.len()).unwrap_or(NOWHERE);
             units.push((Arc::clone(&unit.source), super::profile_id(unit)));
-            for fed in unit.polls.iter().flat_map(|poll| &poll.feeds) {
+            for fed in unit.polls.iter().flat_map(|poll| poll.fed.direct()) {
                 origin[fed.0 as usize] = position;
             }
         }

@@ -1,7 +1,7 @@
 //! The thread that owns the engine: two queues in, safety first; commands out before anything
 //! else; the rest into queues that never make it wait.
 //!
-//! At most [`READINGS_PER_STEP`] telemetry readings are taken before the urgent queue and the
+//! At most [`DELIVERIES_PER_STEP`] deliveries of telemetry are taken before the urgent queue and the
 //! clock are looked at again.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::run::diary::Pen;
 
 /// Deliveries taken in one go before the urgent queue is looked at again; one delivery is the
 /// items of one machine, at most a few dozen readings.
-const DELIVERIES_PER_STEP: usize = 16;
+const DELIVERIES_PER_STEP: usize = 32;
 
 /// Room for replies, operators' words and the clock. They are few; a full queue is a defect.
 pub const URGENT_QUEUE: usize = 256;

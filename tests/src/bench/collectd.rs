@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::Pace;
+use super::floor;
 use super::loads::{self, Cost};
 use super::registers::Registers;
 use super::shape::Shape;
@@ -50,6 +51,11 @@ pub(super) fn measure(dir: &Path, pace: Pace, table: &mut Table) -> Result<()> {
             theirs.push(cost);
         }
         add_rows(name, least, &ours, &theirs, table);
+        if shape.registers == 1 {
+            let floor = floor::transactions_per_cpu_second(dir, shape, pace)? / 1e3;
+            let theirs = median(theirs.iter().map(|cost| cost.per_cpu_second() / 1e3).collect());
+            table.add(floor_row(name, floor, theirs));
+        }
     }
     Ok(())
 }
@@ -72,6 +78,15 @@ fn add_rows(name: &str, least: f64, ours: &[Cost], theirs: &[Cost], table: &mut 
     let arrived: fn(&Cost) -> f64 =
         |cost| cost.arrived.map_or(f64::NAN, |arrived| arrived as f64 / cost.readings * 100.0);
     table.add(pair("arrived at the broker", arrived, "%"));
+}
+
+/// What anybody could reach who only asked, and did nothing with the answers.
+fn floor_row(name: &str, floor: f64, peer: f64) -> Row {
+    let what = format!("{name}: kernel floor of one request and reply");
+    let mut row = Row::reported(&what, format!("{floor:.0} k"));
+    row.peer = format!("{peer:.0} k");
+    row.ratio = format!("{:.1}", floor / peer);
+    row
 }
 
 fn of_collectd(program: &Path, dir: &Path, shape: Shape, pace: Pace) -> Result<Option<Cost>> {

@@ -7,19 +7,21 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::item::Item;
-use crate::plan::{ItemPlan, MachineIndex, MachinePlan, Plan, TripIndex};
+use crate::plan::{ItemPlan, MachineIndex, MachinePlan, Measurand, Plan, TripIndex};
 use crate::rules::{RuleSource, parse};
 
 fn rule(on_unknown: OnUnknown, trips: bool) -> Rule {
     let plan = Plan {
         machines: vec![MachinePlan { id: "laser".into(), activity: Vec::new(), energy: None }],
-        items: vec![ItemPlan {
-            machine: MachineIndex(0),
-            item: Item::named("input.1").unwrap(),
-            period: Duration::from_secs(1),
-            stale_after: Duration::from_secs(5),
-            max_rate: None,
-        }],
+        items: vec![ItemPlan::new(
+            MachineIndex(0),
+            Measurand {
+                item: Item::named("input.1").unwrap(),
+                period: Duration::from_secs(1),
+                stale_after: Duration::from_secs(5),
+                max_rate: None,
+            },
+        )],
         ..Plan::default()
     };
     let source = RuleSource {

@@ -4,16 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::item::Item;
-use crate::plan::MachineIndex;
+use crate::plan::{MachineIndex, Measurand};
 
 fn plan(name: &str, max_rate: Option<f64>) -> ItemPlan {
-    ItemPlan {
-        machine: MachineIndex(0),
-        item: Item::named(name).unwrap(),
-        period: Duration::from_secs(1),
-        stale_after: Duration::from_secs(5),
-        max_rate,
-    }
+    ItemPlan::new(
+        MachineIndex(0),
+        Measurand {
+            item: Item::named(name).unwrap(),
+            period: Duration::from_secs(1),
+            stale_after: Duration::from_secs(5),
+            max_rate,
+        },
+    )
 }
 
 /// Takes one reading a second and tells what became of each: the number, or the reason's word.

@@ -9,17 +9,21 @@ use super::condition::View;
 use super::{RuleSource, parse};
 use crate::event::{Activity, Execution};
 use crate::item::Item;
-use crate::plan::{ItemPlan, MachineIndex, MachinePlan, Plan};
+use crate::plan::{ItemPlan, MachineIndex, MachinePlan, Measurand, Plan};
 use crate::value::{Measured, Unavailable, Value};
 
 fn plan() -> Plan {
     let machine = |id: &str| MachinePlan { id: id.into(), activity: Vec::new(), energy: None };
-    let item = |machine, name| ItemPlan {
-        machine: MachineIndex(machine),
-        item: Item::named(name).unwrap(),
-        period: Duration::from_secs(1),
-        stale_after: Duration::from_secs(5),
-        max_rate: None,
+    let item = |machine, name| {
+        ItemPlan::new(
+            MachineIndex(machine),
+            Measurand {
+                item: Item::named(name).unwrap(),
+                period: Duration::from_secs(1),
+                stale_after: Duration::from_secs(5),
+                max_rate: None,
+            },
+        )
     };
     Plan {
         machines: vec![machine("laser"), machine("3d-printer")],

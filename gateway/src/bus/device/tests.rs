@@ -6,7 +6,7 @@ use andon_adapters::device::{Heard, Lines, Outbox, Outgoing, Request, StopReply}
 use andon_adapters::protocol::{Login, Protocol, Settings};
 use andon_engine::event::Execution;
 use andon_engine::item::Item;
-use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex};
+use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex, Measurand};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
 use tokio::time::{Instant, timeout};
@@ -148,12 +148,16 @@ fn net(port: u16) -> Place {
 
 /// Two machines: the first has the temperature, the second all else.
 fn engine() -> Arc<Plan> {
-    let item = |(machine, name): (u16, &str)| ItemPlan {
-        machine: MachineIndex(machine),
-        item: Item::named(name).unwrap(),
-        period: Duration::from_secs(1),
-        stale_after: Duration::from_secs(5),
-        max_rate: None,
+    let item = |(machine, name): (u16, &str)| {
+        ItemPlan::new(
+            MachineIndex(machine),
+            Measurand {
+                item: Item::named(name).unwrap(),
+                period: Duration::from_secs(1),
+                stale_after: Duration::from_secs(5),
+                max_rate: None,
+            },
+        )
     };
     let items = [(0, "temperature.1"), (1, "execution"), (1, "door")];
     Arc::new(Plan { items: items.into_iter().map(item).collect(), ..Plan::default() })

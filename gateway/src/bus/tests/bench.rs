@@ -5,14 +5,14 @@ use std::time::Duration;
 use andon_adapters::modbus::{Encoding, Form, Order, Scale, Table};
 use andon_adapters::profile::{Evidence, Profile, ProfileItem};
 use andon_engine::item::Item;
-use andon_engine::plan::{ItemPlan, MachineIndex};
+use andon_engine::plan::{ItemPlan, MachineIndex, Measurand};
 use andon_engine::value::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bus::transport::{Opener, Stream};
 use crate::bus::*;
-use crate::config::plan::{PollPlan, Station, UnitPlan};
+use crate::config::plan::{Fed, PollPlan, Station, UnitPlan};
 
 /// Makes a reply that should not be believed.
 pub(super) type Forge = fn(&Request) -> Vec<u8>;
@@ -178,8 +178,7 @@ pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusP
     let unit = |unit_id: u8| {
         let polls = (0..width).map(|item| PollPlan {
             profile_item: item as usize,
-            feeds: vec![ItemIndex(u32::from(unit_id - 1) * width + item)],
-            loops: Vec::new(),
+            fed: Fed::One(ItemIndex(u32::from(unit_id - 1) * width + item)),
             period: SECOND,
             ratio: 1.0,
         });
@@ -192,12 +191,16 @@ pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusP
         }
     };
     for machine in 0..u16::from(units) {
-        engine.items.extend(profile.items.iter().map(|item| ItemPlan {
-            machine: MachineIndex(machine),
-            item: item.item.clone(),
-            period: SECOND,
-            stale_after: 5 * SECOND,
-            max_rate: None,
+        engine.items.extend(profile.items.iter().map(|item| {
+            ItemPlan::new(
+                MachineIndex(machine),
+                Measurand {
+                    item: item.item.clone(),
+                    period: SECOND,
+                    stale_after: 5 * SECOND,
+                    max_rate: None,
+                },
+            )
         }));
     }
     let link = if tcp {
@@ -229,7 +232,8 @@ impl Bench {
 
     pub(super) fn of(plan: &BusPlan, engine: &Arc<Plan>, opener: Opener, memory: Memory) -> Self {
         let (sink, deliveries) = mpsc::channel(64);
-        let (handle, running) = prepare(plan, engine, sink, opener, memory);
+        let (handle, running) =
+            prepare(&Arc::new(plan.clone()), engine, (sink, None), opener, memory);
         tokio::spawn(running);
         Self { handle, deliveries }
     }

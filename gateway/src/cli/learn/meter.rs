@@ -160,11 +160,11 @@ fn source(plan: &Plan, subject: &Subject) -> anyhow::Result<From> {
     };
     for bus in &plan.buses {
         for (unit, device) in bus.units.iter().enumerate() {
-            let poll = device.polls.iter().find(|poll| poll.feeds.iter().any(wanted));
+            let poll = device.polls.iter().find(|poll| poll.fed.direct().iter().any(wanted));
             if let Some(poll) = poll {
                 let item = device.profile.items[poll.profile_item].item.name.to_string();
                 // Only what is wanted is asked for.
-                let mut bus = Box::new(bus.clone());
+                let mut bus = Box::new(BusPlan::clone(bus));
                 bus.units[unit].polls = vec![poll.clone()];
                 return Ok(From::Source { bus, unit, item });
             }

@@ -133,10 +133,10 @@ fn best_move(
         if counters && kind != Kind::Counter {
             continue;
         }
-        let fed = polls[poll].feeds.iter().chain(polls[poll].loops.iter().map(|(item, _)| item));
+        let fed = polls[poll].fed.all();
         let period = polls[poll].period;
         let harmonic = period < to && to.as_nanos().is_multiple_of(period.as_nanos().max(1));
-        if harmonic && !fed.clone().any(|item| urgent.contains(item)) {
+        if harmonic && !fed.clone().any(|item| urgent.contains(&item)) {
             reads.entry((period, item.read)).or_default().push(poll);
         }
     }
