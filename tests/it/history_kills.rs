@@ -26,11 +26,11 @@ use anyhow::{Context as _, Result, ensure};
 
 /// Within this journal and history are open, whatever they find.
 const OPEN_MAX: Duration = Duration::from_secs(5);
-/// The latest moment of a kill, and that of one run in so many, which meets months of merges.
+/// The latest moment of a kill; one run in so many lives four times as long and writes all its days.
 const LIFE_MAX_US: u64 = 250_000;
 const LONG_EVERY: u32 = 10;
-/// The file is looked at after so many kills.
-const LOOK_EVERY: u32 = 25;
+/// The file is looked at after so many kills, before the samples of any of them are given up.
+const LOOK_EVERY: u32 = 10;
 
 /// What a run said before it was killed: the last number that was read, and that was kept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +51,7 @@ fn history_whose_writer_is_killed_has_every_sample_once() -> Result<()> {
         let mut writer = Command::new(env!("CARGO_BIN_EXE_history_writer"));
         writer.arg(&dir).arg(run.to_string()).arg(dice.below(u64::MAX).to_string());
         let mut writer = Process::start("writer", &dir, &mut writer)?;
-        let life = dice.below(LIFE_MAX_US) * if run % LONG_EVERY == 0 { 10 } else { 1 };
+        let life = dice.below(LIFE_MAX_US) * if run % LONG_EVERY == 0 { 4 } else { 1 };
         std::thread::sleep(Duration::from_micros(life));
         writer.kill();
         let (of_run, opened) = hear(&std::fs::read_to_string(&log)?)?;
@@ -68,8 +68,8 @@ fn history_whose_writer_is_killed_has_every_sample_once() -> Result<()> {
     let read: u64 = told.iter().filter_map(|told| Some(told.read? + 1)).sum();
     let kept: u64 = told.iter().filter_map(|told| Some(told.kept? + 1)).sum();
     eprintln!(
-        "history killed {kills} times: {read} samples of {} items read back and {kept} told to be in \
-         the file before a kill; {samples} are there as samples, once each, {days} days right as \
+        "history killed {kills} times: {read} moments of {} items read back and {kept} told to be in \
+         the file before a kill; {samples} are still there as samples, once each, {days} days right as \
          roll-ups; slowest opening {slowest:?}",
         ITEMS.len()
     );

@@ -28,11 +28,11 @@ pub const DAY: u64 = 1440;
 /// Milliseconds of a day.
 pub const DAY_MS: i64 = 86_400_000;
 /// Days that each run has for itself; it writes no more than that.
-pub const RUN_DAYS: u64 = 40;
-/// What is kept: samples of the newest two runs or three, minutes of twice as many.
+pub const RUN_DAYS: u64 = 8;
+/// What is kept: samples of the newest twelve runs, minutes of some more.
 pub const LIMITS: HistoryPlan = HistoryPlan {
     keep: Duration::from_secs(100 * 86_400),
-    keep_minutes: Duration::from_secs(200 * 86_400),
+    keep_minutes: Duration::from_secs(150 * 86_400),
     bytes: 1 << 30,
 };
 
