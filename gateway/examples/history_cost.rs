@@ -1,32 +1,54 @@
 //! What history costs: bytes per sample by kind, time to write and merge, time to answer, memory.
 //!
-//! `cargo run --release --example history_cost [DAYS]` makes DAYS (default 1) of a shop of ten
-//! machines at 1 Hz, a hundred series: 40 temperatures (slow drift and noise of 0.15 °C in tenths),
-//! 30 powers (noise of 15 W in tenths while on, half of the day), 20 states and 10 energy registers.
-//! The seed is fixed. It writes them into a temporary folder (TMPDIR) as history does, asks the
-//! questions that a board asks, and removes the folder. A year takes some ten minutes and 1.6 GB.
+//! ```text
+//! history_cost [DAYS]           everything below of so many days (default 1), as a report
+//! history_cost keep DIR DAYS    writes the days into DIR and says what that took, as one line
+//! history_cost ask DIR DAYS     asks what keep has written, and says what that took
+//! history_cost lines DAYS       prints them as line protocol, for other stores
+//! ```
+//!
+//! `cargo run --release --example history_cost` runs it. The days are those of `data/shop.rs`. The
+//! report writes them into a temporary folder (TMPDIR) as history does, asks the questions that a
+//! board asks, and removes the folder; a year takes some ten minutes and 1.6 GB. CPU is that of the
+//! thread that writes, without what makes the samples up.
+
+#[path = "data/shop.rs"]
+mod shop;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use andon::history::offline::Offline;
 use andon::history::query::Question;
 use andon::history::{Archive, NAME, Periods};
-use andon::journal::{BootId, Observation, Payload, Record};
-use andon_engine::time::BootTime;
+use andon::journal::{Payload, Record};
 use andon_engine::value::Value;
+use anyhow::Context as _;
+use rustix::time::{ClockId, clock_gettime};
+use shop::{BEGIN_MS, BOOT, DAY_S, MACHINES, Shop};
 
-/// 2026-01-01T00:00:00Z.
-const BEGIN_MS: i64 = 1_767_225_600_000;
-const DAY_S: u64 = 86_400;
-const MACHINES: usize = 10;
-const BOOT: BootId = BootId([1; 16]);
+/// Line protocol that is printed at once.
+const LINES_BYTES: usize = 1 << 20;
 
 fn main() -> anyhow::Result<()> {
-    let days = std::env::args().nth(1).map_or(Ok(1), |days| days.parse())?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => report(1),
+        ["keep", dir, days] => keep(Path::new(dir), days.parse()?),
+        ["ask", dir, days] => {
+            ask(&mut io::stdout(), &Archive::in_folder(Path::new(dir)), &Shop::new(), days.parse()?)
+        }
+        ["lines", days] => lines(days.parse()?),
+        [days] => report(days.parse()?),
+        _ => anyhow::bail!("history_cost [DAYS] | keep DIR DAYS | ask DIR DAYS | lines DAYS"),
+    }
+}
+
+fn report(days: u64) -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join(format!("andon-history-cost-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let measured = measure(&dir, days);
@@ -34,81 +56,162 @@ fn main() -> anyhow::Result<()> {
     measured
 }
 
-fn measure(dir: &Path, days: u64) -> anyhow::Result<()> {
-    let mut out = io::stdout();
-    let wall = Arc::new(|_: &BootId, at: BootTime| {
-        Some(BEGIN_MS + i64::try_from(at.as_millis()).unwrap_or(0))
-    });
+/// A history that is written, and what it took.
+struct Written {
+    history: Offline,
+    shop: Shop,
+    /// CPU of taking samples and writing hours, and of merging days.
+    taking: Duration,
+    merging: Duration,
+    /// The first day in hour rows: bytes of a sample.
+    hour_rows: f64,
+}
+
+/// Writes so many whole days, the last one merged too: some minutes of the next day are in memory.
+fn write(dir: &Path, days: u64, mut look: impl FnMut(&str, &Offline)) -> anyhow::Result<Written> {
     let mut shop = Shop::new();
     let mut periods = Periods::default();
     for machine in &shop.machines {
         let items = shop.items.iter().map(|item| (Arc::clone(item), Duration::from_secs(1)));
         periods.note(machine, items);
     }
-    let mut history = Offline::open(dir, BOOT, wall, periods)?;
+    let mut history = Offline::open(dir, BOOT, Arc::new(shop::wall_ms), periods)?;
     let (mut taking, mut merging) = (Duration::ZERO, Duration::ZERO);
-    let mut seq = 0;
-    for second in 1..=days * DAY_S + 3600 {
+    let (mut seq, mut hour_rows) = (0, f64::NAN);
+    for second in 1..=days * DAY_S + 1200 {
         let records: Vec<Record> = shop.second(second, &mut seq);
-        let begun = Instant::now();
+        let begun = cpu();
         for record in &records {
             history.take(record)?;
         }
         if second % 3600 == 120 {
             history.flush()?;
         }
-        taking += begun.elapsed();
+        taking += cpu() - begun;
         if second == DAY_S + 120 {
             // The first day is there in hours: what it takes before it is merged.
-            sizes(&mut out, "hour rows", &history, dir)?;
+            hour_rows = rows(&history)?.1;
+            look("hour rows", &history);
         }
-        if second % DAY_S == 1200 {
-            let begun = Instant::now();
+        if second > DAY_S && second % DAY_S == 1200 {
+            let begun = cpu();
             history.merge()?;
-            merging += begun.elapsed();
+            merging += cpu() - begun;
             if second == DAY_S + 1200 {
-                sizes(&mut out, "merged", &history, dir)?;
+                look("merged", &history);
             }
         }
     }
+    Ok(Written { history, shop, taking, merging, hour_rows })
+}
+
+/// CPU that this thread has used.
+fn cpu() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), nanos)
+}
+
+fn keep(dir: &Path, days: u64) -> anyhow::Result<()> {
+    let written = write(dir, days, |_, _| {})?;
+    let samples = written.history.counters().samples;
+    let merged = rows(&written.history)?.1;
+    let hours = written.hour_rows;
+    let [taking, merging] = [written.taking, written.merging].map(|cpu| cpu.as_secs_f64());
+    let cpu = taking + merging;
+    writeln!(
+        io::stdout(),
+        "samples {samples} cpu {cpu:.3} taking {taking:.3} merging {merging:.3} \
+         hours {hours:.4} merged {merged:.4}"
+    )?;
+    memory(&mut io::stdout(), "writing")
+}
+
+fn lines(days: u64) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let (mut shop, mut seq, mut text) = (Shop::new(), 0, String::new());
+    for second in 1..=days * DAY_S {
+        for Record { payload, .. } in shop.second(second, &mut seq) {
+            let Payload::Observation(seen) = payload else { continue };
+            write!(text, "shop,machine={} ", seen.machine)?;
+            for (place, (item, measured)) in seen.items.iter().enumerate() {
+                let comma = if place > 0 { "," } else { "" };
+                write!(text, "{comma}{}=", item.replace('.', "_"))?;
+                match measured {
+                    // A counter of whole watt-hours and a state are integers there.
+                    Ok(Value::Number(number)) if item.starts_with("energy") => {
+                        write!(text, "{number}i")?;
+                    }
+                    Ok(Value::Number(number)) => write!(text, "{number}")?,
+                    Ok(Value::Flag(flag)) => write!(text, "{}i", u8::from(*flag))?,
+                    _ => anyhow::bail!("the shop says nothing else"),
+                }
+            }
+            writeln!(text, " {}", BEGIN_MS / 1000 + i64::try_from(second)?)?;
+        }
+        if text.len() >= LINES_BYTES {
+            out.write_all(text.as_bytes())?;
+            text.clear();
+        }
+    }
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+fn measure(dir: &Path, days: u64) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    let mut trouble = None;
+    let written = write(dir, days, |what, history| {
+        trouble = trouble.take().or(sizes(&mut io::stdout(), what, history, dir).err());
+    })?;
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
+    let Written { history, shop, taking, merging, .. } = written;
     let samples = history.counters().samples;
-    writeln!(out, "{samples} samples: taken in {taking:.1?}, merged in {merging:.1?}")?;
+    writeln!(out, "{samples} samples: taken in {taking:.1?} of CPU, merged in {merging:.1?}")?;
+    memory(&mut out, "writing")?;
     if days > 1 {
         sizes(&mut out, "all", &history, dir)?;
     }
-    ask(&mut out, &history.archive(), &shop, days)?;
+    // From here on the memory of questions alone counts.
+    std::fs::write("/proc/self/clear_refs", "5").ok();
+    memory(&mut out, "before the questions")?;
+    ask(&mut out, &history.archive(), &shop, days)
+}
+
+/// Peak memory since it was last forgotten.
+fn memory(out: &mut impl Write, what: &str) -> anyhow::Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let mut memory = status.lines().filter(|line| line.starts_with("VmHWM"));
-    memory.try_for_each(|line| writeln!(out, "{line}"))?;
-    Ok(())
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).context("a peak")?;
+    Ok(writeln!(out, "{what}: {line}")?)
+}
+
+/// Bytes of rows of samples, by kind, those beside them under an empty name; and per sample.
+fn rows(history: &Offline) -> anyhow::Result<(BTreeMap<String, (usize, usize)>, f64)> {
+    let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (_, item, bytes) in history.bytes_by_series()? {
+        let kind = item.split('.').next().unwrap_or_default().to_owned();
+        let kind = kinds.entry(kind).or_default();
+        *kind = (kind.0 + bytes, kind.1 + 1);
+    }
+    let all: usize = kinds.values().map(|(bytes, _)| bytes).sum();
+    Ok((kinds, all as f64 / history.counters().samples as f64))
 }
 
 /// Bytes per sample: of each kind, of what is beside them, and of the whole file with its roll-ups.
 fn sizes(out: &mut impl Write, what: &str, history: &Offline, dir: &Path) -> anyhow::Result<()> {
     let samples = history.counters().samples as f64;
-    let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for (_, item, bytes) in history.bytes_by_series()? {
-        let kind = item.split('.').next().unwrap_or_default().to_owned();
-        let kind =
-            kinds.entry(if kind.is_empty() { "beside".to_owned() } else { kind }).or_default();
-        *kind = (kind.0 + bytes, kind.1 + 1);
-    }
-    write!(out, "{what}:")?;
     let per_series = samples / (MACHINES * 10) as f64;
-    let mut all = 0;
+    let (kinds, all) = rows(history)?;
+    write!(out, "{what}:")?;
     for (kind, (bytes, series)) in &kinds {
-        all += bytes;
-        let of = if kind == "beside" { samples } else { per_series * *series as f64 };
+        let of = if kind.is_empty() { samples } else { per_series * *series as f64 };
+        let kind = if kind.is_empty() { "beside" } else { kind };
         write!(out, " {kind} {:.3}", *bytes as f64 / of)?;
     }
     let file = std::fs::metadata(dir.join(NAME))?.len();
-    writeln!(
-        out,
-        "; all {:.3}, file {:.3} B per sample ({:.1} MB)",
-        all as f64 / samples,
-        file as f64 / samples,
-        file as f64 / 1e6
-    )?;
+    let (per_sample, mb) = (file as f64 / samples, file as f64 / 1e6);
+    writeln!(out, "; all {all:.3}, file {per_sample:.3} B per sample ({mb:.1} MB)")?;
     Ok(())
 }
 
@@ -139,107 +242,20 @@ fn ask(out: &mut impl Write, archive: &Archive, shop: &Shop, days: u64) -> anyho
             };
             let mut times: Vec<(Duration, usize)> = (0..5)
                 .map(|_| {
-                    let begun = Instant::now();
+                    let begun = cpu();
                     let mut bytes = 0;
                     archive.answer(&question, None, &mut |piece| {
                         bytes += piece.len();
                         true
                     })?;
-                    anyhow::Ok((begun.elapsed(), bytes))
+                    anyhow::Ok((cpu() - begun, bytes))
                 })
                 .collect::<Result<_, _>>()?;
             times.sort_unstable();
             let (median, bytes) = times[2];
-            writeln!(
-                out,
-                "{series} series, {name}, {steps} steps: {median:.1?}, {bytes} bytes of JSON"
-            )?;
+            let asked = format!("{series} series, {name}, {steps} steps");
+            writeln!(out, "{asked}: {median:.1?} of CPU, {bytes} bytes of JSON")?;
         }
     }
-    Ok(())
-}
-
-/// The shop.
-struct Shop {
-    machines: Vec<Arc<str>>,
-    items: Vec<Arc<str>>,
-    random: u64,
-    temperatures: Vec<f64>,
-    states: Vec<bool>,
-    energy: Vec<f64>,
-}
-
-impl Shop {
-    fn new() -> Self {
-        let names = |kind: &str, count| (1..=count).map(|n| format!("{kind}.{n}").into()).collect();
-        let items: [Vec<Arc<str>>; 4] =
-            [names("temperature", 4), names("power", 3), names("state", 2), names("energy", 1)];
-        Self {
-            machines: (0..MACHINES).map(|n| format!("machine-{n}").into()).collect(),
-            items: items.concat(),
-            random: 0x9e37_79b9_7f4a_7c15,
-            temperatures: vec![25.0; MACHINES * 4],
-            states: vec![false; MACHINES * 2],
-            energy: vec![1e6; MACHINES],
-        }
-    }
-
-    /// Uniform in 0..1: splitmix64.
-    fn uniform(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.random;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Normal, by Box and Muller.
-    fn normal(&mut self) -> f64 {
-        let (one, other) = (self.uniform().max(1e-300), self.uniform());
-        (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos()
-    }
-
-    fn second(&mut self, second: u64, seq: &mut u64) -> Vec<Record> {
-        (0..MACHINES)
-            .map(|machine| {
-                let tenths = |value: f64| Value::Number((value * 10.0).round() / 10.0);
-                let mut values = Vec::new();
-                for n in 0..4 {
-                    let drift = self.normal() * 0.02;
-                    let noise = self.normal() * 0.15;
-                    let place = &mut self.temperatures[machine * 4 + n];
-                    *place += 0.0005 * (25.0 - *place) + drift;
-                    values.push(tenths(*place + noise));
-                }
-                // Half of the day on, each in its own rhythm of hours.
-                let on = (second / 3600 + machine as u64) % 4 < 2;
-                let mut watts = 0.0;
-                for n in 0..3 {
-                    let watt =
-                        if on { 400.0 + 300.0 * f64::from(n) + self.normal() * 15.0 } else { 0.0 };
-                    watts += watt;
-                    values.push(tenths(watt));
-                }
-                for n in 0..2 {
-                    let flips = self.uniform() < 1.0 / 600.0;
-                    let state = &mut self.states[machine * 2 + n];
-                    *state ^= flips;
-                    values.push(Value::Flag(*state));
-                }
-                self.energy[machine] += watts / 3600.0;
-                values.push(Value::Number(self.energy[machine].floor()));
-                let items = self.items.iter().cloned().zip(values.into_iter().map(Ok)).collect();
-                let at = BootTime::from_millis(second * 1000);
-                let observation =
-                    Observation { machine: self.machines[machine].clone(), at, items };
-                *seq += 1;
-                Record {
-                    boot: BOOT,
-                    seq: *seq,
-                    prev: *seq - 1,
-                    payload: Payload::Observation(observation),
-                }
-            })
-            .collect()
-    }
+    memory(out, "asking")
 }

@@ -1,15 +1,24 @@
 //! Fixed work on the ways that every reading takes, for a program that counts instructions:
 //! `tests/instructions` builds it, and a test compares the counts with those that are committed.
 //!
-//! `instructions readings|journal|follow|messages ROUNDS`: so many polls of a meter decoded,
-//! normalised and stepped through the engine with a rule; so many observations of ten items written
-//! to a journal; the same, followed; the same, made into messages. Nothing here measures time.
+//! `instructions WORK ROUNDS`: `readings` are so many polls of a meter decoded, normalised and stepped
+//! through the engine with a rule; `journal` so many observations of ten items written to a journal,
+//! `follow` the same, followed, `messages` the same, made into messages; `shop` so many observations
+//! made up, `history` the same, written as an hour and merged as a day, `curves` the same, asked for as
+//! curves of the hundred series. Nothing here measures time.
+
+#[path = "data/shop.rs"]
+mod shop;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use andon::config::plan::JournalPlan;
+use andon::history::Periods;
+use andon::history::offline::Offline;
+use andon::history::query::Question;
 use andon::journal::{BootId, Journal, Observation, Payload, Stream};
 use andon::wire::{Header, ObservationMessage};
 use andon_adapters::modbus::{Holes, Words, coalesce, decode};
@@ -23,6 +32,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::Value;
 use andon_engine::{Engine, Input};
 use anyhow::Context as _;
+use shop::{BEGIN_MS, BOOT, DAY_S, MACHINES, Shop};
 
 /// The meter whose polls are decoded.
 const METER: &str = "eastron/sdm630";
@@ -44,13 +54,14 @@ const ITEMS: &[&str] = &[
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let work = arguments.next().context("readings, journal, follow or messages")?;
+    let work = arguments.next().context("which work?")?;
     let rounds: u64 = arguments.next().context("how many rounds?")?.parse()?;
     match work.as_str() {
         "readings" => readings(rounds),
         "journal" => journal(rounds, Then::Close),
         "follow" => journal(rounds, Then::Follow),
         "messages" => journal(rounds, Then::Publish),
+        "shop" | "history" | "curves" => history(&work, rounds),
         other => anyhow::bail!("{other} is no work"),
     }
 }
@@ -174,4 +185,48 @@ fn observation(round: u64, machines: &[Arc<str>], items: &[Arc<str>]) -> Payload
     let machine = Arc::clone(&machines[usize::try_from(round % MACHINES).unwrap_or(0)]);
     let at = BootTime((round / MACHINES + 1) * 1_000_000_000);
     Payload::Observation(Observation { machine, at, items: values.collect() })
+}
+
+fn history(work: &str, rounds: u64) -> anyhow::Result<()> {
+    let dir = std::env::temp_dir().join(format!("andon-instructions-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let done = in_folder(&dir, work, rounds);
+    std::fs::remove_dir_all(&dir)?;
+    done
+}
+
+fn in_folder(dir: &Path, work: &str, rounds: u64) -> anyhow::Result<()> {
+    let (mut shop, mut seq) = (Shop::new(), 0);
+    let mut periods = Periods::default();
+    for item in &shop.items {
+        shop.machines.iter().for_each(|of| periods.note(of, item, Duration::from_secs(1)));
+    }
+    let seconds = rounds / MACHINES as u64;
+    let mut history = Offline::open(dir, BOOT, Arc::new(shop::wall_ms), periods)?;
+    // What is made up two days later shows that hour and day are over.
+    for second in (1..=seconds).chain([2 * DAY_S]) {
+        for record in shop.second(second, &mut seq) {
+            if work == "shop" {
+                black_box(&record);
+            } else {
+                history.take(&record)?;
+            }
+        }
+    }
+    history.flush()?;
+    history.merge()?;
+    if work == "curves" {
+        let all = shop.machines.iter().flat_map(|of| shop.items.iter().map(move |item| (of, item)));
+        let question = Question {
+            from_ms: BEGIN_MS,
+            to_ms: BEGIN_MS + i64::try_from(seconds * 1000)?,
+            steps: 1000,
+            series: all.map(|(of, item)| (of.to_string(), item.to_string())).collect(),
+        };
+        history.archive().answer(&question, None, &mut |piece| {
+            black_box(&piece);
+            true
+        })?;
+    }
+    Ok(())
 }

@@ -24,6 +24,8 @@ const PATHS: &[(&str, &str, Option<&str>, f64)] = &[
     ("journal_encode", "journal", None, 10.0),
     ("journal_follow", "follow", Some("journal"), 10.0),
     ("message_json", "messages", Some("follow"), 10.0),
+    ("history_write_and_merge", "history", Some("shop"), 10.0),
+    ("history_curves_of_seconds", "curves", Some("history"), 10.0),
 ];
 
 #[test]

@@ -8,6 +8,8 @@ mod diagnostics;
 mod echo;
 mod energy;
 mod faults;
+mod history_export;
+mod history_kills;
 mod instructions;
 mod kills;
 mod places;

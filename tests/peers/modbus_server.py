@@ -4,7 +4,8 @@
 
 Every listed address holds a big-endian 32-bit float. The n-th read of an address of a unit serves
 n / 8 (exact in binary), wrapping at 8000 steps, or n / 1024 for counters (`counter:72`: never
-wrapping). The log has one JSON line per value served: unit, address, n, value, boot-time
+wrapping). Others move as meters do: `tenths` by a volt or two in tenths, `watts` by some tens, and
+`slow` counts a hundredth at every fifth read. The log has one JSON line per value served: unit, address, n, value, boot-time
 nanoseconds. It knows nothing of andon.
 """
 
@@ -21,6 +22,13 @@ from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 SIZE = 512
+VALUES = {
+    "input": lambda n: (n % 8000) / 8,
+    "counter": lambda n: n / 1024,
+    "tenths": lambda n: 230 + n * 7 % 23 / 10,
+    "watts": lambda n: 900 + n * 37 % 601 / 10,
+    "slow": lambda n: n // 5 / 100,
+}
 
 
 class Unit:
@@ -38,7 +46,7 @@ class Unit:
             if values is None and address <= item and item + 2 <= address + count:
                 self.reads[item] += 1
                 n = self.reads[item]
-                value = n / 1024 if kind == "counter" else (n % 8000) / 8
+                value = VALUES[kind](n)
                 high, low = struct.unpack(">HH", struct.pack(">f", value))
                 registers[item - start], registers[item + 1 - start] = high, low
                 json.dump(

@@ -10,11 +10,13 @@ mod basics;
 mod collectd;
 mod drain;
 mod floor;
+mod history;
 mod line;
 mod listener;
 mod loads;
 pub mod registers;
 mod shape;
+mod stores;
 mod table;
 mod usage;
 
@@ -60,6 +62,7 @@ const PARTS: &[(&str, Part)] = &[
     ("collectd", collectd::measure),
     ("drain", drain::measure),
     ("line", line::measure),
+    ("history", history::measure),
 ];
 
 /// Measures the parts whose names are given, or all, and prints the table.

@@ -13,5 +13,6 @@ pub mod machines;
 pub mod peers;
 pub mod plugs;
 pub mod process;
+pub mod run_of_time;
 pub mod simulator;
 pub mod workshop;

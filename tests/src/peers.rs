@@ -218,7 +218,11 @@ impl VictoriaMetrics {
     }
 }
 
-fn wait_for_port(process: &mut Process, port: u16) -> Result<()> {
+/// Waits until a process listens on a loopback port.
+///
+/// # Errors
+/// When it ends, or does not in time.
+pub fn wait_for_port(process: &mut Process, port: u16) -> Result<()> {
     let mut alive = true;
     crate::process::wait_for(&format!("port {port}"), START, || {
         alive = process.running();

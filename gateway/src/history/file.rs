@@ -155,6 +155,8 @@ pub(super) struct Stored<'c> {
     id: i64,
     blob: Blob<'c>,
     pub(super) header: Header,
+    /// The numbers of slots that were read last, and which of the shared parts they are.
+    numbers: Option<(usize, Vec<i64>)>,
 }
 
 impl<'c> Stored<'c> {
@@ -167,7 +169,7 @@ impl<'c> Stored<'c> {
         let mut bytes = vec![0; length];
         read_at(&mut blob, &mut bytes, PREFIX, id)?;
         let header = Header::read(&bytes, crc).ok_or(Trouble::Row(id))?;
-        Ok(Self { id, blob, header })
+        Ok(Self { id, blob, header, numbers: None })
     }
 
     /// One part, checked.
@@ -203,12 +205,18 @@ impl<'c> Stored<'c> {
         let Some(shared) = self.header.shared.get(entry.shared).copied() else {
             return Err(damaged);
         };
-        let numbers = self.part(shared.place)?;
+        // Series that are read together have known something at the same times.
+        let known = self.numbers.take().filter(|(which, _)| *which == entry.shared);
+        let numbers = match known {
+            Some((_, numbers)) => numbers,
+            None => rollup::read_numbers(&self.part(shared.place)?, shared.count).ok_or(damaged)?,
+        };
         let body = self.part(entry.place)?;
-        let numbers = rollup::read_numbers(&numbers, shared.count);
         let slots = rollup::read(&body, entry.scale, shared.count, counts);
-        let slots = numbers.zip(slots).ok_or(damaged)?;
-        Ok(slots.0.into_iter().zip(slots.1).collect())
+        let slots = slots.ok_or(Trouble::Row(self.id))?;
+        let numbered = numbers.iter().copied().zip(slots).collect();
+        self.numbers = Some((entry.shared, numbers));
+        Ok(numbered)
     }
 }
 

@@ -9,7 +9,7 @@ use super::keeper::{Counters, GROUP_SERIES, Keeper, Taken};
 use super::query::Unreadable;
 use super::{Archive, NAME, Periods, merge};
 use crate::config::plan::HistoryPlan;
-use crate::journal::{BootId, Record};
+use crate::journal::{BootId, Position, Record};
 use crate::mqtt::WallClock;
 
 /// A history file being written.
@@ -33,6 +33,11 @@ impl Offline {
         let buffer = Arc::clone(&archive.buffer);
         let keeper = Keeper::open(&archive.path, boot, wall, periods, buffer)?;
         Ok(Self { archive, keeper })
+    }
+
+    /// Where the journal is to be read from: after this record, or from the oldest one.
+    pub fn position(&self) -> Option<Position> {
+        self.keeper.position()
     }
 
     /// Takes a record; says whether it has a wall time, without which it was not taken.

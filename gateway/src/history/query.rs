@@ -6,6 +6,8 @@
 //! before what was asked. Days that are not merged yet are read as samples, or by the digests of
 //! their hours where steps are hours or more; what is only in memory comes from there.
 
+use std::ops::RangeInclusive;
+
 use serde::Serialize;
 
 use rusqlite::{Connection, OptionalExtension as _};
@@ -137,8 +139,9 @@ impl Archive {
              \"series\":["
         )
         .into_bytes();
+        let mut rows = Rows::default();
         for (place, (machine, item)) in question.series.iter().enumerate() {
-            let buckets = look.curve(place, &frame, now_ms)?;
+            let buckets = look.curve(place, &mut rows, &frame, now_ms)?;
             let unit = andon_engine::item::Item::named(item).ok().map(|item| item.unit.symbol());
             if place > 0 {
                 piece.push(b',');
@@ -166,7 +169,9 @@ impl Archive {
     ) -> Result<Vec<Option<Vec<Option<Step>>>>, Unreadable> {
         let frame = Frame::of(question);
         let look = self.look(question, &frame)?;
-        let all = (0..question.series.len()).map(|place| look.curve(place, &frame, now_ms));
+        let mut rows = Rows::default();
+        let all = 0..question.series.len();
+        let all = all.map(|place| look.curve(place, &mut rows, &frame, now_ms));
         Ok(all.collect::<Result<_, Trouble>>()?)
     }
 
@@ -177,33 +182,36 @@ impl Archive {
         if let Some(database) = &database {
             database.execute_batch("BEGIN")?;
         }
+        let sql = "SELECT id FROM series WHERE machine = ?1 AND item = ?2";
+        let mut numbers = database.as_ref().map(|database| database.prepare(sql)).transpose()?;
         let mut known = Vec::new();
         for (machine, item) in &question.series {
-            let Some(database) = &database else {
+            let Some(numbers) = &mut numbers else {
                 known.push(None);
                 continue;
             };
-            let sql = "SELECT id FROM series WHERE machine = ?1 AND item = ?2";
             let id: Option<i64> =
-                database.query_row(sql, [machine, item], |row| row.get(0)).optional()?;
+                numbers.query_row([machine, item], |row| row.get(0)).optional()?;
             let id = id.or_else(|| buffer.fresh(machine, item));
             known.push(id.map(|id| (id, buffer.packed(id, frame.begin_ms, frame.end_ms()))));
         }
+        drop(numbers);
         Ok(Look { database, known })
     }
 }
 
 impl Look {
-    fn curve(
-        &self,
+    fn curve<'c>(
+        &'c self,
         place: usize,
+        rows: &mut Rows<'c>,
         frame: &Frame,
         now_ms: Option<i64>,
     ) -> Result<Option<Vec<Option<Step>>>, Trouble> {
         let Some(Some((series, packed))) = self.known.get(place) else { return Ok(None) };
         let mut steps = Stretches::new(frame.begin_ms, frame.step_ms, frame.count);
         if let Some(database) = &self.database {
-            Reading { database, series: *series, packed, frame }.fold(&mut steps)?;
+            Reading { database, series: *series, packed, frame }.fold(rows, &mut steps)?;
         }
         let step = |(place, sum): (i64, &Sum)| {
             let begin = frame.begin_ms + place * frame.step_ms;
@@ -225,16 +233,55 @@ fn step(sum: &Sum, elapsed_ms: i64) -> Option<Step> {
     Some(Step { min, max, mean: sum.mean(), last, coverage })
 }
 
+/// The rows of roll-ups of a group, open: most questions are about several series of it, and all
+/// that a row says of one lies beside what it says of the next.
+#[derive(Default)]
+struct Rows<'c> {
+    group: Option<i64>,
+    open: Vec<Stored<'c>>,
+    /// Days whose roll-up does not know everything.
+    pending: Vec<i64>,
+}
+
+impl<'c> Rows<'c> {
+    /// Opens those of a group that a frame is made from.
+    fn turn_to(
+        &mut self,
+        database: &'c Connection,
+        group: i64,
+        level: Level,
+        (first, last): (i64, i64),
+    ) -> Result<(), Trouble> {
+        if self.group == Some(group) {
+            return Ok(());
+        }
+        *self = Self::default();
+        let sql = "SELECT day FROM pending WHERE grp = ?1 AND day BETWEEN ?2 AND ?3";
+        let mut statement = database.prepare(sql)?;
+        let days = statement.query_map([group, first, last], |row| row.get(0))?;
+        self.pending = days.collect::<Result<_, _>>()?;
+        let sql = "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start BETWEEN ?3 AND ?4";
+        let mut statement = database.prepare(sql)?;
+        let ids = statement
+            .query_map([level as i64, group, level.row_of(first), last], |row| row.get(0))?;
+        for id in ids {
+            self.open.extend(whole(Stored::open(database, "rollup", id?))?);
+        }
+        self.group = Some(group);
+        Ok(())
+    }
+}
+
 /// One series being read.
-struct Reading<'a> {
-    database: &'a Connection,
+struct Reading<'a, 'c> {
+    database: &'c Connection,
     series: i64,
     packed: &'a [Packed],
     frame: &'a Frame,
 }
 
-impl Reading<'_> {
-    fn fold(&self, steps: &mut Stretches) -> Result<(), Trouble> {
+impl<'c> Reading<'_, 'c> {
+    fn fold(&self, rows: &mut Rows<'c>, steps: &mut Stretches) -> Result<(), Trouble> {
         let (begin, end) = (self.frame.begin_ms, self.frame.end_ms());
         let days = stretch_of(begin + 1, DAY_MS)..=stretch_of(end, DAY_MS);
         let Some(level) = self.frame.level else {
@@ -243,8 +290,9 @@ impl Reading<'_> {
             }
             return Ok(());
         };
-        let open = self.open_days(*days.start(), *days.end())?;
-        self.fold_slots(level, &open, steps)?;
+        rows.turn_to(self.database, self.group(), level, (*days.start(), *days.end()))?;
+        let open = self.open_days(&rows.pending, &days);
+        self.fold_slots(level, rows, &open, steps)?;
         for day in open {
             if level >= Level::Hour {
                 self.fold_digests(day, steps)?;
@@ -255,17 +303,14 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Days whose roll-up does not know everything.
-    fn open_days(&self, from: i64, to: i64) -> Result<Vec<i64>, Trouble> {
-        let sql = "SELECT day FROM pending WHERE grp = ?1 AND day BETWEEN ?2 AND ?3";
-        let mut statement = self.database.prepare(sql)?;
-        let days = statement.query_map([self.group(), from, to], |row| row.get(0))?;
-        let mut days = days.collect::<Result<Vec<i64>, _>>()?;
+    /// Days whose roll-up does not know everything of this series.
+    fn open_days(&self, pending: &[i64], days: &RangeInclusive<i64>) -> Vec<i64> {
         let waiting = self.packed.iter().map(|packed| stretch_of(packed.begin_ms(), DAY_MS));
-        days.extend(waiting.filter(|day| (from..=to).contains(day)));
-        days.sort_unstable();
-        days.dedup();
-        Ok(days)
+        let waiting = waiting.filter(|day| days.contains(day));
+        let mut open: Vec<i64> = pending.iter().copied().chain(waiting).collect();
+        open.sort_unstable();
+        open.dedup();
+        open
     }
 
     fn group(&self) -> i64 {
@@ -276,24 +321,19 @@ impl Reading<'_> {
         group_of(self.series).1
     }
 
-    fn fold_slots(&self, level: Level, open: &[i64], steps: &mut Stretches) -> Result<(), Trouble> {
-        let (begin, end) = (self.frame.begin_ms, self.frame.end_ms());
-        let first = level.row_of(stretch_of(begin + 1, DAY_MS));
-        let rows =
-            "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start BETWEEN ?3 AND ?4";
-        let mut statement = self.database.prepare(rows)?;
-        let last = stretch_of(end, DAY_MS);
-        let ids =
-            statement.query_map([level as i64, self.group(), first, last], |row| row.get(0))?;
-        for id in ids {
-            let Some(mut row) = whole(Stored::open(self.database, "rollup", id?))? else {
-                continue;
-            };
+    fn fold_slots(
+        &self,
+        level: Level,
+        rows: &mut Rows<'c>,
+        open: &[i64],
+        steps: &mut Stretches,
+    ) -> Result<(), Trouble> {
+        for row in &mut rows.open {
             let Some(entry) = row.header.entry(self.index()).copied() else { continue };
             let Some(slots) = whole(row.slots(&entry, false))? else { continue };
             for (number, sum) in slots {
                 let slot_end = row.header.begin_ms + (number + 1) * level.width_ms();
-                if slot_end > begin && !open.contains(&stretch_of(slot_end, DAY_MS)) {
+                if slot_end > self.frame.begin_ms && !open.contains(&stretch_of(slot_end, DAY_MS)) {
                     steps.add(slot_end, &Sum { last_at: slot_end, ..sum });
                 }
             }

@@ -128,7 +128,10 @@ impl Worker {
         keeper.meet(journal);
         journal.note_consumer(CONSUMER, Stream::Telemetry, keeper.position());
         let follower = journal.follow(Stream::Telemetry, keeper.position());
-        Ok(Open { keeper, follower, read: VecDeque::new(), looks: 0 })
+        // What was over before the start is written once the journal has been read; after a failure
+        // it is not hurried.
+        let looks = if keeper.counters.failures == 0 { LOOKS_PER_FLUSH - 1 } else { 0 };
+        Ok(Open { keeper, follower, read: VecDeque::new(), looks })
     }
 
     /// Does some work; says whether there is more.

@@ -1,11 +1,15 @@
 //! What a gateway writes to its SD card in a day: 100 series at 1 Hz, its state on a file system
 //! of its own whose block device the kernel counts for us. Needs root, for a loop device.
 //!
-//! `flash [SECONDS]` measures for so long (default 300) after half a minute and prints the day that
-//! follows from it, beside what the same card is written with no gateway on it: mounted as most are,
-//! and with `commit=60`. Without that ext4 notes every 5 s, in three blocks, that a file was written
-//! to. The blanks that a new segment begins with are written once in hours, so they are reckoned from
-//! how much of the segment was used up.
+//! `flash [SECONDS [OPTIONS[@SYNC] …]]` measures for so long (default 300) after half a minute and prints the
+//! day that follows from it, beside what the same card is written with no gateway on it: mounted as
+//! most are, and with what spares it, each card with a gateway of its own and all at once, because
+//! bytes do not depend on what else the processor does; SYNC is another `[journal] sync` than the
+//! default. Without `commit=` ext4 notes every 5 s, in three blocks, that a file was written to, and
+//! `lazytime` changes nothing about that since its inodes have a version (Linux 6.1). Two kinds of meters: those whose every
+//! value changes by a new amount each second, and those that move as meters do. The blanks that a
+//! new segment begins with are written once in hours, so they are reckoned from how much of the
+//! segment was used up.
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 
@@ -17,11 +21,19 @@ use std::time::Duration;
 use andon_tests::andon;
 use andon_tests::peers::{ModbusLink, ModbusServer, skip};
 use andon_tests::process::{free_port, work_dir};
-use andon_tests::workshop::{Workshop, meter_map};
+use andon_tests::workshop::Workshop;
 use anyhow::{Context as _, Result, ensure};
 
 /// Meters of five items each, read once a second.
-const METERS: u8 = 20;
+const UNITS: u8 = 20;
+/// What their values do, and what the server is asked to serve.
+const METERS: &[(&str, &str)] = &[
+    ("leap", "input:0,input:6,input:12,input:70,counter:72"),
+    ("move as meters do", "tenths:0,tenths:6,watts:12,tenths:70,slow:72"),
+];
+/// How the card is mounted, and how often the journal is synced.
+const OPTIONS: &[&str] =
+    &["noatime", "noatime,commit=60", "noatime,commit=300", "noatime,commit=60@10 s"];
 /// The gateway's start, and the file system's own first writes, are not the day's business.
 const SETTLE: Duration = Duration::from_secs(30);
 /// The card.
@@ -31,33 +43,50 @@ const SECTOR: u64 = 512;
 const DAY: f64 = 86_400.0;
 
 fn main() -> Result<()> {
-    let seconds: u64 = match std::env::args().nth(1) {
-        Some(seconds) => seconds.parse()?,
-        None => 300,
-    };
+    let mut arguments = std::env::args().skip(1);
+    let seconds = arguments.next().map_or(Ok(300), |seconds| seconds.parse())?;
+    let span = Duration::from_secs(seconds);
     if !rustix::process::geteuid().is_root() {
         skip("a loop device needs root");
         return Ok(());
     }
-    for options in ["noatime", "noatime,commit=60"] {
-        day(options, Duration::from_secs(seconds))?;
+    let mut options: Vec<String> = arguments.collect();
+    if options.is_empty() {
+        options = OPTIONS.iter().map(|&options| options.to_owned()).collect();
     }
-    Ok(())
+    std::thread::scope(|scope| {
+        let days: Vec<_> = options
+            .iter()
+            .flat_map(|options| METERS.iter().map(move |meters| (options, meters)))
+            .map(|(options, meters)| scope.spawn(move || day(options, *meters, span)))
+            .collect();
+        for day in days {
+            match day.join() {
+                Ok(Ok(Some(line))) => println!("{line}"),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => anyhow::bail!("a measurement panicked"),
+            }
+        }
+        Ok(())
+    })
 }
 
-fn day(options: &str, span: Duration) -> Result<()> {
+fn day(options: &str, (kind, map): (&str, &str), span: Duration) -> Result<Option<String>> {
     let dir = work_dir("flash")?;
-    let card = Card::insert(&dir, options)?;
+    let (mounted, sync) = options.split_once('@').unwrap_or((options, ""));
+    let card = Card::insert(&dir, mounted)?;
     let port = free_port()?;
-    let units: Vec<String> = (1..=METERS).map(|unit| unit.to_string()).collect();
+    let units: Vec<String> = (1..=UNITS).map(|unit| unit.to_string()).collect();
     let link = ModbusLink::Tcp(port);
-    let Some(_meters) = ModbusServer::start("meters", &dir, &link, &units.join(","), &meter_map())?
-    else {
-        return Ok(());
-    };
+    let meters = ModbusServer::start("meters", &dir, &link, &units.join(","), map)?;
+    let Some(_meters) = meters else { return Ok(None) };
     let mut workshop = Workshop::new(&card.folder).tcp_bus("panel", port);
-    for unit in 1..=METERS {
+    for unit in 1..=UNITS {
         workshop = workshop.meter("panel", unit, "1 s");
+    }
+    if !sync.is_empty() {
+        workshop = workshop.with(&format!("[journal]\nsync = \"{sync}\""));
     }
     let config = workshop.write(&dir)?;
     std::thread::sleep(SETTLE);
@@ -68,15 +97,14 @@ fn day(options: &str, span: Duration) -> Result<()> {
     let running = card.measure(span)?;
     let blanks = (card.used()? - used) as f64 / span.as_secs_f64();
     drop(gateway);
-    println!(
-        "flash writes, 100 series at 1 Hz, {options}: {:.1} MB a day in {:.0} writes, and {:.1} MB \
-         of blanks; over {span:?} (card without a gateway: {:.1} MB a day)",
+    Ok(Some(format!(
+        "flash writes, 100 series at 1 Hz that {kind}, {options}: {:.1} MB a day in {:.0} writes, \
+         and {:.1} MB of blanks; over {span:?} (card without a gateway: {:.1} MB a day)",
         running.bytes * DAY / 1e6,
         running.writes * DAY,
         blanks * DAY / 1e6,
         idle.bytes * DAY / 1e6
-    );
-    Ok(())
+    )))
 }
 
 /// Per second.
