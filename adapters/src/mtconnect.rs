@@ -1,7 +1,7 @@
 //! Machine tools behind an MTConnect agent: probe, current, then sample upon sample over HTTP.
 //!
-//! `probe` gives the model, from which the data items of interest are chosen, the first of each kind;
-//! `current` gives the whole picture and where the agent's buffer stands; from then on every period
+//! `probe` gives the model, from which the data items of interest are chosen, the first of each kind
+//! in the one path that is told (`choice`); `current` gives the whole picture and where the agent's buffer stands; from then on every period
 //! asks with `sample` for what has come since, and says the merged picture, which the answer has just
 //! confirmed. An agent that was restarted (another `instanceId`) is probed anew. When the buffer has
 //! gone over us (`OUT_OF_RANGE`), or has run away from us by more than [`ROUNDS_MAX`] samples, `current`
@@ -40,6 +40,7 @@ use crate::device::{Device, Heard, Outbox, Request, Response};
 use crate::http::{Asked, encoded, refusal, silence};
 use crate::protocol::{Login, Protocol, Reach, Settings};
 
+mod choice;
 mod document;
 mod picture;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub const PROTOCOL: Protocol = Protocol {
     options: &[
         ("device", "name or uuid of the device, when the agent has several"),
         ("axes", "the linear axes that are told; \"xyz\" unless said"),
+        ("path", "name or id of the path or component, when the device has several executions"),
     ],
     device: |settings| Ok(Box::new(Agent::new(settings)?)),
 };
@@ -73,14 +75,11 @@ const ITEMS: &[&str] = &[
     "tool",
 ];
 
-/// Observations per sample.
+/// Most observations per sample.
 const COUNT: usize = 1000;
 
 /// Samples per period; an agent that observes faster is skipped through.
 const ROUNDS_MAX: u8 = 8;
-
-/// Most devices that are named in words about them.
-const NAMES_MAX: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
@@ -104,6 +103,9 @@ struct Agent {
     items: Vec<Arc<str>>,
     axes: Vec<char>,
     device: Option<String>,
+    path: Option<String>,
+    /// Observations that are asked for at once: no more than the agent's buffer holds.
+    count: usize,
     asked: Asked<Question>,
     phase: Phase,
     instance: String,
@@ -127,6 +129,8 @@ impl Agent {
             items,
             axes,
             device: settings.option("device").map(str::to_owned),
+            path: settings.option("path").map(str::to_owned),
+            count: COUNT,
             asked: Asked::default(),
             phase: Phase::Unknown,
             instance: String::new(),
@@ -152,7 +156,8 @@ impl Agent {
             Phase::Unknown => (Question::Probe, format!("{device}/probe")),
             Phase::Modelled => (Question::Current, format!("{device}/current")),
             Phase::Following(next) => {
-                (Question::Sample, format!("{device}/sample?from={next}&count={COUNT}"))
+                let count = self.count;
+                (Question::Sample, format!("{device}/sample?from={next}&count={count}"))
             }
         };
         self.asked.ask(question, Request::get(path), out);
@@ -209,24 +214,14 @@ impl Agent {
     }
 
     fn modelled(&mut self, document: &Document, out: &mut Outbox) {
-        let wanted = self.device.as_deref();
-        let chosen = |device: &document::Device| {
-            wanted.is_none_or(|wanted| device.name == wanted || device.uuid == wanted)
+        let chosen = choice::of(document, self.device.as_deref(), self.path.as_deref());
+        let items = match chosen {
+            Ok(items) => items,
+            Err(words) => return self.trouble(Unavailable::Refused, words, out),
         };
-        let devices = &document.devices;
-        let mut found = devices.iter().enumerate().filter(|(_, device)| chosen(device));
-        let Some((place, _)) = found.next() else {
-            let words = format!("the agent has no device \"{}\"", wanted.unwrap_or(""));
-            return self.trouble(Unavailable::Refused, words, out);
-        };
-        if found.next().is_some() {
-            let names: Vec<_> =
-                devices.iter().take(NAMES_MAX).map(|device| &*device.name).collect();
-            let words = format!("the agent has several devices; name one: {}", names.join(", "));
-            return self.trouble(Unavailable::Refused, words, out);
-        }
         self.instance.clone_from(&document.header.instance);
-        self.picture.choose(document.items.iter().filter(|item| item.device == place));
+        self.count = document.header.buffer.map_or(COUNT, |buffer| buffer.clamp(1, COUNT));
+        self.picture.choose(&document.components, &items);
         self.phase = Phase::Modelled;
         self.ask(out);
     }
@@ -242,6 +237,12 @@ impl Agent {
         let Some(next) = document.header.next else {
             return self.trouble(Unavailable::Garbled, "the header has no nextSequence", out);
         };
+        if let (Question::Sample, Phase::Following(from)) = (question, self.phase)
+            && document.header.first.is_some_and(|first| first > from)
+        {
+            // An agent that gives what it still has, and no error.
+            return self.skip(from, out);
+        }
         if question == Question::Current {
             self.picture.clear();
         }
