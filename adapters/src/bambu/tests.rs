@@ -7,7 +7,8 @@ use std::time::Duration;
 use andon_engine::event::Execution;
 use andon_engine::value::Unavailable;
 
-use super::{PROTOCOL, PUSHALL_EVERY, execution};
+use super::picture::execution;
+use super::{PROTOCOL, PUSHALL_EVERY};
 use crate::device::{Heard, Outgoing, Stop, StopReply};
 use crate::rehearsal::{
     Rehearsal, all_unavailable, flag, number, published, said, survives_rubbish, text,
@@ -252,4 +253,50 @@ fn no_conversation_makes_it_fail() {
     const TEXTS: &[&str] =
         &[FULL, RUNNING, DELTA, VERSION, FAILED, REFUSED, SIGNED, SUCCESS, r#"{"print":[]}"#, "[]"];
     survives_rubbish(opened, &[REPORT, REQUEST], TEXTS);
+}
+
+/// The numbers of the published examples, and what a person reads in them.
+#[test]
+fn temperatures_of_newer_printers_come_with_their_target_and_nozzle_by_nozzle() {
+    let mut printer =
+        Rehearsal::new(&PROTOCOL, "01S00C123400001", &[("nozzles", "2"), ("chamber", "yes")]);
+    printer.hear(Heard::Opened);
+    let report = r#"{"print":{"command":"push_status","gcode_state":"RUNNING","nozzle_temper":159,
+        "device":{"bed":{"info":{"temp":6553700}},"ctc":{"info":{"temp":43}},"extruder":{"info":[
+        {"id":0,"temp":14418140},{"id":1,"temp":5767327},{"id":9,"temp":1},{"temp":2}]}}}}"#;
+    printer.message(REPORT, report);
+    // The change of "the" nozzle is that of the left one, which is at work.
+    let delta = r#"{"print":{"command":"push_status","nozzle_temper":160,
+        "device":{"extruder":{"info":[{"id":1,"temp":5767328}]}}}}"#;
+    let out = printer.message(REPORT, delta);
+    for (item, degrees) in [
+        ("temperature.nozzle", 220.0),
+        ("temperature.target.nozzle", 220.0),
+        ("temperature.nozzle-2", 160.0),
+        ("temperature.target.nozzle-2", 88.0),
+        ("temperature.bed", 100.0),
+        ("temperature.target.bed", 100.0),
+        ("temperature.chamber", 43.0),
+    ] {
+        assert_eq!(number(&out, item), degrees, "{item}");
+    }
+    let spoilt = r#"{"print":{"command":"push_status","device":{"bed":{"info":{"temp":"warm"}},
+        "extruder":{"info":[{"id":0,"temp":null}]}}}}"#;
+    let out = printer.message(REPORT, spoilt);
+    assert_eq!(said(&out, "temperature.nozzle"), None);
+    assert_eq!(said(&out, "temperature.target.bed"), None);
+    assert_eq!(number(&out, "temperature.nozzle-2"), 160.0);
+}
+
+#[test]
+fn a_second_nozzle_is_told_only_of_a_printer_that_has_one() {
+    let printer = Rehearsal::new(&PROTOCOL, "01S00C123400001", &[]);
+    assert!(!printer.device.items().iter().any(|item| item.ends_with("nozzle-2")));
+    let three = vec![("nozzles", "3".to_owned())];
+    let settings = crate::protocol::Settings {
+        topic: "01S00C123400001".to_owned(),
+        options: three,
+        ..Default::default()
+    };
+    assert!((PROTOCOL.device)(&settings).is_err());
 }
