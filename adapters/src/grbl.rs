@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::time::BootTime;
-use andon_engine::value::{Unavailable, Value};
+use andon_engine::value::Unavailable;
 
 use crate::device::{Device, Heard, Lines, Outbox, Outgoing, Stop, StopReply, clean};
 use crate::protocol::{Login, Protocol, Reach, Settings};
@@ -52,7 +52,7 @@ mod said;
 mod stops;
 
 use dialect::Flavour;
-use link::{Awaits, Last, Link, Pending};
+use link::{Awaits, Link, Pending};
 use report::Report;
 use said::with_text;
 

@@ -42,7 +42,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_engine::event::Execution;
 use andon_engine::time::BootTime;
 use andon_engine::value::{Unavailable, Value};
 

@@ -73,6 +73,23 @@ class Control:
             self.comma = ", " if rest == "yes" else " "
 
 
+def whole(begun):
+    """The lines that are whole, and what has begun after them."""
+    *lines, begun = begun.replace(b"\r", b"\n").split(b"\n")
+    return [line.decode("latin-1").strip() for line in lines], begun[-1024:]
+
+
+def obey(order, control, log, say):
+    """An order of stdin."""
+    word, _, rest = order.partition(" ")
+    if word == "say":
+        say(rest)
+    elif word == "log":
+        print(json.dumps(log), flush=True)
+    else:
+        control.told(word, rest)
+
+
 class Line:
     """The RS-232 port: one terminal, its pace, and who may speak on it."""
 
@@ -117,34 +134,28 @@ def on_a_line(link, baud):
             data = os.read(sys.stdin.fileno(), 4096)
             if not data:
                 return
-            orders += data
-            while b"\n" in orders:
-                order, orders = orders.split(b"\n", 1)
-                word, _, rest = order.decode().partition(" ")
-                if word == "say":
-                    line.answer(rest)
-                elif word == "xoff":
-                    line.xoff = int(rest) / 1000
-                elif word in ("log", "late"):
-                    print(json.dumps(log if word == "log" else line.late), flush=True)
+            typed, orders = whole(orders + data)
+            for order in typed:
+                if order.startswith("xoff "):
+                    line.xoff = int(order[5:]) / 1000
+                elif order == "late":
+                    print(line.late, flush=True)
                 else:
-                    control.told(word, rest)
+                    obey(order, control, log, line.answer)
         if line.master in ready:
             line.begun += os.read(line.master, 4096)
-        line.begun = line.begun.replace(b"\r", b"\n")[-1024:]
-        while b"\n" in line.begun:
-            query, line.begun = line.begun.split(b"\n", 1)
-            query = query.decode("latin-1").strip()
-            if not query:
-                continue
-            log = (log + [query])[-1000:]
-            reply = control.answer(query if query.startswith("?") else "?" + query)
-            if control.mute > 0:
-                control.mute -= 1
-            elif reply is not None and line.asked:
-                line.answer(reply)
-                line.begun = line.begun.replace(b"\r", b"\n")
-            line.asked = True
+        queries = [""]
+        while queries:  # what comes during an answer has begun behind it
+            queries, line.begun = whole(line.begun)
+            for query in filter(None, queries):
+                log.append(query)
+                del log[:-1000]
+                reply = control.answer(query if query.startswith("?") else "?" + query)
+                if control.mute > 0:
+                    control.mute -= 1
+                elif reply is not None and line.asked:
+                    line.answer(reply)
+                line.asked = True
 
 
 def main():
@@ -179,16 +190,9 @@ def main():
                 data = os.read(source, 4096)
                 if not data:
                     return
-                orders += data
-                while b"\n" in orders:
-                    order, orders = orders.split(b"\n", 1)
-                    word, _, rest = order.decode().partition(" ")
-                    if word == "say":
-                        everybody(rest)
-                    elif word == "log":
-                        print(json.dumps(log), flush=True)
-                    else:
-                        control.told(word, rest)
+                typed, orders = whole(orders + data)
+                for order in typed:
+                    obey(order, control, log, everybody)
             elif source in peers:
                 try:
                     data = source.recv(4096)
@@ -199,13 +203,10 @@ def main():
                     source.close()
                     continue
                 begun, asked = peers[source]
-                begun = (begun + data.replace(b"\r", b"\n"))[-1024:]
-                while b"\n" in begun:
-                    line, begun = begun.split(b"\n", 1)
-                    query = line.decode("latin-1").strip()
-                    if not query:
-                        continue
-                    log = (log + [query])[-1000:]
+                queries, begun = whole(begun + data)
+                for query in filter(None, queries):
+                    log.append(query)
+                    del log[:-1000]
                     reply = control.answer(query) if asked else None
                     asked = True
                     if control.mute > 0:

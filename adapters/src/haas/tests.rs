@@ -3,9 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::portions::{
-    Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds,
-};
+use crate::trial::{Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds};
 
 fn trial() -> Trial {
     Trial::opened(make(&Settings::default()).unwrap())

@@ -34,6 +34,7 @@ mod login;
 mod mqtt;
 mod own_broker;
 mod owner;
+mod parts;
 mod pin;
 mod probe;
 mod serial;
