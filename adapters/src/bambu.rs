@@ -28,12 +28,12 @@
 //!
 //! Bound: the fields in use, [`HMS_MAX`] health messages, nothing else is kept. Facts: the
 //! community's protocol description (OpenBambuAPI) and Home Assistant's integration
-//! (ha-bambulab). Not read: packed temperatures and second nozzles of the H2 series.
+//! (ha-bambulab). What the H2 series says otherwise (`picture`) is from there and was not seen on a
+//! printer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use andon_engine::event::Execution;
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 use serde_json::Value;
@@ -41,8 +41,13 @@ use serde_json::Value;
 use crate::device::{Device, Heard, Outbox, Outgoing, Stop, clean};
 use crate::document;
 use crate::presence::{self, Presence};
+use crate::printer::nozzle;
 use crate::protocol::{Login, Protocol, Reach, Settings};
 use crate::stopping::Stopping;
+
+mod picture;
+
+use picture::{Picture, code, hexadecimal};
 
 /// Least time between two requests for everything.
 pub const PUSHALL_EVERY: Duration = Duration::from_secs(300);
@@ -92,32 +97,13 @@ pub const PROTOCOL: Protocol = Protocol {
             "yes: the printer has a chamber sensor (X1, X1E); others send a made-up number",
         ),
         ("door", "yes: the printer has a door switch (X1, X1E, P2S, H2)"),
+        (
+            "nozzles",
+            "2: the printer has a left nozzle beside the right one (H2D); \"1\" unless said",
+        ),
     ],
     device: |settings| Bambu::new(settings).map(|device| Box::new(device) as Box<dyn Device>),
 };
-
-/// What the printer said last, as far as it is passed on.
-#[derive(Debug, Default)]
-struct Picture {
-    state: Option<String>,
-    cancelled: bool,
-    stage: Option<i64>,
-    print_error: Option<u32>,
-    hms: Option<Vec<String>>,
-    nozzle: Option<f64>,
-    nozzle_target: Option<f64>,
-    bed: Option<f64>,
-    bed_target: Option<f64>,
-    chamber: Option<f64>,
-    percent: Option<f64>,
-    minutes_left: Option<f64>,
-    layer: Option<f64>,
-    layers: Option<f64>,
-    job: Option<String>,
-    wifi_dbm: Option<f64>,
-    door_open: Option<bool>,
-    signature_required: bool,
-}
 
 /// A printer.
 #[derive(Debug)]
@@ -125,6 +111,7 @@ struct Bambu {
     report: String,
     request: String,
     items: Vec<Arc<str>>,
+    nozzles: u8,
     chamber: bool,
     door: bool,
     picture: Picture,
@@ -145,13 +132,23 @@ impl Bambu {
         }
         let chamber = yes(settings, "chamber")?;
         let door = yes(settings, "door")?;
+        let nozzles = match settings.option("nozzles") {
+            None | Some("1") => 1,
+            Some("2") => picture::NOZZLES_MAX,
+            Some(other) => return Err(format!("nozzles are 1 or 2, not \"{other}\"")),
+        };
         let mut items: Vec<Arc<str>> = ITEMS.iter().map(|&item| item.into()).collect();
+        for place in (1..nozzles).map(nozzle) {
+            items.push(format!("temperature.{place}").into());
+            items.push(format!("temperature.target.{place}").into());
+        }
         items.extend(chamber.then(|| "temperature.chamber".into()));
         items.extend(door.then(|| "door".into()));
         Ok(Self {
             report: format!("device/{serial}/report"),
             request: format!("device/{serial}/request"),
             items,
+            nozzles,
             chamber,
             door,
             picture: Picture::default(),
@@ -257,10 +254,7 @@ impl Bambu {
                 code => f64::from(code),
             }),
         );
-        out.number_if("temperature.nozzle", picture.nozzle);
-        out.number_if("temperature.target.nozzle", picture.nozzle_target);
-        out.number_if("temperature.bed", picture.bed);
-        out.number_if("temperature.target.bed", picture.bed_target);
+        picture.say_temperatures(self.nozzles, self.chamber, out);
         out.number_if("progress", picture.percent.map(|percent| percent / 100.0));
         out.number_if("job.left", picture.minutes_left.map(|minutes| minutes * 60.0));
         out.number_if("job.layer", picture.layer);
@@ -268,9 +262,6 @@ impl Bambu {
         out.number_if("signal", picture.wifi_dbm);
         if let Some(job) = &picture.job {
             out.text("job.name", job);
-        }
-        if self.chamber {
-            out.number_if("temperature.chamber", picture.chamber);
         }
         if let Some(open) = picture.door_open.filter(|_| self.door) {
             out.flag("door", open);
@@ -341,109 +332,6 @@ impl Device for Bambu {
         }
         self.stopping.tick(now, out);
     }
-}
-
-impl Picture {
-    /// Takes over what a report, full or not, says.
-    fn merge(&mut self, print: &Value) {
-        let take = |field: &mut Option<f64>, name: &str| {
-            if let Some(value) = print.get(name) {
-                *field = document::number(value);
-            }
-        };
-        take(&mut self.nozzle, "nozzle_temper");
-        take(&mut self.nozzle_target, "nozzle_target_temper");
-        take(&mut self.bed, "bed_temper");
-        take(&mut self.bed_target, "bed_target_temper");
-        take(&mut self.chamber, "chamber_temper");
-        take(&mut self.percent, "mc_percent");
-        take(&mut self.minutes_left, "mc_remaining_time");
-        take(&mut self.layer, "layer_num");
-        take(&mut self.layers, "total_layer_num");
-        if let Some(stage) = print.get("stg_cur") {
-            self.stage = stage.as_i64();
-        }
-        if let Some(error) = print.get("print_error") {
-            self.print_error = code(error);
-        }
-        if let Some(hms) = print.get("hms").and_then(Value::as_array) {
-            self.hms = Some(hms.iter().take(HMS_MAX).filter_map(health).collect());
-        }
-        let word = |name: &str| print.get(name).and_then(Value::as_str);
-        if let Some(job) = word("subtask_name").filter(|job| !job.is_empty()).or(word("gcode_file"))
-        {
-            self.job = Some(clean(job));
-        }
-        if let Some(signal) = word("wifi_signal") {
-            self.wifi_dbm = signal.trim_end_matches("dBm").trim().parse().ok();
-        }
-        if let Some(flags) = print.get("home_flag").and_then(Value::as_u64) {
-            self.door_open = Some(flags & DOOR_OPEN != 0);
-        }
-        if let Some(fun) = print.get("fun") {
-            let bits = fun.as_u64().or_else(|| u64::from_str_radix(fun.as_str()?, 16).ok());
-            self.signature_required = bits.is_some_and(|bits| bits & SIGNATURE_REQUIRED != 0);
-        }
-        if let Some(state) = word("gcode_state") {
-            self.state = Some(clean(state));
-        }
-        let failed = self.state.as_deref() == Some("FAILED");
-        self.cancelled = failed && (self.cancelled || self.print_error == Some(CANCELLED));
-    }
-
-    fn execution(&self) -> Option<Execution> {
-        execution(self.state.as_deref()?, self.stage, self.cancelled)
-    }
-
-    /// The error and the health messages, verbatim codes; empty when the printer says there are
-    /// none, `None` when it has said nothing about them.
-    fn message(&self) -> Option<String> {
-        if self.print_error.is_none() && self.hms.is_none() {
-            return None;
-        }
-        let error = match self.print_error {
-            None | Some(0) => None,
-            Some(CANCELLED) => Some("cancelled by a person".to_owned()),
-            Some(code) => Some(format!("print error {}", hexadecimal(code))),
-        };
-        let hms = self.hms.iter().flatten().cloned();
-        Some(error.into_iter().chain(hms).collect::<Vec<_>>().join(", "))
-    }
-}
-
-/// The table at the head of this file.
-fn execution(state: &str, stage: Option<i64>, cancelled: bool) -> Option<Execution> {
-    match (state, stage.unwrap_or(-1)) {
-        ("IDLE", _) => Some(Execution::Ready),
-        ("INIT" | "PREPARE" | "SLICING", _) => Some(Execution::Preparing),
-        ("RUNNING" | "PAUSE", 20 | 21 | 23 | 27 | 28 | 33 | 35) => Some(Execution::Fault),
-        ("RUNNING", 5 | 6 | 16 | 17 | 26 | 30 | 32 | 34) | ("PAUSE", _) => Some(Execution::Paused),
-        ("RUNNING", 1..=4 | 7..=15 | 18 | 19 | 22 | 24 | 25 | 29 | 31) => {
-            Some(Execution::Preparing)
-        }
-        ("RUNNING", _) => Some(Execution::Running),
-        ("FINISH", _) => Some(Execution::Finished),
-        ("FAILED", _) if cancelled => Some(Execution::Ready),
-        ("FAILED", _) => Some(Execution::Fault),
-        _ => None,
-    }
-}
-
-/// A health message by its code, as the printer and the vendor's pages write it.
-fn health(message: &Value) -> Option<String> {
-    let (attribute, code) = (code(&message["attr"])?, code(&message["code"])?);
-    Some(format!("HMS_{}_{}", hexadecimal(attribute), hexadecimal(code)))
-}
-
-/// `0300_400C`.
-fn hexadecimal(code: u32) -> String {
-    format!("{:04X}_{:04X}", code >> 16, code & 0xFFFF)
-}
-
-/// A 32-bit code, which some firmware sends as a negative or as a text.
-fn code(value: &Value) -> Option<u32> {
-    let wide = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    u32::try_from(wide).ok().or_else(|| i32::try_from(wide).ok().map(i32::cast_unsigned))
 }
 
 /// Whether an option is `yes`; absent is no.

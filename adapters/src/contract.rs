@@ -1,5 +1,5 @@
-//! For tests only: what every device owes its owner, held against each step. The ways in which
-//! tests bring a device what it may hear (`portions`, `rehearsal`, `trial`) all end here.
+//! For tests only: what every device owes its owner, held against each step. What a device hears
+//! in a test comes through `trial`, which ends here.
 
 use std::sync::Arc;
 

@@ -60,7 +60,9 @@ pub enum Heard<'a> {
     Bytes(&'a [u8]),
     /// A WebSocket text frame.
     Frame(&'a str),
-    /// The response to the oldest [`Outgoing::Request`] that has none yet.
+    /// The response to the oldest [`Outgoing::Request`] that has none yet. An answer that goes on is
+    /// a response a part. It ends with an empty one, or by the next request; then parts that were on
+    /// their way may still come.
     Response(Response<'a>),
     /// The oldest [`Outgoing::Request`] without response failed: refused, reset, or not answered
     /// within [`ANSWER_WITHIN`].
@@ -95,6 +97,8 @@ pub struct Response<'a> {
     pub status: u16,
     /// The body.
     pub body: &'a [u8],
+    /// It is a part of an answer that goes on (`multipart/x-mixed-replace`); an empty one ends it.
+    pub is_part: bool,
 }
 
 /// Largest response body, WebSocket frame or message; larger ones count as garbled.

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::time::BootTime;
-use andon_engine::value::{Unavailable, Value};
+use andon_engine::value::Unavailable;
 
 use crate::device::{Device, Heard, Lines, Outbox, Outgoing, Stop, StopReply, clean};
 use crate::protocol::{Login, Protocol, Reach, Settings};
@@ -48,10 +48,13 @@ use crate::protocol::{Login, Protocol, Reach, Settings};
 pub mod dialect;
 mod link;
 mod report;
+mod said;
+mod stops;
 
 use dialect::Flavour;
-use link::{Awaits, Last, Link, Pending};
-use report::{Report, numbers};
+use link::{Awaits, Link, Pending};
+use report::Report;
+use said::with_text;
 
 /// The registry's entry.
 pub const PROTOCOL: Protocol = Protocol {
@@ -81,8 +84,6 @@ pub const ALARM_SILENCE_MAX: Duration = Duration::from_secs(600);
 /// Within which a stop must be seen to stand.
 pub const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-const RESET: u8 = 0x18;
-const SAFETY_DOOR: u8 = 0x84;
 const FULL_STATUS: u8 = 0x87;
 const AXES: &str = "xyzabc";
 const MILLIMETRES_PER_INCH: f64 = 25.4;
@@ -292,72 +293,6 @@ impl Grbl {
         self.identify(report, out);
     }
 
-    fn say_state(&mut self, now: BootTime, report: &Report<'_>, out: &mut Outbox) {
-        let execution = self.link.execution(report);
-        out.execution(report.word, execution);
-        let mode = match report.state() {
-            "Check" => Ok("check"),
-            _ if report.pendant => Ok("manual"),
-            "Jog" | "Home" => Ok("manual"),
-            "Run" | "Hold" | "Door" | "Tool" => Ok("automatic"),
-            _ => Err(Unavailable::Sentinel),
-        };
-        out.say("controller.mode", mode.map(|mode| Value::Text(mode.into())));
-        self.say_words(report.word, out);
-        self.link.last = Some(Last { word: clean(report.word), execution, at: now });
-    }
-
-    fn say_words(&self, word: &str, out: &mut Outbox) {
-        match self.link.alarm.filter(|_| self.link.message.is_empty()) {
-            // Told by a report alone: grblHAL says the number there.
-            Some(alarm) => {
-                let text = dialect::alarm_text(self.link.flavour, alarm);
-                out.text("message", &with_text(&format!("ALARM:{alarm}"), text));
-            }
-            None => out.text("message", &self.link.message),
-        }
-        let code = match self.link.alarm {
-            _ if !word.starts_with("Alarm") || self.link.waits_for_homing() => Ok(0),
-            Some(alarm) => Ok(alarm),
-            // It was there before this connection, and its number is said only once.
-            None => Err(Unavailable::NotYet),
-        };
-        out.say("fault.code", code.map(|code| Value::Number(f64::from(code))));
-    }
-
-    fn say_numbers(&self, report: &Report<'_>, out: &mut Outbox) {
-        let values = report.machine.or(report.work).unwrap_or_default();
-        let position: Vec<Option<f64>> = numbers(values).take(AXES.len()).collect();
-        for (place, item) in &self.axes {
-            let value = position.get(*place).copied();
-            let offset = self.link.offset.get(*place).copied().flatten();
-            let scale = if *place < 3 { self.millimetres_per_unit } else { 1.0 };
-            match (value, report.machine, offset) {
-                (None, _, _) => out.say(item, Err(Unavailable::Sentinel)),
-                (Some(None), _, _) => out.say(item, Err(Unavailable::Garbled)),
-                (Some(Some(value)), Some(_), _) => out.number(item, value * scale),
-                (Some(Some(value)), None, Some(offset)) => {
-                    out.number(item, (value + offset) * scale);
-                }
-                // Nobody knows where the work's zero is until the offset has been sent.
-                (Some(Some(_)), None, None) => out.say(item, Err(Unavailable::NotYet)),
-            }
-        }
-        if let Some(feed) = report.feed {
-            let mut rates = numbers(feed);
-            let feed = rates.next().flatten().unwrap_or(f64::NAN);
-            out.number("feed", feed * self.millimetres_per_unit);
-            let sign = if self.link.counterclockwise { -1.0 } else { 1.0 };
-            if let Some(speed) = rates.next() {
-                out.number("speed.spindle", speed.unwrap_or(f64::NAN) * sign);
-            }
-        }
-        if let Some([feed, spindle]) = self.link.overrides {
-            out.number("override.feed", feed.unwrap_or(f64::NAN));
-            out.number("override.spindle", spindle.unwrap_or(f64::NAN));
-        }
-    }
-
     /// Asks once which firmware it is, when it has time; grblHAL also for the number of an alarm
     /// that was there before.
     fn identify(&mut self, report: &Report<'_>, out: &mut Outbox) {
@@ -373,66 +308,6 @@ impl Grbl {
         if numberless && link.flavour == Some(Flavour::GrblHal) && !link.asked_full {
             link.asked_full = true;
             out.send(Outgoing::Bytes(vec![FULL_STATUS]));
-        }
-    }
-
-    fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        let (awaits, bytes) = match stop {
-            Stop::Emergency => (Awaits::Reset, vec![RESET]),
-            Stop::Cancel => (Awaits::Door, vec![SAFETY_DOOR, b'?']),
-            Stop::Pause => (Awaits::Hold, vec![b'!', b'?']),
-            Stop::Off => {
-                out.stop.push(StopReply::Failed("a GRBL controller has no switch".into()));
-                return;
-            }
-        };
-        let stale = self.link.asked.is_some();
-        out.send(Outgoing::Bytes(bytes));
-        if awaits != Awaits::Reset {
-            self.asked(now);
-        }
-        self.link.stop =
-            Some(Pending { awaits, since: now, stale, answered: false, accepted: false });
-    }
-
-    fn proceed_with_stop(&mut self, now: BootTime, report: &Report<'_>, out: &mut Outbox) {
-        let Some(pending) = &mut self.link.stop else { return };
-        if std::mem::take(&mut pending.stale) {
-            return;
-        }
-        pending.answered = true;
-        if !report.stands() {
-            return;
-        }
-        let gone = matches!(report.state(), "Alarm" | "Sleep");
-        if pending.awaits == Awaits::Door && !gone {
-            *pending = Pending {
-                awaits: Awaits::Reset,
-                since: now,
-                stale: false,
-                answered: false,
-                accepted: true,
-            };
-            out.stop.push(StopReply::Accepted);
-            out.send(Outgoing::Bytes(vec![RESET]));
-        } else if pending.awaits != Awaits::Reset || !matches!(report.state(), "Hold" | "Door") {
-            self.link.stop = None;
-            out.stop.push(StopReply::ReadBack(true));
-        }
-    }
-
-    fn give_up_stop(&mut self, now: BootTime, out: &mut Outbox) {
-        // A reset may come without a banner, so it is asked after once before it counts as failed.
-        let polled = self.link.polled;
-        let over = |stop: &mut Pending| {
-            let asked = polled.is_some_and(|polled| polled > stop.since);
-            now.since(stop.since) >= STOP_WITHIN && (asked || stop.awaits != Awaits::Reset)
-        };
-        if let Some(pending) = self.link.stop.take_if(over) {
-            out.stop.push(match pending.answered {
-                true => StopReply::ReadBack(false),
-                false => StopReply::Failed("no status report after the stop".into()),
-            });
         }
     }
 
@@ -471,14 +346,6 @@ impl Device for Grbl {
             Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
             Heard::Message { .. } | Heard::Level { .. } => {}
         }
-    }
-}
-
-/// A code with its meaning, where that is known.
-fn with_text(code: &str, text: Option<&str>) -> String {
-    match text {
-        Some(text) => format!("{code} {text}"),
-        None => code.to_owned(),
     }
 }
 

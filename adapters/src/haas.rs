@@ -1,6 +1,7 @@
 //! Haas controls: Q queries of machine data collection, one line asked and one answered, over TCP
-//! (next-generation controls, the port is Setting 143) or RS-232 (older ones, which want the serial
-//! port at 7 data bits, no parity, one stop bit, XON/XOFF).
+//! (next-generation controls, the port is Setting 143) or RS-232. Older controls usually stand at 7
+//! data bits, even or no parity, one stop bit and XON/XOFF, as their own settings page shows: write
+//! `data_bits = 7`, `parity` and `flow = "xonxoff"` into the source.
 //!
 //! Only `?Q` is ever sent; the E commands beside it write the control's variables. An answer goes
 //! to every connection, so answers to other people's questions come here too: each is taken for
@@ -35,7 +36,7 @@ pub const PROTOCOL: Protocol = Protocol {
     name: "haas",
     title: "Haas machine data collection",
     source: "Haas, Next Generation Control: Machine Data Collection",
-    evidence: "a fake made from the manual",
+    evidence: "a fake made from the manual, over TCP and on a terminal with XON/XOFF",
     reach: Reach::Stream { baud: 19_200, port: 5051 },
     login: Login::None,
     options: &[("question_mark", "\"false\" for old controls that want Q100 and not ?Q100")],
@@ -198,8 +199,15 @@ impl Haas {
     }
 
     fn line(&mut self, now: BootTime, line: &str, out: &mut Outbox) {
-        // Answers stand between control characters, behind the prompt of the one before.
-        let line = clean(line);
+        // Answers stand between STX and ETB, behind the prompt of the one before; XON and XOFF may
+        // come anywhere.
+        let answer = line.split('\u{17}').next().unwrap_or_default().trim_start_matches('\0');
+        if answer.contains('\0') {
+            // A character that came with a wrong parity: what is left of a number is another one.
+            self.link.rubbish = Some("a line that was damaged on its way".to_owned());
+            return;
+        }
+        let line = clean(answer);
         let line = line.trim_start_matches(['>', ' ']).trim();
         if line.is_empty() || line.starts_with("?Q") || line.starts_with('Q') {
             return;

@@ -27,15 +27,11 @@ pub mod modbus;
 pub mod moonraker;
 pub mod mtconnect;
 pub mod octoprint;
-#[cfg(test)]
-mod portions;
 mod presence;
 mod printer;
 pub mod profile;
 pub mod protocol;
 pub mod prusalink;
-#[cfg(test)]
-mod rehearsal;
 pub mod shelly;
 mod stopping;
 pub mod tasmota;

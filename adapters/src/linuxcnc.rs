@@ -37,6 +37,8 @@ use andon_engine::value::{Measured, Unavailable, Value};
 use crate::device::{Device, Heard, Lines, Outbox, Outgoing, Stop, StopReply, clean};
 use crate::protocol::{Login, Protocol, Reach, Settings};
 
+mod stops;
+
 /// The registry's entry.
 pub const PROTOCOL: Protocol = Protocol {
     name: "linuxcnc",
@@ -303,62 +305,6 @@ impl LinuxCnc {
 
     fn items_of_axes(&self) -> Vec<Arc<str>> {
         self.axes.iter().map(|(_, item)| item.clone()).collect()
-    }
-
-    fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
-        let command = match stop {
-            Stop::Emergency => "set estop on",
-            Stop::Cancel => "set abort",
-            Stop::Pause => "set pause",
-            Stop::Off => {
-                out.stop.push(StopReply::Failed("not offered by this protocol".into()));
-                return;
-            }
-        };
-        let read = if stop == Stop::Emergency { "estop" } else { "program_status" };
-        let enable = format!("set enable {}\r\n{command}\r\n", self.password);
-        let rest = format!("set enable off\r\nget {read}\r\n");
-        out.send(Outgoing::Bytes((enable + &rest).into_bytes()));
-        self.link.stop = Some(Pending { stop, since: now, accepted: false });
-    }
-
-    /// `ESTOP ACK`, `ENABLE NAK`, …
-    fn set_answered(&mut self, rest: &str, out: &mut Outbox) {
-        let Some(pending) = &mut self.link.stop else { return };
-        let subject = match pending.stop {
-            Stop::Emergency => "ESTOP",
-            Stop::Cancel => "ABORT",
-            Stop::Pause | Stop::Off => "PAUSE",
-        };
-        match rest.split_once(' ') {
-            Some(("ENABLE", "NAK")) if !pending.accepted => {
-                self.link.stop = None;
-                out.stop.push(StopReply::Failed("the control password is not accepted".into()));
-            }
-            Some((word, "ACK")) if word == subject => {
-                pending.accepted = true;
-                out.stop.push(StopReply::Accepted);
-            }
-            Some((word, "NAK")) if word == subject => {
-                self.link.stop = None;
-                out.stop.push(StopReply::Failed("LinuxCNC refuses it".into()));
-            }
-            _ => {}
-        }
-    }
-
-    fn read_back(&mut self, word: &str, rest: &str, out: &mut Outbox) {
-        let Some(pending) = self.link.stop.filter(|pending| pending.accepted) else { return };
-        let stands = match (pending.stop, word) {
-            (Stop::Emergency, "ESTOP") => rest == "ON",
-            (Stop::Cancel, "PROGRAM_STATUS") => rest == "IDLE",
-            (Stop::Pause, "PROGRAM_STATUS") => rest == "PAUSED" || rest == "IDLE",
-            _ => false,
-        };
-        if stands {
-            self.link.stop = None;
-            out.stop.push(StopReply::ReadBack(true));
-        }
     }
 
     fn disconnected(&mut self, out: &mut Outbox) {

@@ -1,9 +1,10 @@
 //! Machine tools behind an MTConnect agent: probe, current, then sample upon sample over HTTP.
 //!
-//! `probe` gives the model, from which the data items of interest are chosen, the first of each kind;
-//! `current` gives the whole picture and where the agent's buffer stands; from then on every period
-//! asks with `sample` for what has come since, and says the merged picture, which the answer has just
-//! confirmed. An agent that was restarted (another `instanceId`) is probed anew. When the buffer has
+//! `probe` gives the model, from which the data items of interest are chosen, the first of each kind
+//! in the one path that is told (`choice`); `current` gives the whole picture and where the agent's
+//! buffer stands; from then on `sample` tells what has come since, and every answer confirms the merged
+//! picture, which is said. The agent is asked to go on telling by itself ([`GOES_ON`]);
+//! one that does not, or falls silent, is asked every period instead (`stream`). An agent that was restarted (another `instanceId`) is probed anew. When the buffer has
 //! gone over us (`OUT_OF_RANGE`), or has run away from us by more than [`ROUNDS_MAX`] samples, `current`
 //! is taken and the gap recorded in words.
 //!
@@ -36,12 +37,15 @@ use andon_engine::value::Unavailable;
 
 use self::document::{Document, Kind};
 use self::picture::Picture;
+use self::stream::Stream;
 use crate::device::{Device, Heard, Outbox, Request, Response};
 use crate::http::{Asked, encoded, refusal, silence};
 use crate::protocol::{Login, Protocol, Reach, Settings};
 
+mod choice;
 mod document;
 mod picture;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +60,7 @@ pub const PROTOCOL: Protocol = Protocol {
     options: &[
         ("device", "name or uuid of the device, when the agent has several"),
         ("axes", "the linear axes that are told; \"xyz\" unless said"),
+        ("path", "name or id of the path or component, when the device has several executions"),
     ],
     device: |settings| Ok(Box::new(Agent::new(settings)?)),
 };
@@ -73,20 +78,23 @@ const ITEMS: &[&str] = &[
     "tool",
 ];
 
-/// Observations per sample.
+/// Most observations per sample.
 const COUNT: usize = 1000;
+
+/// Asks for an answer that goes on: at most five parts a second, and at least one, which says that
+/// nothing has changed.
+const GOES_ON: &str = "&interval=200&heartbeat=1000";
 
 /// Samples per period; an agent that observes faster is skipped through.
 const ROUNDS_MAX: u8 = 8;
-
-/// Most devices that are named in words about them.
-const NAMES_MAX: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     Probe,
     Current,
     Sample,
+    /// A sample that goes on.
+    Follow,
 }
 
 /// Where the conversation stands.
@@ -104,11 +112,15 @@ struct Agent {
     items: Vec<Arc<str>>,
     axes: Vec<char>,
     device: Option<String>,
+    path: Option<String>,
+    /// Observations that are asked for at once: no more than the agent's buffer holds.
+    count: usize,
     asked: Asked<Question>,
     phase: Phase,
     instance: String,
     picture: Picture,
     rounds: u8,
+    stream: Stream,
     /// The first sequence number that was not seen.
     gap: Option<u64>,
 }
@@ -127,11 +139,14 @@ impl Agent {
             items,
             axes,
             device: settings.option("device").map(str::to_owned),
+            path: settings.option("path").map(str::to_owned),
+            count: COUNT,
             asked: Asked::default(),
             phase: Phase::Unknown,
             instance: String::new(),
             picture: Picture::default(),
             rounds: 0,
+            stream: Stream::default(),
             gap: None,
         })
     }
@@ -142,7 +157,7 @@ impl Agent {
     }
 
     /// Asks for what comes next, unless something is on its way.
-    fn ask(&mut self, out: &mut Outbox) {
+    fn ask(&mut self, now: BootTime, out: &mut Outbox) {
         if !self.asked.is_empty() {
             return;
         }
@@ -152,47 +167,102 @@ impl Agent {
             Phase::Unknown => (Question::Probe, format!("{device}/probe")),
             Phase::Modelled => (Question::Current, format!("{device}/current")),
             Phase::Following(next) => {
-                (Question::Sample, format!("{device}/sample?from={next}&count={COUNT}"))
+                let path = format!("{device}/sample?from={next}&count={}", self.count);
+                if self.stream.may_begin(now) {
+                    self.stream.begin(now);
+                    (Question::Follow, path + GOES_ON)
+                } else {
+                    (Question::Sample, path)
+                }
             }
         };
         self.asked.ask(question, Request::get(path), out);
     }
 
-    fn response(&mut self, response: Response<'_>, out: &mut Outbox) {
-        let Some(question) = self.asked.answered() else { return };
+    /// The question that a response answers. Parts that come after we have asked for something else
+    /// answer nothing.
+    fn answered(&mut self, now: BootTime, response: Response<'_>) -> Option<Question> {
+        match (response.is_part, self.stream.is_open()) {
+            (true, true) => {
+                self.stream.part(now);
+                Some(Question::Follow)
+            }
+            (true, false) => None,
+            (false, _) => {
+                self.stream.close();
+                self.asked.answered()
+            }
+        }
+    }
+
+    /// An agent that was asked to go on does not.
+    fn refused(&mut self, now: BootTime, question: Question) {
+        self.close_stream();
+        if question == Question::Follow {
+            self.stream.refuse(now);
+        }
+    }
+
+    /// Whatever the agent goes on to tell, something else is to be asked.
+    fn close_stream(&mut self) {
+        if self.stream.is_open() {
+            self.stream.close();
+            self.asked.clear();
+        }
+    }
+
+    fn response(&mut self, now: BootTime, response: Response<'_>, out: &mut Outbox) {
+        let Some(question) = self.answered(now, response) else { return };
         let Some(document) = document::read(response.body) else {
             let (why, words) = match response.status {
                 200 => (Unavailable::Garbled, "the answer is not an MTConnect document".to_owned()),
                 status => refusal(status),
             };
-            if let (Question::Sample, Phase::Following(next)) = (question, self.phase) {
+            if let (Question::Sample | Question::Follow, Phase::Following(next)) =
+                (question, self.phase)
+            {
                 // A sample that cannot be read would be asked for for ever.
+                self.refused(now, question);
                 self.gap = self.gap.or(Some(next));
                 self.phase = Phase::Modelled;
             }
             return self.trouble(why, words, out);
         };
         if document.kind == Kind::Error {
-            return self.mistaken(&document, out);
+            return self.mistaken(now, question, &document, out);
         }
         match (question, document.kind) {
-            (Question::Probe, Kind::Devices) => self.modelled(&document, out),
-            (Question::Current | Question::Sample, Kind::Streams) => {
-                self.streamed(question, document, out);
+            (Question::Probe, Kind::Devices) => self.modelled(now, &document, out),
+            (Question::Current | Question::Sample | Question::Follow, Kind::Streams) => {
+                if !response.is_part {
+                    self.refused(now, question);
+                }
+                self.streamed(now, question, document, out);
             }
             _ => self.trouble(Unavailable::Garbled, "the agent answers another question", out),
         }
     }
 
-    fn mistaken(&mut self, document: &Document, out: &mut Outbox) {
+    fn mistaken(
+        &mut self,
+        now: BootTime,
+        question: Question,
+        document: &Document,
+        out: &mut Outbox,
+    ) {
         let (code, words) = document.error.clone().unwrap_or_default();
+        self.close_stream();
         match (&*code, self.phase) {
-            ("OUT_OF_RANGE", Phase::Following(next)) => self.skip(next, out),
+            ("OUT_OF_RANGE", Phase::Following(next)) => self.skip(now, next, out),
             ("NO_DEVICE", _) => {
                 self.phase = Phase::Unknown;
                 let device = self.device.as_deref().unwrap_or("");
                 let words = format!("the agent has no device \"{device}\"");
                 self.trouble(Unavailable::Refused, words, out);
+            }
+            (_, Phase::Following(_)) if question == Question::Follow => {
+                self.stream.refuse(now);
+                self.ask(now, out);
             }
             _ => {
                 self.phase = Phase::Unknown;
@@ -202,46 +272,51 @@ impl Agent {
     }
 
     /// The agent has been lost sight of from `next` on: its current picture, and a gap.
-    fn skip(&mut self, next: u64, out: &mut Outbox) {
+    fn skip(&mut self, now: BootTime, next: u64, out: &mut Outbox) {
+        self.close_stream();
         self.gap = self.gap.or(Some(next));
         self.phase = Phase::Modelled;
-        self.ask(out);
+        self.ask(now, out);
     }
 
-    fn modelled(&mut self, document: &Document, out: &mut Outbox) {
-        let wanted = self.device.as_deref();
-        let chosen = |device: &document::Device| {
-            wanted.is_none_or(|wanted| device.name == wanted || device.uuid == wanted)
+    fn modelled(&mut self, now: BootTime, document: &Document, out: &mut Outbox) {
+        let chosen = choice::of(document, self.device.as_deref(), self.path.as_deref());
+        let items = match chosen {
+            Ok(items) => items,
+            Err(words) => return self.trouble(Unavailable::Refused, words, out),
         };
-        let devices = &document.devices;
-        let mut found = devices.iter().enumerate().filter(|(_, device)| chosen(device));
-        let Some((place, _)) = found.next() else {
-            let words = format!("the agent has no device \"{}\"", wanted.unwrap_or(""));
-            return self.trouble(Unavailable::Refused, words, out);
-        };
-        if found.next().is_some() {
-            let names: Vec<_> =
-                devices.iter().take(NAMES_MAX).map(|device| &*device.name).collect();
-            let words = format!("the agent has several devices; name one: {}", names.join(", "));
-            return self.trouble(Unavailable::Refused, words, out);
-        }
         self.instance.clone_from(&document.header.instance);
-        self.picture.choose(document.items.iter().filter(|item| item.device == place));
+        self.count = document.header.buffer.map_or(COUNT, |buffer| buffer.clamp(1, COUNT));
+        self.picture.choose(&document.components, &items);
         self.phase = Phase::Modelled;
-        self.ask(out);
+        self.ask(now, out);
     }
 
-    fn streamed(&mut self, question: Question, document: Document, out: &mut Outbox) {
+    fn streamed(
+        &mut self,
+        now: BootTime,
+        question: Question,
+        document: Document,
+        out: &mut Outbox,
+    ) {
         if document.header.instance != self.instance {
+            self.close_stream();
             self.phase = Phase::Unknown;
             self.gap = None;
             let words = "the agent was restarted; it is probed anew";
             self.trouble(Unavailable::NotYet, words, out);
-            return self.ask(out);
+            return self.ask(now, out);
         }
         let Some(next) = document.header.next else {
             return self.trouble(Unavailable::Garbled, "the header has no nextSequence", out);
         };
+        if let (Question::Sample | Question::Follow, Phase::Following(from)) =
+            (question, self.phase)
+            && document.header.first.is_some_and(|first| first > from)
+        {
+            // An agent that gives what it still has, and no error.
+            return self.skip(now, from, out);
+        }
         if question == Question::Current {
             self.picture.clear();
         }
@@ -250,12 +325,12 @@ impl Agent {
         }
         self.phase = Phase::Following(next);
         let behind = document.header.last.is_some_and(|last| last >= next);
-        if question == Question::Sample && behind {
+        if question != Question::Current && behind {
             self.rounds += 1;
             if self.rounds >= ROUNDS_MAX {
-                return self.skip(next, out);
+                return self.skip(now, next, out);
             }
-            return self.ask(out);
+            return self.ask(now, out);
         }
         out.alive = true;
         self.picture.say(&self.items, &self.axes, out);
@@ -271,23 +346,37 @@ impl Device for Agent {
         &self.items
     }
 
-    fn step(&mut self, _: BootTime, heard: Heard<'_>, out: &mut Outbox) {
+    fn step(&mut self, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {
         match heard {
             Heard::Opened => {
+                self.close_stream();
                 self.asked.clear();
                 self.rounds = 0;
-                self.ask(out);
+                self.ask(now, out);
             }
             Heard::Due => {
                 self.rounds = 0;
-                self.ask(out);
+                if self.stream.is_silent(now) {
+                    self.stream.end(now);
+                    self.asked.clear();
+                }
+                self.ask(now, out);
             }
-            Heard::Response(response) => self.response(response, out),
+            Heard::Response(Response { body: [], is_part: true, .. }) => {
+                if self.stream.is_open() {
+                    self.stream.end(now);
+                    self.asked.clear();
+                    self.ask(now, out);
+                }
+            }
+            Heard::Response(response) => self.response(now, response, out),
             Heard::NoResponse(why) => {
+                self.stream.close();
                 self.asked.answered();
                 self.trouble(why, silence(why), out);
             }
             Heard::Closed => {
+                self.close_stream();
                 self.asked.clear();
                 let why = Unavailable::Disconnected;
                 self.trouble(why, silence(why), out);

@@ -1,31 +1,132 @@
-//! For tests only: runs a device through whatever may be heard, and words what it says.
-//!
-//! [`survives`] feeds sequences of everything that an owner may bring, made of genuine replies and
-//! of what noise, truncation and malice make of them, and holds a device to its contract.
+//! For tests only: a device with its clock, what it is told, and what came of it. Every step is held to
+//! the contract. What a bad day brings it is [`rubbish`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use andon_engine::time::BootTime;
-use andon_engine::value::{Unavailable, Value};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use andon_engine::value::{Measured, Unavailable, Value};
 
 use crate::contract;
-use crate::device::{Device, Heard, Outbox, Outgoing, Response, Stop};
+use crate::device::{Device, Heard, Outbox, Outgoing, Response, StopReply};
+use crate::protocol::{Protocol, Settings};
 
-/// Most that these devices may want to send in one step; fewer than the contract allows.
-const SENDS_MAX: usize = 16;
+mod rubbish;
+
+pub(crate) use rubbish::{Sound, same_in_any_portions, sounds, survives, survives_rubbish};
+
+/// A device with its clock and all that it has said so far.
+pub(crate) struct Trial {
+    pub(crate) device: Box<dyn Device>,
+    pub(crate) now: BootTime,
+    pub(crate) said: BTreeMap<String, Measured>,
+    /// Bytes that were sent; what was sent in another way stands between them in words.
+    pub(crate) sent: Vec<u8>,
+    pub(crate) stop: Vec<StopReply>,
+    pub(crate) trouble: Option<String>,
+}
+
+impl Trial {
+    /// A device that has heard nothing yet.
+    pub(crate) fn over(device: Box<dyn Device>) -> Self {
+        let (said, now) = (BTreeMap::new(), BootTime::from_millis(1_000_000));
+        let (sent, stop) = (Vec::new(), Vec::new());
+        Self { device, now, said, sent, stop, trouble: None }
+    }
+
+    /// A device that has just been connected.
+    pub(crate) fn opened(device: Box<dyn Device>) -> Self {
+        let mut trial = Self::over(device);
+        trial.hear(Heard::Opened);
+        trial
+    }
+
+    /// A device of this protocol with this topic and these options.
+    pub(crate) fn of(protocol: &Protocol, topic: &str, options: &[(&'static str, &str)]) -> Self {
+        let options = options.iter().map(|&(key, text)| (key, text.to_owned())).collect();
+        Self::with(protocol, &Settings { topic: topic.to_owned(), options, ..Settings::default() })
+    }
+
+    /// A device of this protocol with these settings.
+    pub(crate) fn with(protocol: &Protocol, settings: &Settings) -> Self {
+        Self::over((protocol.device)(settings).unwrap())
+    }
+
+    /// Lets time pass.
+    pub(crate) fn wait(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+    }
+
+    /// One step; what only this step said is returned.
+    pub(crate) fn hear(&mut self, heard: Heard<'_>) -> Outbox {
+        let mut out = Outbox::default();
+        self.device.step(self.now, heard, &mut out);
+        contract::check(&*self.device, &out);
+        for (item, measured) in &out.said {
+            self.said.insert(item.to_string(), measured.clone());
+        }
+        for sent in &out.sends {
+            match sent {
+                Outgoing::Bytes(bytes) => self.sent.extend(bytes),
+                other => self.sent.extend(format!("<{other:?}>").bytes()),
+            }
+        }
+        self.stop.extend(out.stop.iter().cloned());
+        self.trouble = out.trouble.clone().or(self.trouble.take());
+        out
+    }
+
+    pub(crate) fn lines(&mut self, lines: &[&str]) -> Outbox {
+        self.hear(Heard::Bytes(
+            lines.iter().flat_map(|l| [l, "\r\n"]).collect::<String>().as_bytes(),
+        ))
+    }
+
+    /// A message that is not retained.
+    pub(crate) fn message(&mut self, topic: &str, payload: &str) -> Outbox {
+        self.hear(Heard::Message { topic, payload: payload.as_bytes(), retained: false })
+    }
+
+    /// A message that the broker kept.
+    pub(crate) fn retained(&mut self, topic: &str, payload: &str) -> Outbox {
+        self.hear(Heard::Message { topic, payload: payload.as_bytes(), retained: true })
+    }
+
+    /// A response of status 200.
+    pub(crate) fn response(&mut self, body: &str) -> Outbox {
+        self.hear(response(200, body))
+    }
+
+    pub(crate) fn due_after(&mut self, millis: u64) -> Outbox {
+        self.wait(Duration::from_millis(millis));
+        self.hear(Heard::Due)
+    }
+
+    /// The text that was last said of an item.
+    pub(crate) fn text(&self, item: &str) -> String {
+        self.said.get(item).map_or_else(|| "-".to_owned(), worded)
+    }
+
+    pub(crate) fn number(&self, item: &str) -> f64 {
+        self.said[item].clone().unwrap().as_number().unwrap()
+    }
+
+    /// What was sent since the last call, as text.
+    pub(crate) fn take_sent(&mut self) -> String {
+        std::mem::take(&mut self.sent).iter().map(|&b| char::from(b)).collect()
+    }
+}
+
+fn worded(measured: &Measured) -> String {
+    match measured {
+        Ok(value) => value.to_string(),
+        Err(why) => format!("({why})"),
+    }
+}
 
 /// What was said, worded: the last of each item.
 pub(crate) fn said(out: &Outbox) -> BTreeMap<String, String> {
-    let word = |(item, measured): &(std::sync::Arc<str>, Result<Value, Unavailable>)| {
-        let words = match measured {
-            Ok(value) => value.to_string(),
-            Err(why) => format!("({why})"),
-        };
-        (item.to_string(), words)
-    };
-    out.said.iter().map(word).collect()
+    out.said.iter().map(|(item, measured)| (item.to_string(), worded(measured))).collect()
 }
 
 /// One line per item that was said, in the order of their names.
@@ -33,126 +134,83 @@ pub(crate) fn told(out: &Outbox) -> String {
     said(out).iter().map(|(item, words)| format!("{item} {words}\n")).collect()
 }
 
+/// What an outbox says of an item, last word.
+pub(crate) fn measured(out: &Outbox, item: &str) -> Option<Measured> {
+    out.said.iter().rev().find(|(name, _)| &**name == item).map(|(_, measured)| measured.clone())
+}
+
+/// The number that is said of an item.
+pub(crate) fn number(out: &Outbox, item: &str) -> f64 {
+    match measured(out, item) {
+        Some(Ok(Value::Number(number))) => number,
+        other => panic!("{item} is {other:?}"),
+    }
+}
+
+/// The text that is said of an item.
+pub(crate) fn text(out: &Outbox, item: &str) -> String {
+    match measured(out, item) {
+        Some(Ok(Value::Text(text))) => text.to_string(),
+        other => panic!("{item} is {other:?}"),
+    }
+}
+
+/// A flag.
+#[expect(clippy::unnecessary_wraps, reason = "what is said is a result")]
+pub(crate) fn flag(flag: bool) -> Option<Measured> {
+    Some(Ok(Value::Flag(flag)))
+}
+
+/// The payloads that are published to a topic.
+pub(crate) fn published(out: &Outbox, to: &str) -> Vec<String> {
+    let payload = |outgoing: &Outgoing| match outgoing {
+        Outgoing::Publish { topic, payload } if topic == to => {
+            Some(String::from_utf8(payload.clone()).unwrap())
+        }
+        _ => None,
+    };
+    out.sends.iter().filter_map(payload).collect()
+}
+
 /// Steps a device and hands back what follows.
 pub(crate) fn step(device: &mut dyn Device, seconds: u64, heard: Heard<'_>) -> Outbox {
     let mut out = Outbox::default();
     device.step(BootTime::from_millis(seconds * 1000), heard, &mut out);
+    contract::check(device, &out);
     out
 }
 
 /// A response with a body.
 pub(crate) fn response(status: u16, body: &str) -> Heard<'_> {
-    Heard::Response(Response { status, body: body.as_bytes() })
+    Heard::Response(Response { status, body: body.as_bytes(), is_part: false })
+}
+
+/// A part of an answer that goes on.
+pub(crate) fn part(body: &str) -> Heard<'_> {
+    Heard::Response(Response { status: 200, body: body.as_bytes(), is_part: true })
 }
 
 /// Whether every item was said to be missing for this reason.
 pub(crate) fn all_missing(device: &dyn Device, out: &Outbox, why: Unavailable) -> bool {
-    let said = said(out);
-    device.items().iter().all(|item| said.get(&**item) == Some(&format!("({why})")))
+    device.items().iter().all(|item| measured(out, item) == Some(Err(why)))
 }
 
-#[derive(Clone, Debug)]
-enum Event {
-    Opened,
-    Due,
-    Bytes(Vec<u8>),
-    Frame(String),
-    Response(u16, String),
-    NoResponse(Unavailable),
-    Closed,
-    Stop(Stop),
+/// The same of all but `online`.
+pub(crate) fn all_unavailable(device: &dyn Device, out: &Outbox, why: Unavailable) -> bool {
+    let mut others = device.items().iter().filter(|item| &***item != "online");
+    others.all(|item| measured(out, item) == Some(Err(why)))
 }
 
-/// A genuine reply, or what becomes of it on a bad day. `@` stands for the id of the last call.
-fn reply(genuine: &'static [&'static str]) -> impl Strategy<Value = String> {
-    let one = prop::sample::select(genuine);
-    let spoiled = (one.clone(), one.clone(), 0..7usize, any::<prop::sample::Index>());
-    let spoiled = spoiled.prop_map(|(first, second, how, place)| match how {
-        0 => first.chars().take(place.index(first.len() + 1)).collect(),
-        1 => format!("{first}{second}"),
-        2 => first.replace("0", "99999999999999999999999999999"),
-        3 => first.replace("0", "-1e308"),
-        4 => first.replacen(": ", ":", usize::MAX).replacen(":\"", ":[\"", 3),
-        5 => "[".repeat(place.index(100_000)) + first,
-        _ => first.replace("1", "null").replace("true", "\"yes\""),
-    });
-    let text = prop_oneof![
-        8 => one.prop_map(str::to_owned),
-        4 => spoiled,
-        1 => ".{0,64}",
-        1 => Just(String::new()),
-    ];
-    (text, prop::option::weighted(0.2, 0..40u32)).prop_map(|(text, number)| match number {
-        Some(number) => text.replace('@', &number.to_string()),
-        None => text,
-    })
+/// Names of a device's items, which must all be on the closed list and be there once.
+pub(crate) fn offered(device: &dyn Device) -> Vec<String> {
+    contract::check_items(device.items());
+    device.items().iter().map(ToString::to_string).collect()
 }
 
-fn event(genuine: &'static [&'static str]) -> impl Strategy<Value = Event> {
-    let status = prop_oneof![
-        8 => Just(200u16),
-        1 => Just(204),
-        2 => prop::sample::select(&[401u16, 403, 404, 409, 500, 503][..]),
-        1 => any::<u16>(),
-    ];
-    prop_oneof![
-        2 => Just(Event::Opened),
-        4 => Just(Event::Due),
-        1 => prop::collection::vec(any::<u8>(), 0..64).prop_map(Event::Bytes),
-        6 => reply(genuine).prop_map(Event::Frame),
-        6 => (status, reply(genuine)).prop_map(|(status, body)| Event::Response(status, body)),
-        1 => prop::sample::select(&Unavailable::ALL[..]).prop_map(Event::NoResponse),
-        1 => Just(Event::Closed),
-        1 => prop::sample::select(&Stop::ALL[..]).prop_map(Event::Stop),
-    ]
-}
-
-/// The id of a JSON-RPC call.
-fn id(outgoing: &Outgoing) -> Option<u64> {
-    let Outgoing::Frame(frame) = outgoing else { return None };
-    serde_json::from_str::<serde_json::Value>(frame).ok()?.get("id")?.as_u64()
-}
-
-/// Holds a device to its contract whatever it hears: it does not panic, says only its own items
-/// and each once, no number that is not finite, and never wants to send without bound. `device`
-/// makes one that is in the midst of a good conversation.
-pub(crate) fn survives(device: fn() -> Box<dyn Device>, genuine: &'static [&'static str]) {
-    let events = prop::collection::vec((event(genuine), 0..7u64), 1..60);
-    let mut runner = TestRunner::new(Config { cases: 300, ..Config::default() });
-    let outcome = runner.run(&events, |events| {
-        let (mut device, mut seconds, mut last_id) = (device(), 10, 1);
-        for (event, pause) in events {
-            seconds += pause;
-            let known = |text: &str| text.replace('@', &last_id.to_string());
-            let (text, status) = match &event {
-                Event::Frame(frame) => (known(frame), 0),
-                Event::Response(status, body) => (known(body), *status),
-                _ => (String::new(), 0),
-            };
-            let heard = match &event {
-                Event::Opened => Heard::Opened,
-                Event::Due => Heard::Due,
-                Event::Bytes(bytes) => Heard::Bytes(bytes),
-                Event::Frame(_) => Heard::Frame(&text),
-                Event::Response(..) => response(status, &text),
-                Event::NoResponse(why) => Heard::NoResponse(*why),
-                Event::Closed => Heard::Closed,
-                Event::Stop(stop) => Heard::Stop(*stop),
-            };
-            let out = step(&mut *device, seconds, heard);
-            last_id = out.sends.iter().rev().find_map(id).unwrap_or(last_id);
-            keeps_contract(&*device, &out)?;
-        }
-        Ok(())
-    });
-    outcome.expect("the device keeps its contract");
-}
-
-/// Beside the contract of all: a picture says each item once.
-fn keeps_contract(device: &dyn Device, out: &Outbox) -> Result<(), TestCaseError> {
-    contract::check(device, out);
-    prop_assert!(out.sends.len() <= SENDS_MAX, "{} sends", out.sends.len());
-    let items: BTreeSet<_> = out.said.iter().map(|(item, _)| item).collect();
-    prop_assert_eq!(items.len(), out.said.len(), "an item was said twice");
-    Ok(())
+/// A closed connection makes every item unavailable.
+pub(crate) fn closing_makes_all_unavailable(trial: &mut Trial) {
+    trial.hear(Heard::Closed);
+    for item in offered(&*trial.device) {
+        assert_eq!(trial.said[&item], Err(Unavailable::Disconnected), "{item}");
+    }
 }

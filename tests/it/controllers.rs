@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 mod grbl;
+mod haas;
 
 /// How often the controllers of these tests are asked.
 const PERIOD_MS: u64 = 250;

@@ -87,7 +87,6 @@ class Printer(Replay):
         self.full = dict(FULL)
         self.signed = False
         self.deaf = False
-        self.silent = False
         super().__init__(args)
         self.client.username_pw_set("bblp", args.code)
         self.client.tls_set(os.path.join(args.dir, "ca.pem"), tls_version=ssl.PROTOCOL_TLS_CLIENT)
@@ -105,7 +104,7 @@ class Printer(Replay):
             request = json.loads(payload)
         except ValueError:
             return
-        if self.silent or not isinstance(request, dict):
+        if not isinstance(request, dict):
             return
         for kind, body in request.items():
             command = body.get("command") if isinstance(body, dict) else None
@@ -140,12 +139,9 @@ class Printer(Replay):
                 self.change(fun=SIGNATURE)
             case ["deaf"]:
                 self.deaf = True
-            case ["silent"]:
-                self.silent = True
-            case ["speak"]:
-                self.silent = False
-            case ["quit"]:
-                sys.exit(0)
+
+    def quit(self):
+        sys.exit(0)
 
 
 def main():

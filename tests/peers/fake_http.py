@@ -1,7 +1,8 @@
 """What the fakes of HTTP devices share: a server on 127.0.0.1, commands on stdin, a log of requests.
 
 A fake gives `serve` a function `handle(method, path, query, headers) -> (status, headers, body)` and
-one `command(words) -> answer`. Prints `listening PORT` first (port 0 picks a free one). Commands that
+one `command(words) -> answer`. A body that is an iterator is sent part by part as they come, outside of
+the lock, until it ends or nobody reads. Prints `listening PORT` first (port 0 picks a free one). Commands that
 every fake knows: `requests` (how many so far), `mute` (accepts and never answers), `loud`,
 `garble` (answers every request with rubbish), `quit`.
 """
@@ -36,6 +37,9 @@ def serve(port, handle, command):
                     self.command, address.path, dict(parse_qsl(address.query)), self.headers)
             if state["garble"]:
                 body = b"\x00<garbled>"
+            if hasattr(body, "__next__"):
+                self.go_on(status, headers, body)
+                return
             if not isinstance(body, bytes):
                 headers = {"Content-Type": "application/json", **headers}
                 body = b"" if body is None else json.dumps(body).encode()
@@ -47,6 +51,25 @@ def serve(port, handle, command):
             self.end_headers()
             if status != 204:
                 self.wfile.write(body)
+
+        def go_on(self, status, headers, parts):
+            """An answer that has no end of its own."""
+            self.close_connection = True
+            self.send_response(status)
+            for name, value in {**headers, "Transfer-Encoding": "chunked"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                for part in parts:
+                    if state["mute"]:
+                        unmuted.wait()
+                        return
+                    if state["garble"]:
+                        part = b"\x00<garbled>"
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                self.wfile.write(b"0\r\n\r\n")
+            except OSError:
+                pass
 
         do_GET = do_POST = do_PUT = do_DELETE = answer
 

@@ -1,11 +1,14 @@
 """What the replays of devices behind a broker have in common: a paho client, a command line.
 
 Every replay serves until it is killed, prints "ready" when it is subscribed, and obeys lines on
-stdin where it says so. It knows nothing of andon.
+stdin: those that it names itself, and `silent` (hears and answers nothing more, its will is not
+sent), `speak`, `stuck` (what it switches accepts and stays as it is), `free`, `quit` (leaves without
+a good-bye: the broker sends its will). It knows nothing of andon.
 """
 
 import argparse
 import json
+import os
 import sys
 import threading
 
@@ -28,6 +31,8 @@ class Replay:
 
     filters = []
     will = None
+    silent = False
+    stuck = False
 
     def __init__(self, args):
         self.args = args
@@ -48,7 +53,8 @@ class Replay:
 
     def message(self, client, userdata, message):
         with self.lock:
-            self.heard(message.topic, message.payload.decode("utf-8", "replace"))
+            if not self.silent:
+                self.heard(message.topic, message.payload.decode("utf-8", "replace"))
 
     def say(self, topic, payload, retain=False):
         if not isinstance(payload, str):
@@ -59,7 +65,23 @@ class Replay:
         """Called when connected."""
 
     def typed(self, words):
-        """A line on stdin, split into words."""
+        """A line on stdin that is this replay's own, split into words."""
+
+    def quit(self):
+        """Leaves without a good-bye."""
+        os._exit(0)
+
+    def told(self, words):
+        """Any line on stdin."""
+        match words:
+            case ["silent" | "speak"]:
+                self.silent = words[0] == "silent"
+            case ["stuck" | "free"]:
+                self.stuck = words[0] == "stuck"
+            case ["quit"]:
+                self.quit()
+            case _:
+                self.typed(words)
 
     def serve(self):
         self.client.connect(self.args.host, self.args.port, keepalive=15)
@@ -67,5 +89,5 @@ class Replay:
         for line in sys.stdin:
             if line.split():
                 with self.lock:
-                    self.typed(line.split())
+                    self.told(line.split())
         threading.Event().wait()

@@ -3,25 +3,30 @@ description of the reference agent.
 
     mtconnect_agent.py [PORT]   commands on stdin; see fake_http.py for what every fake knows
 
-Serves /probe, /current and /sample?from=&count=, also below /VMC; XML only.
+Serves /probe, /current and /sample?from=&count=&interval=&heartbeat=, also below /VMC; XML only.
 
-Its liberties: no streaming (`interval`), no `path`, no assets; the buffer holds BUFFER observations,
-to make a gap easy to come by; `instanceId` counts up from 1; timestamps are all the same; nothing
-moves by itself.
+Its liberties: no `path`, no assets; the buffer holds BUFFER observations, to make a gap easy to come
+by; `instanceId` counts up from 1; timestamps are all the same; nothing moves by itself. A sample with
+`interval` looks for news every 20 ms, and its boundary is always the same; it ends when the agent is
+restarted, as the process would take its connections along.
 
 Commands: `set ID VALUE` (ids: avail estop exec mode prog msg Frt Fovr Sact Xact Yact Zact count tool),
 `condition ID LEVEL [CODE [WORDS]]` (ids: system travel), `flood N` (N observations of Xact), `lost`
 (everything UNAVAILABLE, as when the adapter is gone), `restart` (a new instance, buffer empty,
-everything UNAVAILABLE), `next` (the next sequence number).
+everything UNAVAILABLE), `next` (the next sequence number), `once` (an `interval` is passed over from now on), `goes-on` (and not
+any more), `twin` (from now on the model has a second path, of exec2 and prog2).
 """
 
 import sys
+import threading
+import time
 from xml.sax.saxutils import escape, quoteattr
 
 from fake_http import serve
 
 BUFFER = 64
 COUNT = 100
+BOUNDARY = "fake2f1a"
 TIME = "2026-01-01T00:00:00Z"
 
 # id: element, category, type, subType, units
@@ -40,6 +45,8 @@ ITEMS = {
     "Zact": ("Position", "SAMPLE", "POSITION", "ACTUAL", "MILLIMETER"),
     "count": ("PartCount", "EVENT", "PART_COUNT", "", ""),
     "tool": ("ToolNumber", "EVENT", "TOOL_NUMBER", "", ""),
+    "exec2": ("Execution", "EVENT", "EXECUTION", "", ""),
+    "prog2": ("Program", "EVENT", "PROGRAM", "", ""),
     "system": ("", "CONDITION", "SYSTEM", "", ""),
     "travel": ("", "CONDITION", "POSITION", "", ""),
 }
@@ -49,7 +56,8 @@ class Agent:
     """The agent: its buffer and its latest values."""
 
     def __init__(self):
-        self.instance = 0
+        self.instance, self.once, self.twin = 0, False, False
+        self.lock = threading.RLock()
         self.restart()
 
     def restart(self):
@@ -116,12 +124,42 @@ class Agent:
             return self.xml(200, self.stream(lines, self.sequence))
         if path != "/sample":
             return self.error(404, "INVALID_REQUEST", "No such request")
+        begin, count = int(query.get("from", self.buffer[0][0])), int(query.get("count", COUNT))
+        if "interval" not in query or self.once:
+            return self.sample(begin, count)[0]
+        interval, heartbeat = int(query["interval"]), int(query.get("heartbeat", 10000))
+        kind = {"Content-Type": f"multipart/x-mixed-replace;boundary={BOUNDARY}"}
+        return 200, kind, self.parts(begin, count, interval / 1000, heartbeat / 1000)
+
+    def sample(self, begin, count):
+        """A response, and where the next one begins, if there may be one."""
         first = self.buffer[0][0]
-        begin, count = int(query.get("from", first)), int(query.get("count", COUNT))
         if not first <= begin <= self.sequence:
-            return self.error(404, "OUT_OF_RANGE", f"'from' must be within {first}..{self.sequence}")
+            words = f"'from' must be within {first}..{self.sequence}"
+            return self.error(404, "OUT_OF_RANGE", words), None
+        if not 0 < count <= BUFFER:
+            return self.error(404, "OUT_OF_RANGE", f"'count' must be within 1..{BUFFER}"), None
         lines = [line for number, line in self.buffer if begin <= number < begin + count]
-        return self.xml(200, self.stream(lines, min(begin + count, self.sequence)))
+        following = min(begin + count, self.sequence)
+        return self.xml(200, self.stream(lines, following)), following
+
+    def parts(self, begin, count, interval, heartbeat):
+        """A sample that goes on."""
+        instance, told = self.instance, 0.0
+        while True:
+            with self.lock:
+                if self.instance != instance:
+                    return
+                due = begin < self.sequence or time.monotonic() - told >= heartbeat
+                (_, _, body), following = self.sample(begin, count) if due else ((0, 0, b""), begin)
+            if due:
+                told, begin = time.monotonic(), following
+                head = f"--{BOUNDARY}\r\nContent-type: text/xml\r\nContent-length: {len(body)}\r\n\r\n"
+                yield head.encode() + body + b"\r\n"
+                if following is None:
+                    return
+                time.sleep(interval)
+            time.sleep(0.02)
 
     def header(self, following):
         """The header; with sequence numbers in streams."""
@@ -156,6 +194,7 @@ class Agent:
             return f"<DataItems>{''.join(lines)}</DataItems>"
         axes = "".join(f'<Linear id="{axis.lower()}" name="{axis}">{items(axis + "act")}</Linear>'
                        for axis in "XYZ")
+        second = f'<Path id="p2" name="path2">{items("exec2", "prog2")}</Path>' if self.twin else ""
         return (f'<MTConnectDevices xmlns="urn:mtconnect.org:MTConnectDevices:2.0">'
                 f'{self.header(None)}<Devices><Device id="d" name="VMC" uuid="fake-1">'
                 f'<Description manufacturer="nobody"/>{items("avail")}<Components>'
@@ -164,7 +203,7 @@ class Agent:
                 f'<Controller id="cn" name="controller">{items("estop", "msg", "system", "travel")}'
                 f'<Components><Path id="p" name="path">'
                 f'{items("exec", "mode", "prog", "Frt", "Fovr", "count", "tool")}'
-                f"</Path></Components></Controller></Components></Device></Devices></MTConnectDevices>")
+                f"</Path>{second}</Components></Controller></Components></Device></Devices></MTConnectDevices>")
 
     def error(self, status, code, words):
         """An error document."""
@@ -180,6 +219,11 @@ class Agent:
 
     def command(self, words):
         """One command of stdin."""
+        with self.lock:
+            return self.obey(words)
+
+    def obey(self, words):
+        """The same, while nothing is being told."""
         word, rest = words[0], words[1:]
         if word == "set":
             self.observe(rest[0], " ".join(rest[1:]))
@@ -193,6 +237,10 @@ class Agent:
             self.lost()
         elif word == "restart":
             self.restart()
+        elif word in ("once", "goes-on"):
+            self.once = word == "once"
+        elif word == "twin":
+            self.twin = True
         elif word == "next":
             return str(self.sequence)
         else:

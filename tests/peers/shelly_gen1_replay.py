@@ -2,15 +2,13 @@
 
     shelly_gen1_replay.py --port PORT [--id shelly1pm-A4CF12F45A10]
 
-stdin: `power 36.5`, `silent`, `speak`, `stuck` (accepts `off` and stays on), `free`, `quit` (leaves
-without a good-bye: the broker sends its will).
+stdin: `power 36.5`, and what every replay knows (mqtt_replay.py); `stuck` accepts `off` and stays on.
 
 Facts: Shelly's Gen1 API documentation of MQTT: topics, `command` with `update` and `announce`,
 `relay/0/energy` in watt-minutes. Liberties: its temperature is fixed; it publishes everything when it
 is asked or switched, and not by itself every 30 seconds; other commands are not known.
 """
 
-import os
 import time
 
 from mqtt_replay import Replay, arguments
@@ -26,8 +24,6 @@ class Shelly(Replay):
         self.watts = 36.5
         self.watt_minutes = 6000.0
         self.at = time.monotonic()
-        self.silent = False
-        self.stuck = False
         super().__init__(args)
 
     def born(self):
@@ -51,8 +47,6 @@ class Shelly(Replay):
         self.say(f"{self.base}/temperature", "41.50")
 
     def heard(self, topic, payload):
-        if self.silent:
-            return
         if topic.endswith("/relay/0/command"):
             if payload in ("on", "off") and not self.stuck:
                 self.update()
@@ -67,16 +61,6 @@ class Shelly(Replay):
         match words:
             case ["power", watts]:
                 self.watts = float(watts)
-            case ["silent"]:
-                self.silent = True
-            case ["speak"]:
-                self.silent = False
-            case ["stuck"]:
-                self.stuck = True
-            case ["free"]:
-                self.stuck = False
-            case ["quit"]:
-                os._exit(0)
 
 
 if __name__ == "__main__":

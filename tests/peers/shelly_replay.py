@@ -2,9 +2,8 @@
 
     shelly_replay.py --port PORT [--prefix shellyplus1pm-a8032ab12345]
 
-stdin: `power 73.2` (notified when it differs by more than 5 % and 10 W, else silent), `silent`,
-`speak`, `stuck` (accepts Switch.Set and stays as it is), `free`, `quit` (leaves without a good-bye:
-the broker sends its will).
+stdin: `power 73.2` (notified when it differs by more than 5 % and 10 W, else silent), and what every
+replay knows (mqtt_replay.py); `stuck` accepts Switch.Set and stays as it is.
 
 Facts: Shelly's API documentation of MQTT, the RPC protocol, notifications and the Switch component.
 Liberties: only Shelly.GetStatus, Switch.GetStatus and Switch.Set are known, others are answered
@@ -13,7 +12,6 @@ generic status updates are off, as the firmware has them.
 """
 
 import json
-import os
 import time
 
 from mqtt_replay import Replay, arguments
@@ -29,8 +27,6 @@ class Shelly(Replay):
         self.notified = self.watts
         self.wh = 2067.124
         self.at = time.monotonic()
-        self.silent = False
-        self.stuck = False
         super().__init__(args)
 
     def born(self):
@@ -61,8 +57,6 @@ class Shelly(Replay):
         })
 
     def heard(self, topic, payload):
-        if self.silent:
-            return
         try:
             request = json.loads(payload)
             answer = {"id": request["id"], "src": "shellyplus1pm-a8032ab12345", "dst": request["src"]}
@@ -94,16 +88,6 @@ class Shelly(Replay):
                 if not self.silent and change > 10 and change > 0.05 * abs(self.notified):
                     self.notified = self.watts
                     self.notify({"id": 0, "apower": self.watts})
-            case ["silent"]:
-                self.silent = True
-            case ["speak"]:
-                self.silent = False
-            case ["stuck"]:
-                self.stuck = True
-            case ["free"]:
-                self.stuck = False
-            case ["quit"]:
-                os._exit(0)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
     tasmota_replay.py --port PORT [--topic plug-saw] [--channels 1]
 
-stdin: `power 1200`, `silent` (answers nothing more, its will is not sent), `speak`, `stuck` (its
-relays accept OFF and stay as they are), `free`, `quit` (leaves without a good-bye: the broker
-sends its will).
+stdin: `power 1200`, and what every replay knows (mqtt_replay.py); `stuck`: its relays accept OFF and
+stay as they are.
 
 Facts: Tasmota's documentation of MQTT, of Status 8, 10 and 11, and of its discovery.
 Liberties: voltage is fixed; current and factor follow from power; energy grows by power times the
@@ -13,7 +12,6 @@ time since it was last asked; TelePeriod is off, so it speaks only when it is as
 not known.
 """
 
-import os
 import time
 
 from mqtt_replay import Replay, arguments
@@ -30,8 +28,6 @@ class Plug(Replay):
         self.power = 5.0
         self.kwh = 3.705
         self.at = time.monotonic()
-        self.silent = False
-        self.stuck = False
         super().__init__(args)
 
     def born(self):
@@ -74,8 +70,6 @@ class Plug(Replay):
                 "Wifi": {"AP": 1, "RSSI": 30, "Signal": -85}}
 
     def heard(self, topic, payload):
-        if self.silent:
-            return
         command = topic.rsplit("/", 1)[-1].upper()
         if command == "STATUS" and payload in ("8", "10"):
             self.say(f"stat/{self.topic}/STATUS{payload}", {"StatusSNS": self.sensors()})
@@ -100,16 +94,6 @@ class Plug(Replay):
             case ["power", watts]:
                 self.sensors()
                 self.power = float(watts)
-            case ["silent"]:
-                self.silent = True
-            case ["speak"]:
-                self.silent = False
-            case ["stuck"]:
-                self.stuck = True
-            case ["free"]:
-                self.stuck = False
-            case ["quit"]:
-                os._exit(0)
 
 
 if __name__ == "__main__":

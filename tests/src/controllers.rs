@@ -81,14 +81,22 @@ impl Fake {
     /// # Errors
     /// When it does not answer.
     pub fn received(&mut self) -> Result<String> {
+        self.ask("log")
+    }
+
+    /// The line that it answers an order with.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn ask(&mut self, order: &str) -> Result<String> {
         let lines = || {
             let log = std::fs::read_to_string(&self.process.log).unwrap_or_default();
             let lines = log.lines().filter(|line| !line.starts_with("ready "));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
         let before = lines().len();
-        writeln!(self.stdin, "log").context("the peer is gone")?;
-        wait_for("the peer's log", PATIENCE, || lines().len() > before)?;
+        self.say(order)?;
+        wait_for("the peer's answer", PATIENCE, || lines().len() > before)?;
         lines().pop().context("a line")
     }
 }

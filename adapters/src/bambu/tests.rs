@@ -7,10 +7,11 @@ use std::time::Duration;
 use andon_engine::event::Execution;
 use andon_engine::value::Unavailable;
 
-use super::{PROTOCOL, PUSHALL_EVERY, execution};
+use super::picture::execution;
+use super::{PROTOCOL, PUSHALL_EVERY};
 use crate::device::{Heard, Outgoing, Stop, StopReply};
-use crate::rehearsal::{
-    Rehearsal, all_unavailable, flag, number, published, said, survives_rubbish, text,
+use crate::trial::{
+    Trial, all_unavailable, flag, measured, number, published, survives_rubbish, text,
 };
 
 const REPORT: &str = "device/01S00C123400001/report";
@@ -32,10 +33,10 @@ const REFUSED: &str = r#"{"print":{"command":"stop","result":"failed",
 const SIGNED: &str = r#"{"print":{"command":"push_status","msg":1,"fun":"41ABCFF9BFF"}}"#;
 const SUCCESS: &str = r#"{"print":{"command":"pause","result":"SUCCESS","sequence_id":"3"}}"#;
 
-fn opened() -> Rehearsal {
-    let mut rehearsal = Rehearsal::new(&PROTOCOL, "01S00C123400001", &[]);
-    rehearsal.hear(Heard::Opened);
-    rehearsal
+fn opened() -> Trial {
+    let mut trial = Trial::of(&PROTOCOL, "01S00C123400001", &[]);
+    trial.hear(Heard::Opened);
+    trial
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn deltas_are_merged_and_the_whole_picture_is_said_each_time() {
 
 #[test]
 fn everything_is_asked_for_after_connecting_and_at_most_every_five_minutes() {
-    let mut printer = Rehearsal::new(&PROTOCOL, "01S00C123400001", &[]);
+    let mut printer = Trial::of(&PROTOCOL, "01S00C123400001", &[]);
     let out = printer.hear(Heard::Opened);
     assert_eq!(out.sends[0], Outgoing::Subscribe(REPORT.to_owned()));
     let asked = published(&out, REQUEST);
@@ -124,7 +125,7 @@ fn silence_rubbish_and_a_lost_connection_leave_nothing_known() {
     let out = printer.hear(Heard::Due);
     assert!(all_unavailable(&*printer.device, &out, Unavailable::Timeout));
     assert!(out.trouble.as_deref().unwrap().contains("serial number"));
-    assert_eq!(said(&out, "online"), flag(false));
+    assert_eq!(measured(&out, "online"), flag(false));
 
     assert!(published(&out, REQUEST)[0].contains(r#""pushing":{"#), "old firmware is woken");
 
@@ -138,7 +139,7 @@ fn silence_rubbish_and_a_lost_connection_leave_nothing_known() {
     assert!(out.trouble.unwrap().contains("serial number"));
     // What was merged before is void on the new connection.
     printer.hear(Heard::Opened);
-    assert_eq!(said(&printer.message(REPORT, DELTA), "execution"), None);
+    assert_eq!(measured(&printer.message(REPORT, DELTA), "execution"), None);
 }
 
 #[test]
@@ -231,12 +232,12 @@ fn stops_that_it_does_not_know_and_lost_connections_fail_with_words() {
 #[test]
 fn a_chamber_sensor_and_a_door_are_there_when_the_options_say_so() {
     let options = [("chamber", "yes"), ("door", "yes")];
-    let mut printer = Rehearsal::new(&PROTOCOL, "01S00C123400001", &options);
+    let mut printer = Trial::of(&PROTOCOL, "01S00C123400001", &options);
     printer.hear(Heard::Opened);
     let out = printer.message(REPORT, FULL);
-    assert_eq!((number(&out, "temperature.chamber"), said(&out, "door")), (24.0, flag(false)));
+    assert_eq!((number(&out, "temperature.chamber"), measured(&out, "door")), (24.0, flag(false)));
     let open = r#"{"print":{"command":"push_status","home_flag":8388608}}"#;
-    assert_eq!(said(&printer.message(REPORT, open), "door"), flag(true));
+    assert_eq!(measured(&printer.message(REPORT, open), "door"), flag(true));
 }
 
 #[test]
@@ -252,4 +253,50 @@ fn no_conversation_makes_it_fail() {
     const TEXTS: &[&str] =
         &[FULL, RUNNING, DELTA, VERSION, FAILED, REFUSED, SIGNED, SUCCESS, r#"{"print":[]}"#, "[]"];
     survives_rubbish(opened, &[REPORT, REQUEST], TEXTS);
+}
+
+/// The numbers of the published examples, and what a person reads in them.
+#[test]
+fn temperatures_of_newer_printers_come_with_their_target_and_nozzle_by_nozzle() {
+    let mut printer =
+        Trial::of(&PROTOCOL, "01S00C123400001", &[("nozzles", "2"), ("chamber", "yes")]);
+    printer.hear(Heard::Opened);
+    let report = r#"{"print":{"command":"push_status","gcode_state":"RUNNING","nozzle_temper":159,
+        "device":{"bed":{"info":{"temp":6553700}},"ctc":{"info":{"temp":43}},"extruder":{"info":[
+        {"id":0,"temp":14418140},{"id":1,"temp":5767327},{"id":9,"temp":1},{"temp":2}]}}}}"#;
+    printer.message(REPORT, report);
+    // The change of "the" nozzle is that of the left one, which is at work.
+    let delta = r#"{"print":{"command":"push_status","nozzle_temper":160,
+        "device":{"extruder":{"info":[{"id":1,"temp":5767328}]}}}}"#;
+    let out = printer.message(REPORT, delta);
+    for (item, degrees) in [
+        ("temperature.nozzle", 220.0),
+        ("temperature.target.nozzle", 220.0),
+        ("temperature.nozzle-2", 160.0),
+        ("temperature.target.nozzle-2", 88.0),
+        ("temperature.bed", 100.0),
+        ("temperature.target.bed", 100.0),
+        ("temperature.chamber", 43.0),
+    ] {
+        assert_eq!(number(&out, item), degrees, "{item}");
+    }
+    let spoilt = r#"{"print":{"command":"push_status","device":{"bed":{"info":{"temp":"warm"}},
+        "extruder":{"info":[{"id":0,"temp":null}]}}}}"#;
+    let out = printer.message(REPORT, spoilt);
+    assert_eq!(measured(&out, "temperature.nozzle"), None);
+    assert_eq!(measured(&out, "temperature.target.bed"), None);
+    assert_eq!(number(&out, "temperature.nozzle-2"), 160.0);
+}
+
+#[test]
+fn a_second_nozzle_is_told_only_of_a_printer_that_has_one() {
+    let printer = Trial::of(&PROTOCOL, "01S00C123400001", &[]);
+    assert!(!printer.device.items().iter().any(|item| item.ends_with("nozzle-2")));
+    let three = vec![("nozzles", "3".to_owned())];
+    let settings = crate::protocol::Settings {
+        topic: "01S00C123400001".to_owned(),
+        options: three,
+        ..Default::default()
+    };
+    assert!((PROTOCOL.device)(&settings).is_err());
 }

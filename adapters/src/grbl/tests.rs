@@ -3,9 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::portions::{
-    Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds,
-};
+use crate::trial::{Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds};
 
 fn settings(options: &[(&'static str, &str)]) -> Settings {
     let options = options.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -397,9 +395,9 @@ proptest! {
     }
 }
 
-fn sounds_like_grblhal(sounds: &[crate::portions::Sound]) -> bool {
+fn sounds_like_grblhal(sounds: &[crate::trial::Sound]) -> bool {
     let heard = sounds.iter().filter_map(|sound| match sound {
-        crate::portions::Sound::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        crate::trial::Sound::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,
     });
     heard.collect::<String>().contains("FW:grblHAL")

@@ -3,9 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::portions::{
-    Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds,
-};
+use crate::trial::{Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds};
 
 fn trial() -> Trial {
     Trial::opened(make(&Settings::default()).unwrap())
@@ -118,6 +116,31 @@ fn while_busy_the_program_is_not_told() {
     assert_eq!(trial.text("job.name"), "A, B, O5");
     let out = trial.lines(&[">STATUS, BUSY"]);
     assert!(!out.said.iter().any(|(item, _)| &**item == "job.name"));
+}
+
+#[test]
+fn flow_control_and_brackets_around_and_within_an_answer_are_no_part_of_it() {
+    for line in [
+        "\u{11}>\u{2}PROGRAM, O5, IDLE, PARTS, 4380\u{17}\u{13}",
+        "\u{2}\u{13}PROGRAM, O\u{11}5, ID\u{13}\u{11}LE, PARTS, 43\u{13}80\u{11}",
+        "\0\0\u{2}PROGRAM, O5, IDLE, PARTS, 4380\u{17}\0",
+    ] {
+        let mut trial = greeted();
+        trial.lines(&[line]);
+        let told = (trial.text("execution"), trial.text("job.name"));
+        assert_eq!(told, ("ready".into(), "O5".into()), "{line:?}");
+        assert!(trial.take_sent().ends_with("?Q104\r\n"), "{line:?}");
+    }
+}
+
+#[test]
+fn a_digit_that_was_damaged_on_its_way_makes_no_other_number() {
+    let mut trial = greeted();
+    trial.lines(&[">PROGRAM, O5, IDLE, PARTS, 1", ">MODE, MEM", ">MACRO, 3027, 1.0"]);
+    trial.lines(&["\u{2}M30 #1, 4\u{0}80\u{17}"]);
+    assert_eq!(trial.text("parts"), "-");
+    trial.due_after(3000);
+    assert_eq!(trial.text("parts"), "(garbled)");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use andon_engine::value::Unavailable;
 use super::PROTOCOL;
 use crate::device::{Heard, Outgoing, Stop, StopReply};
 use crate::protocol::Settings;
-use crate::rehearsal::{
-    Rehearsal, all_unavailable, flag, number, published, said, survives_rubbish, text,
+use crate::trial::{
+    Trial, all_unavailable, flag, measured, number, published, survives_rubbish, text,
 };
 
 const SENSOR: &str = r#"{"Time":"2022-01-11T21:57:38","ENERGY":{"Total":3.705,"Power":5,
@@ -31,25 +31,28 @@ fn settings(mapping: &[(&str, &str)], options: &[(&'static str, &str)]) -> Setti
     }
 }
 
-fn with(options: &[(&'static str, &str)]) -> Rehearsal {
-    let mut rehearsal = Rehearsal::with(&PROTOCOL, &settings(MAPPING, options));
-    rehearsal.hear(Heard::Opened);
-    rehearsal
+fn with(options: &[(&'static str, &str)]) -> Trial {
+    let mut trial = Trial::with(&PROTOCOL, &settings(MAPPING, options));
+    trial.hear(Heard::Opened);
+    trial
 }
 
 const HOLDING: &[(&str, &str)] = &[("availability", "lab/meter/LWT"), ("hold", "10 min")];
 
 #[test]
 fn mapped_values_are_said_from_their_topics() {
-    let mut meter = Rehearsal::with(&PROTOCOL, &settings(MAPPING, &[]));
+    let mut meter = Trial::with(&PROTOCOL, &settings(MAPPING, &[]));
     let topics = meter.hear(Heard::Opened).sends;
     let subscribe = |topic: &str| Outgoing::Subscribe(format!("lab/meter/{topic}"));
     assert_eq!(topics, ["SENSOR", "STATE", "temperature"].map(subscribe));
     let out = meter.message("lab/meter/SENSOR", SENSOR);
     assert_eq!((number(&out, "power.active"), number(&out, "energy.total")), (5.0, 3705.0));
-    assert!(out.alive && out.trouble.is_none() && said(&out, "online") == flag(true));
+    assert!(out.alive && out.trouble.is_none() && measured(&out, "online") == flag(true));
     let out = meter.message("lab/meter/STATE", r#"{"POWER":"OFF","state":"run"}"#);
-    assert_eq!((said(&out, "relay.1"), text(&out, "execution")), (flag(false), "running".into()));
+    assert_eq!(
+        (measured(&out, "relay.1"), text(&out, "execution")),
+        (flag(false), "running".into())
+    );
     assert_eq!(number(&meter.message("lab/meter/temperature", "41.5"), "temperature"), 41.5);
 }
 
@@ -57,10 +60,10 @@ fn mapped_values_are_said_from_their_topics() {
 fn words_nobody_mapped_and_rubbish_are_unknown() {
     let mut meter = with(&[]);
     let out = meter.message("lab/meter/STATE", r#"{"state":"warp"}"#);
-    assert_eq!(said(&out, "execution"), Some(Err(Unavailable::Garbled)));
+    assert_eq!(measured(&out, "execution"), Some(Err(Unavailable::Garbled)));
     let out = meter.message("lab/meter/SENSOR", "{\"ENERGY\":");
-    assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Garbled)));
-    assert_eq!(said(&out, "temperature"), None);
+    assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Garbled)));
+    assert_eq!(measured(&out, "temperature"), None);
     assert!(out.trouble.unwrap().contains("lab/meter/SENSOR"));
     let out = meter.message("lab/meter/SENSOR", r#"{"other":1}"#);
     assert!(out.trouble.unwrap().contains("there is no ENERGY.") && !out.alive);
@@ -85,7 +88,7 @@ fn a_silent_meter_is_known_while_its_presence_is_confirmed_and_within_its_hold()
     }
     meter.wait(Duration::from_secs(120));
     let out = meter.hear(Heard::Due);
-    assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Stale)));
+    assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Stale)));
     assert!(out.trouble.unwrap().contains("hold"));
 }
 

@@ -3,9 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::portions::{
-    Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds,
-};
+use crate::trial::{Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds};
 
 fn settings(options: &[(&'static str, &str)]) -> Settings {
     let options = options.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();

@@ -44,7 +44,7 @@ pub(super) fn heaters(line: &str) -> Vec<Heater<'_>> {
 }
 
 /// The number of the nozzle `T0`, `T1`, …
-pub(super) fn nozzle(name: &str) -> Option<usize> {
+pub(super) fn nozzle(name: &str) -> Option<u8> {
     name.strip_prefix('T')?.parse().ok().filter(|_| name.len() == 2)
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Document {
     pub(super) kind: Kind,
     pub(super) header: Header,
     pub(super) devices: Vec<Device>,
+    /// In the order of the document: what a component lies within comes before it.
+    pub(super) components: Vec<Component>,
     pub(super) items: Vec<DataItem>,
     pub(super) observations: Vec<Observation>,
     /// Code and words of the first error.
@@ -44,6 +46,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) instance: String,
+    pub(super) buffer: Option<usize>,
     pub(super) first: Option<u64>,
     pub(super) last: Option<u64>,
     pub(super) next: Option<u64>,
@@ -56,7 +59,17 @@ pub(super) struct Device {
     pub(super) uuid: String,
 }
 
-/// A data item of a model, with the device (by its place) and the component that it belongs to.
+/// A component of a device, or the device itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Component {
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) id: String,
+    /// The component around it.
+    pub(super) within: Option<usize>,
+}
+
+/// A data item of a model, with the device and the component that it belongs to, by their places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DataItem {
     pub(super) device: usize,
@@ -65,8 +78,7 @@ pub(super) struct DataItem {
     pub(super) kind: String,
     pub(super) subtype: String,
     pub(super) units: String,
-    pub(super) component: String,
-    pub(super) component_name: String,
+    pub(super) component: usize,
 }
 
 /// One observation; of a condition, `element` is its level.
@@ -110,7 +122,7 @@ pub(super) fn read(body: &[u8]) -> Option<Document> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Open {
     Other,
-    Component(String, String),
+    Component(usize),
     Observation,
     Error,
 }
@@ -125,7 +137,8 @@ struct Reading {
 impl Reading {
     /// An element begins; `None` when the document is beyond its bounds.
     fn open(&mut self, element: &BytesStart<'_>) -> Option<()> {
-        let entries = self.document.items.len() + self.document.observations.len();
+        let Document { components, items, observations, .. } = &self.document;
+        let entries = components.len() + items.len() + observations.len();
         if self.open.len() >= DEPTH_MAX || entries >= ENTRIES_MAX {
             return None;
         }
@@ -173,6 +186,7 @@ impl Reading {
         let number = |name| attribute(element, name).parse().ok();
         self.document.header = Header {
             instance: attribute(element, "instanceId"),
+            buffer: attribute(element, "bufferSize").parse().ok(),
             first: number("firstSequence"),
             last: number("lastSequence"),
             next: number("nextSequence"),
@@ -185,30 +199,41 @@ impl Reading {
             "Device" => {
                 let (name, uuid) = (attribute(element, "name"), attribute(element, "uuid"));
                 self.document.devices.push(Device { name, uuid });
-                Open::Component("Device".to_owned(), String::new())
+                self.component("Device", element, None)
             }
             "DataItem" => {
                 self.data_item(element);
                 Open::Other
             }
             "Devices" | "DataItems" | "Components" => Open::Other,
-            // Components, and much else that is never the nearest one of a data item.
-            _ => Open::Component(name.to_owned(), attribute(element, "name")),
+            // Components, and much else that is never the nearest one of a data item. What lies in
+            // no device is the agent's own.
+            _ => match self.nearest() {
+                Some(around) => self.component(name, element, Some(around)),
+                None => Open::Other,
+            },
         }
+    }
+
+    fn component(&mut self, kind: &str, element: &BytesStart<'_>, within: Option<usize>) -> Open {
+        let (name, id) = (attribute(element, "name"), attribute(element, "id"));
+        let components = &mut self.document.components;
+        components.push(Component { kind: kind.to_owned(), name, id, within });
+        Open::Component(components.len() - 1)
+    }
+
+    /// The component that is open and nearest.
+    fn nearest(&self) -> Option<usize> {
+        self.open.iter().rev().find_map(|open| match open {
+            Open::Component(place) => Some(*place),
+            _ => None,
+        })
     }
 
     /// A data item of a device; those of the agent itself come outside of any.
     fn data_item(&mut self, element: &BytesStart<'_>) {
-        let is_device = |open: &&Open| matches!(open, Open::Component(name, _) if name == "Device");
         let Some(device) = self.document.devices.len().checked_sub(1) else { return };
-        if !self.open.iter().any(|open| is_device(&open)) {
-            return;
-        }
-        let component = self.open.iter().rev().find_map(|open| match open {
-            Open::Component(component, name) => Some((component.clone(), name.clone())),
-            _ => None,
-        });
-        let (component, component_name) = component.unwrap_or_default();
+        let Some(component) = self.nearest() else { return };
         self.document.items.push(DataItem {
             device,
             id: attribute(element, "id"),
@@ -217,7 +242,6 @@ impl Reading {
             subtype: attribute(element, "subType"),
             units: attribute(element, "units"),
             component,
-            component_name,
         });
     }
 
@@ -253,7 +277,7 @@ mod tests {
     use super::*;
 
     const STREAM: &str = r#"<?xml version="1.0"?><m:MTConnectStreams xmlns:m="urn:x">
-        <m:Header instanceId="12" firstSequence="1" lastSequence="9" nextSequence="10"/>
+        <m:Header instanceId="12" bufferSize="64" firstSequence="1" lastSequence="9" nextSequence="10"/>
         <Streams><DeviceStream name="VMC"><ComponentStream component="Path"><Events>
         <Execution dataItemId="e" sequence="3" timestamp="T">ACTIVE</Execution>
         <Program dataItemId="p" sequence="4">A &amp; B &#x43;&unknown;</Program>
@@ -265,9 +289,9 @@ mod tests {
     fn streams_become_observations() {
         let document = read(STREAM.as_bytes()).unwrap();
         assert_eq!(document.kind, Kind::Streams);
-        let header =
-            Header { instance: "12".to_owned(), first: Some(1), last: Some(9), next: Some(10) };
-        assert_eq!(document.header, header);
+        let Header { instance, buffer, first, last, next } = document.header;
+        assert_eq!((&*instance, buffer), ("12", Some(64)));
+        assert_eq!((first, last, next), (Some(1), Some(9), Some(10)));
         let seen: Vec<_> = document.observations.iter().collect();
         let words = |at: usize| (&*seen[at].element, &*seen[at].code, &*seen[at].text);
         assert_eq!(words(0), ("Execution", "", "ACTIVE"));

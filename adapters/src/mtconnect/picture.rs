@@ -8,7 +8,7 @@ use std::sync::Arc;
 use andon_engine::event::Execution;
 use andon_engine::value::{Unavailable, Value};
 
-use super::document::{DataItem, Observation};
+use super::document::{Component, DataItem, Observation};
 use crate::device::Outbox;
 use crate::http::unavailable_but;
 
@@ -50,14 +50,14 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// Chooses the first data item of each role.
-    pub(super) fn choose<'a>(&mut self, items: impl Iterator<Item = &'a DataItem>) {
+    /// Chooses the first data item of each role among those of one path.
+    pub(super) fn choose(&mut self, components: &[Component], items: &[&DataItem]) {
         *self = Self::default();
         let mut taken = Vec::new();
-        for item in items {
+        for &item in items {
             if item.category == "CONDITION" {
                 self.conditions_of.insert(item.id.clone());
-            } else if let Some(role) = role(item).filter(|role| !taken.contains(role)) {
+            } else if let Some(role) = role(components, item).filter(|role| !taken.contains(role)) {
                 taken.push(role);
                 self.roles.insert(item.id.clone(), role);
             }
@@ -174,7 +174,7 @@ impl Picture {
 }
 
 /// What a data item of a model is to andon, if anything.
-fn role(item: &DataItem) -> Option<Role> {
+fn role(components: &[Component], item: &DataItem) -> Option<Role> {
     let percent = item.units == "PERCENT" || item.subtype == "OVERRIDE";
     let actual = matches!(&*item.subtype, "" | "ACTUAL") && !percent;
     match &*item.kind {
@@ -190,8 +190,9 @@ fn role(item: &DataItem) -> Option<Role> {
         "ROTARY_VELOCITY" | "SPINDLE_SPEED" if actual => Some(Role::Spindle),
         "PART_COUNT" if matches!(&*item.subtype, "" | "ALL") => Some(Role::Parts),
         "TOOL_NUMBER" => Some(Role::Tool),
-        "POSITION" if actual && item.component == "Linear" => {
-            let axis = item.component_name.chars().next()?.to_ascii_lowercase();
+        "POSITION" if actual => {
+            let component = components.get(item.component).filter(|of| of.kind == "Linear")?;
+            let axis = component.name.chars().next()?.to_ascii_lowercase();
             "xyz".contains(axis).then_some(Role::Position(axis))
         }
         _ => None,

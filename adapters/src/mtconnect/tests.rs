@@ -4,7 +4,10 @@ use expect_test::expect;
 
 use super::*;
 use crate::device::Outgoing;
-use crate::trial::{all_missing, response, said, step, survives, told};
+use crate::trial::{all_missing, part, response, said, step, survives, told};
+
+mod paths;
+mod streams;
 
 const PROBE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <MTConnectDevices xmlns="urn:mtconnect.org:MTConnectDevices:2.0">
@@ -39,8 +42,6 @@ const PROBE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <DataItem category="EVENT" id="prog" type="PROGRAM"/>
 <DataItem category="EVENT" id="count" type="PART_COUNT"/>
 <DataItem category="EVENT" id="tool" type="TOOL_NUMBER"/></DataItems></Path>
-<Path id="p2" name="path2"><DataItems>
-<DataItem category="EVENT" id="exec2" type="EXECUTION"/></DataItems></Path>
 </Components></Controller></Components></Device></Devices></MTConnectDevices>"#;
 
 /// A stream of `id=value` events and `id!Level:code=words` conditions.
@@ -72,7 +73,7 @@ fn error(code: &str) -> String {
     )
 }
 
-const WHOLE: &str = "agent_avail=AVAILABLE avail=AVAILABLE estop=ARMED exec=ACTIVE exec2=READY \
+const WHOLE: &str = "agent_avail=AVAILABLE avail=AVAILABLE estop=ARMED exec=ACTIVE \
     mode=AUTOMATIC prog=O1234 Frt=20.5 Fovr=80 Sact=6000 Scmd=6100 Xact=1.5 Xcom=9 Zact=-3.25 \
     count=12 tool=4 msg=hello system!Normal:= Xtravel!Normal:=";
 
@@ -94,12 +95,20 @@ fn paths(out: &Outbox) -> Vec<&str> {
 }
 
 /// A device that has taken `current` up to sequence number 99.
-fn following(observations: &str) -> (Box<dyn Device>, Outbox) {
+fn current(observations: &str) -> (Box<dyn Device>, Outbox) {
     let mut device = device();
     assert_eq!(paths(&step(&mut *device, 0, Heard::Opened)), ["/probe"]);
     let out = step(&mut *device, 0, response(200, PROBE));
     assert_eq!(paths(&out), ["/current"]);
     let out = step(&mut *device, 0, response(200, &stream(77, 99, 100, observations)));
+    (device, out)
+}
+
+/// The same of an agent that does not tell by itself.
+fn following(observations: &str) -> (Box<dyn Device>, Outbox) {
+    let (mut device, out) = current(observations);
+    step(&mut *device, 1, Heard::Due);
+    step(&mut *device, 1, response(200, &stream(77, 99, 100, "")));
     (device, out)
 }
 
@@ -281,6 +290,31 @@ fn one_device_of_an_agent_is_chosen() {
     let out = step(&mut *device, 0, response(404, &error("NO_DEVICE")));
     assert_eq!(out.trouble.as_deref(), Some("the agent has no device \"Mill 3\""));
     assert!(made(&[("axes", "xq")]).is_err() && made(&[("axes", "xx")]).is_err());
+}
+
+#[test]
+fn no_more_is_asked_for_than_the_agents_buffer_holds() {
+    let mut device = device();
+    step(&mut *device, 0, Heard::Opened);
+    let probe = PROBE.replace(r#"instanceId="77""#, r#"instanceId="77" bufferSize="64""#);
+    step(&mut *device, 0, response(200, &probe));
+    step(&mut *device, 0, response(200, &stream(77, 99, 100, WHOLE)));
+    let asked = format!("/sample?from=100&count=64{GOES_ON}");
+    assert_eq!(paths(&step(&mut *device, 2, Heard::Due)), [asked]);
+}
+
+#[test]
+fn an_agent_that_gives_what_it_still_has_leaves_a_gap_as_well() {
+    let (mut device, _) = following(WHOLE);
+    step(&mut *device, 2, Heard::Due);
+    let late =
+        stream(77, 499, 500, "Xact=7").replace("firstSequence=\"1\"", "firstSequence=\"300\"");
+    let out = step(&mut *device, 2, response(200, &late));
+    assert!(out.said.is_empty());
+    assert_eq!(paths(&out), ["/current"]);
+    let out = step(&mut *device, 2, response(200, &stream(77, 499, 500, "exec=READY")));
+    assert_eq!(out.trouble.as_deref(), Some("a gap: observations 100 to 499 were not seen"));
+    assert_eq!(said(&out)["execution"], "ready");
 }
 
 #[test]

@@ -10,9 +10,7 @@ use andon_engine::value::Unavailable;
 use super::{gen1, http, rpc};
 use crate::device::{Heard, Method, Outbox, Outgoing, Response, Stop, StopReply};
 use crate::protocol::Settings;
-use crate::rehearsal::{
-    Rehearsal, all_unavailable, flag, number, published, said, survives_rubbish,
-};
+use crate::trial::{Trial, all_unavailable, flag, measured, number, published, survives_rubbish};
 
 const SWITCH: &str = r#"{"switch:0":{"id":0,"source":"init","output":true,"apower":193.5,
     "voltage":242.7,"freq":50.0,"current":0.883,"aenergy":{"total":52648.590,
@@ -39,22 +37,22 @@ const GEN1_EM: &str = r#"{"emeters":[{"power":10,"pf":0.5,"current":1,"voltage":
     "is_valid":true,"total":100.5,"total_returned":2},{"power":20,"is_valid":true,"total":1},
     {"power":0,"is_valid":false,"total":0}]}"#;
 
-fn rpc_with(options: &[(&'static str, &str)]) -> Rehearsal {
-    let mut rehearsal = Rehearsal::new(&rpc::PROTOCOL, "plug", options);
-    rehearsal.hear(Heard::Opened);
-    rehearsal
+fn rpc_with(options: &[(&'static str, &str)]) -> Trial {
+    let mut trial = Trial::of(&rpc::PROTOCOL, "plug", options);
+    trial.hear(Heard::Opened);
+    trial
 }
 
-fn http_with(options: &[(&'static str, &str)]) -> Rehearsal {
-    let mut rehearsal = Rehearsal::new(&http::PROTOCOL, "", options);
-    rehearsal.hear(Heard::Opened);
-    rehearsal
+fn http_with(options: &[(&'static str, &str)]) -> Trial {
+    let mut trial = Trial::of(&http::PROTOCOL, "", options);
+    trial.hear(Heard::Opened);
+    trial
 }
 
-fn gen1_with(options: &[(&'static str, &str)]) -> Rehearsal {
-    let mut rehearsal = Rehearsal::new(&gen1::PROTOCOL, "shellyplug-s-1", options);
-    rehearsal.hear(Heard::Opened);
-    rehearsal
+fn gen1_with(options: &[(&'static str, &str)]) -> Trial {
+    let mut trial = Trial::of(&gen1::PROTOCOL, "shellyplug-s-1", options);
+    trial.hear(Heard::Opened);
+    trial
 }
 
 /// A status answer with this id.
@@ -72,7 +70,7 @@ fn paths(out: &Outbox) -> Vec<(Method, String)> {
 
 #[test]
 fn a_relay_over_http_is_asked_at_every_period_and_says_all_it_measures() {
-    let mut plug = Rehearsal::new(&http::PROTOCOL, "", &[]);
+    let mut plug = Trial::of(&http::PROTOCOL, "", &[]);
     let get = [(Method::Get, "/rpc/Shelly.GetStatus".to_owned())];
     assert_eq!(paths(&plug.hear(Heard::Opened)), get);
     // It has not answered yet: no second question.
@@ -80,7 +78,7 @@ fn a_relay_over_http_is_asked_at_every_period_and_says_all_it_measures() {
     let out = plug.response(SWITCH);
     assert_eq!((number(&out, "power.active"), number(&out, "voltage")), (193.5, 242.7));
     assert_eq!((number(&out, "energy.import"), number(&out, "signal")), (52648.59, -53.0));
-    assert_eq!((number(&out, "temperature.board"), said(&out, "relay.1")), (38.7, flag(true)));
+    assert_eq!((number(&out, "temperature.board"), measured(&out, "relay.1")), (38.7, flag(true)));
     assert_eq!(paths(&plug.hear(Heard::Due)), get);
 }
 
@@ -91,7 +89,7 @@ fn energy_of_both_directions_is_not_taken_for_import() {
     assert_eq!(number(&out, "energy.import"), 200.0);
     // A list of changes has only one of the two registers.
     let out = plug.message("plug/events/rpc", NOTIFY);
-    assert_eq!((number(&out, "power.active"), said(&out, "energy.import")), (73.2, None));
+    assert_eq!((number(&out, "power.active"), measured(&out, "energy.import")), (73.2, None));
 }
 
 #[test]
@@ -113,7 +111,7 @@ fn silence_and_the_last_will_are_unknown_and_not_low() {
     plug.message("plug/andon/rpc", ANSWER);
     let out = (0..4).map(|_| plug.hear(Heard::Due)).last().unwrap();
     assert!(all_unavailable(&*plug.device, &out, Unavailable::Timeout));
-    assert_eq!(said(&out, "online"), flag(false));
+    assert_eq!(measured(&out, "online"), flag(false));
     assert!(out.trouble.unwrap().contains("plug/rpc"));
     let out = plug.retained("plug/online", "false");
     assert!(all_unavailable(&*plug.device, &out, Unavailable::Disconnected));
@@ -129,7 +127,7 @@ fn silence_and_the_last_will_are_unknown_and_not_low() {
 fn several_channels_are_told_apart_and_added_up() {
     let mut strip = http_with(&[("channels", "2")]);
     let out = strip.response(OFF_TWO);
-    assert_eq!((said(&out, "relay.1"), said(&out, "relay.2")), (flag(false), flag(true)));
+    assert_eq!((measured(&out, "relay.1"), measured(&out, "relay.2")), (flag(false), flag(true)));
     assert_eq!((number(&out, "power.active.l2"), number(&out, "power.active")), (83.9, 83.9));
     assert_eq!((number(&out, "energy.import"), number(&out, "energy.import.l2")), (30.0, 20.0));
     assert_eq!((number(&out, "voltage.l2"), number(&out, "frequency")), (237.2, 50.0));
@@ -142,7 +140,7 @@ fn a_three_phase_meter_says_its_phases_and_its_own_totals() {
     assert_eq!((number(&out, "power.active"), number(&out, "power.active.l2")), (110.5, -20.0));
     assert_eq!((number(&out, "energy.import"), number(&out, "energy.export")), (4000.5, 12.25));
     assert_eq!((number(&out, "energy.import.l1"), number(&out, "power.apparent")), (10.0, 140.0));
-    assert_eq!(said(&out, "voltage.l3"), Some(Err(Unavailable::Sentinel)));
+    assert_eq!(measured(&out, "voltage.l3"), Some(Err(Unavailable::Sentinel)));
     assert!(meter.device.stops().is_empty() && out.trouble.is_none());
 }
 
@@ -165,7 +163,7 @@ fn meters_without_relay_and_clamps_have_their_own_registers() {
 fn a_configuration_that_the_device_does_not_bear_out_is_told() {
     let out = http_with(&[("channels", "2")]).response(SWITCH);
     assert!(out.trouble.as_deref().unwrap().contains("no switch:1 but switch:0"));
-    assert_eq!(said(&out, "power.active"), None);
+    assert_eq!(measured(&out, "power.active"), None);
     let wrong = r#"{"switch:0":{"output":false,"errors":["overpower"]}}"#;
     assert_eq!(http_with(&[]).response(wrong).trouble.unwrap(), "switch:0 says overpower");
 }
@@ -174,7 +172,7 @@ fn a_configuration_that_the_device_does_not_bear_out_is_told() {
 fn refusals_and_rubbish_over_http_leave_nothing_known() {
     let refuse = |status, body: &'static [u8]| {
         let mut plug = http_with(&[]);
-        let out = plug.hear(Heard::Response(Response { status, body }));
+        let out = plug.hear(Heard::Response(Response { status, body, is_part: false }));
         (plug, out)
     };
     for (status, body, why, words) in [
@@ -190,7 +188,7 @@ fn refusals_and_rubbish_over_http_leave_nothing_known() {
     let mut plug = http_with(&[]);
     let out = plug.hear(Heard::NoResponse(Unavailable::Timeout));
     assert!(all_unavailable(&*plug.device, &out, Unavailable::Timeout));
-    assert_eq!(said(&out, "online"), flag(false));
+    assert_eq!(measured(&out, "online"), flag(false));
 }
 
 #[test]
@@ -257,7 +255,7 @@ fn a_stop_over_http_switches_every_relay_and_asks_again() {
 
 #[test]
 fn the_first_generation_counts_watt_minutes_and_its_clamps_watt_hours() {
-    let mut plug = Rehearsal::new(&http::PROTOCOL_GEN1, "", &[]);
+    let mut plug = Trial::of(&http::PROTOCOL_GEN1, "", &[]);
     assert_eq!(paths(&plug.hear(Heard::Opened)), [(Method::Get, "/status".to_owned())]);
     let out = plug.response(GEN1);
     assert_eq!((number(&out, "power.active"), number(&out, "energy.import")), (36.5, 100.0));
@@ -266,13 +264,13 @@ fn the_first_generation_counts_watt_minutes_and_its_clamps_watt_hours() {
     assert_eq!(paths(&out), [(Method::Get, "/relay/0?turn=off".to_owned())]);
 
     let options = [("channels", "0"), ("meter", "em1"), ("meters", "3")];
-    let mut meter = Rehearsal::new(&http::PROTOCOL_GEN1, "", &options);
+    let mut meter = Trial::of(&http::PROTOCOL_GEN1, "", &options);
     meter.hear(Heard::Opened);
     let out = meter.response(GEN1_EM);
     assert_eq!((number(&out, "energy.import.l1"), number(&out, "energy.export.l1")), (100.5, 2.0));
     // An invalid phase is not zero, and leaves no sum.
-    assert_eq!(said(&out, "power.active.l3"), Some(Err(Unavailable::Sentinel)));
-    assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Sentinel)));
+    assert_eq!(measured(&out, "power.active.l3"), Some(Err(Unavailable::Sentinel)));
+    assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Sentinel)));
 }
 
 #[test]
@@ -282,9 +280,9 @@ fn the_first_generation_over_mqtt_is_asked_for_everything_at_every_period() {
     let topic = |what: &str| format!("shellies/shellyplug-s-1/{what}");
     assert_eq!(number(&plug.message(&topic("relay/0/power"), "36.50"), "power.active"), 36.5);
     assert_eq!(number(&plug.message(&topic("relay/0/energy"), "6000"), "energy.import"), 100.0);
-    assert_eq!(said(&plug.message(&topic("relay/0"), "on"), "relay.1"), flag(true));
+    assert_eq!(measured(&plug.message(&topic("relay/0"), "on"), "relay.1"), flag(true));
     let out = plug.message(&topic("relay/0/power"), "lots");
-    assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Garbled)));
+    assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Garbled)));
     let out = plug.hear(Heard::Stop(Stop::Off));
     assert_eq!(published(&out, &topic("relay/0/command")), ["off"]);
     let out = plug.message(&topic("relay/0"), "off");
@@ -301,10 +299,10 @@ fn the_first_generation_over_mqtt_is_asked_for_everything_at_every_period() {
 fn powers_of_clamps_over_mqtt_add_up_when_all_have_spoken_since_the_question() {
     let mut meter = gen1_with(&[("channels", "0"), ("meter", "em1"), ("meters", "2")]);
     let topic = |n: u8| format!("shellies/shellyplug-s-1/emeter/{n}/power");
-    assert_eq!(said(&meter.message(&topic(0), "10.5"), "power.active"), None);
+    assert_eq!(measured(&meter.message(&topic(0), "10.5"), "power.active"), None);
     assert_eq!(number(&meter.message(&topic(1), "20"), "power.active"), 30.5);
     meter.hear(Heard::Due);
-    assert_eq!(said(&meter.message(&topic(0), "11"), "power.active"), None);
+    assert_eq!(measured(&meter.message(&topic(0), "11"), "power.active"), None);
 }
 
 #[test]

@@ -9,9 +9,7 @@ use andon_engine::value::Unavailable;
 use super::PROTOCOL;
 use crate::device::{Heard, Outgoing, Stop, StopReply};
 use crate::protocol::Settings;
-use crate::rehearsal::{
-    Rehearsal, all_unavailable, flag, number, published, said, survives_rubbish,
-};
+use crate::trial::{Trial, all_unavailable, flag, measured, number, published, survives_rubbish};
 
 const SENSOR: &str = r#"{"Time":"2022-01-11T21:57:38","ENERGY":{
     "TotalStartTime":"2020-10-21T22:15:00","Total":3.705,"Yesterday":0.028,"Today":0.026,
@@ -27,14 +25,14 @@ const THREE: &str = r#"{"StatusSNS":{"ENERGY":{"Total":[1.5,2.5,3.0],"Power":[10
     "Factor":[0.9,0.8,0.7],"Voltage":[230,231,232],"Current":[0.5,1.0,1.5],"Frequency":50}}}"#;
 const RESULT_OFF: &str = r#"{"POWER":"OFF"}"#;
 
-fn opened() -> Rehearsal {
+fn opened() -> Trial {
     with(&[])
 }
 
-fn with(options: &[(&'static str, &str)]) -> Rehearsal {
-    let mut rehearsal = Rehearsal::new(&PROTOCOL, "plug-saw", options);
-    rehearsal.hear(Heard::Opened);
-    rehearsal
+fn with(options: &[(&'static str, &str)]) -> Trial {
+    let mut trial = Trial::of(&PROTOCOL, "plug-saw", options);
+    trial.hear(Heard::Opened);
+    trial
 }
 
 #[test]
@@ -47,7 +45,7 @@ fn a_plug_is_asked_at_every_period_and_its_answers_are_said() {
     assert_eq!((number(&out, "power.active"), number(&out, "power.factor")), (1200.0, 0.96));
     assert_eq!((number(&out, "energy.total"), number(&out, "current")), (3706.0, 5.41));
     let out = plug.message("stat/plug-saw/STATUS11", STATUS11);
-    assert_eq!((said(&out, "relay.1"), said(&out, "online")), (flag(true), flag(true)));
+    assert_eq!((measured(&out, "relay.1"), measured(&out, "online")), (flag(true), flag(true)));
     assert_eq!(number(&out, "signal"), -85.0);
 }
 
@@ -57,7 +55,7 @@ fn a_channel_that_is_left_out_is_not_zero() {
     for few in ["[]", "[100,200]"] {
         let payload = format!(r#"{{"StatusSNS":{{"ENERGY":{{"Power":{few}}}}}}}"#);
         let out = meter.message("stat/plug-saw/STATUS8", &payload);
-        assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Garbled)), "{few}");
+        assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Garbled)), "{few}");
     }
 }
 
@@ -88,7 +86,7 @@ fn a_plug_is_offline_by_its_will_and_back_by_its_answer() {
         assert!(out.trouble.unwrap().contains("offline"), "the reason is still there later");
     }
     let out = plug.message("stat/plug-saw/STATUS11", STATUS11);
-    assert_eq!((said(&out, "online"), out.trouble), (flag(true), None));
+    assert_eq!((measured(&out, "online"), out.trouble), (flag(true), None));
 }
 
 #[test]
@@ -109,8 +107,8 @@ fn rubbish_leaves_nothing_known() {
     let out = plug.message("stat/plug-saw/STATUS8", "{\"StatusSNS\":");
     assert!(all_unavailable(&*plug.device, &out, Unavailable::Garbled) && out.trouble.is_some());
     let out = plug.message("tele/plug-saw/SENSOR", r#"{"ENERGY":{"Power":"much","Voltage":null}}"#);
-    assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Garbled)));
-    assert_eq!(said(&out, "voltage"), Some(Err(Unavailable::Sentinel)));
+    assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Garbled)));
+    assert_eq!(measured(&out, "voltage"), Some(Err(Unavailable::Sentinel)));
 }
 
 #[test]
@@ -118,7 +116,7 @@ fn no_volts_from_a_plug_that_answers_are_no_measurement() {
     let mut plug = opened();
     let off = r#"{"StatusSNS":{"ENERGY":{"Power":0,"Voltage":0,"Current":0.000}}}"#;
     let out = plug.message("stat/plug-saw/STATUS8", off);
-    assert_eq!(said(&out, "voltage"), Some(Err(Unavailable::Sentinel)));
+    assert_eq!(measured(&out, "voltage"), Some(Err(Unavailable::Sentinel)));
     assert_eq!(number(&out, "power.active"), 0.0);
 }
 
@@ -132,7 +130,7 @@ fn phases_are_told_apart_and_added_up() {
     assert_eq!((number(&out, "current"), number(&out, "frequency")), (3.0, 50.0));
     // One phase expected, three there: nobody's first phase is taken for the whole.
     let out = opened().message("stat/plug-saw/STATUS8", THREE);
-    assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Garbled)));
+    assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Garbled)));
     assert!(out.trouble.unwrap().contains("set phases"));
 }
 
@@ -147,7 +145,7 @@ fn a_stop_is_sent_accepted_and_read_back_by_asking_again() {
     assert_eq!(published(&out, "cmnd/plug-saw/STATUS"), ["11"]);
     let out = plug.message("stat/plug-saw/STATUS11", STATUS11_OFF);
     assert_eq!(
-        (out.stop.as_slice(), said(&out, "relay.1")),
+        (out.stop.as_slice(), measured(&out, "relay.1")),
         (&[StopReply::ReadBack(true)][..], flag(false))
     );
 }
@@ -185,13 +183,13 @@ fn stops_without_a_relay_or_of_another_kind_fail_with_words() {
 #[test]
 fn other_topics_words_and_prefixes_are_options() {
     let options = [("full_topic", "home/%topic%/%prefix%"), ("on", "AN"), ("off", "AUS")];
-    let mut plug = Rehearsal::new(&PROTOCOL, "plug-saw", &options);
+    let mut plug = Trial::of(&PROTOCOL, "plug-saw", &options);
     let out = plug.hear(Heard::Opened);
     assert_eq!(out.sends[0], Outgoing::Subscribe("home/plug-saw/tele/+".to_owned()));
     let out = plug.message("home/plug-saw/stat/STATUS11", r#"{"StatusSTS":{"POWER":"AN"}}"#);
-    assert_eq!(said(&out, "relay.1"), flag(true));
+    assert_eq!(measured(&out, "relay.1"), flag(true));
     let out = plug.message("home/plug-saw/stat/STATUS11", r#"{"StatusSTS":{"POWER":"ON"}}"#);
-    assert_eq!(said(&out, "relay.1"), Some(Err(Unavailable::Garbled)));
+    assert_eq!(measured(&out, "relay.1"), Some(Err(Unavailable::Garbled)));
 }
 
 #[test]

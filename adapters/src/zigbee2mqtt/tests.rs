@@ -8,9 +8,7 @@ use andon_engine::value::Unavailable;
 use super::{HOLD, PROTOCOL};
 use crate::device::{Heard, Stop, StopReply};
 use crate::protocol::Settings;
-use crate::rehearsal::{
-    Rehearsal, all_unavailable, flag, number, published, said, survives_rubbish,
-};
+use crate::trial::{Trial, all_unavailable, flag, measured, number, published, survives_rubbish};
 
 const PLUG: &str = r#"{"state":"ON","power":1234.5,"voltage":231,"current":5.35,"energy":12.34,
     "linkquality":102}"#;
@@ -19,22 +17,22 @@ const TOPIC: &str = "zigbee2mqtt/workshop/saw";
 const GET: &str = "zigbee2mqtt/workshop/saw/get";
 const AVAILABILITY: &str = "zigbee2mqtt/workshop/saw/availability";
 
-fn with(options: &[(&'static str, &str)]) -> Rehearsal {
-    let mut rehearsal = Rehearsal::new(&PROTOCOL, "workshop/saw", options);
-    rehearsal.hear(Heard::Opened);
-    rehearsal
+fn with(options: &[(&'static str, &str)]) -> Trial {
+    let mut trial = Trial::of(&PROTOCOL, "workshop/saw", options);
+    trial.hear(Heard::Opened);
+    trial
 }
 
 #[test]
 fn a_plugs_state_is_said_in_our_units() {
     let out = with(&[]).message(TOPIC, PLUG);
     assert_eq!((number(&out, "power.active"), number(&out, "energy.total")), (1234.5, 12_340.0));
-    assert_eq!((said(&out, "relay.1"), number(&out, "signal")), (flag(true), 40.0));
+    assert_eq!((measured(&out, "relay.1"), number(&out, "signal")), (flag(true), 40.0));
     let mut sensor = with(&[("keys", "temperature,humidity,contact")]);
     let out = sensor.message(TOPIC, SENSOR);
     assert_eq!((number(&out, "temperature"), number(&out, "humidity")), (27.34, 0.4472));
     let out = sensor.message(TOPIC, r#"{"contact":false}"#);
-    assert_eq!(said(&out, "door"), flag(true));
+    assert_eq!(measured(&out, "door"), flag(true));
 }
 
 #[test]
@@ -56,7 +54,7 @@ fn a_silent_plug_stays_known_while_the_bridge_says_online_and_not_for_ever() {
     }
     plug.wait(HOLD);
     let out = plug.hear(Heard::Due);
-    assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Stale)));
+    assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Stale)));
     assert!(out.trouble.unwrap().contains("15 min"));
 }
 
@@ -124,8 +122,8 @@ fn rubbish_leaves_nothing_known() {
     assert!(all_unavailable(&*plug.device, &out, Unavailable::Garbled));
     assert!(plug.hear(Heard::Due).said.is_empty());
     let out = plug.message(TOPIC, r#"{"state":"MAYBE","power":null}"#);
-    assert_eq!(said(&out, "relay.1"), Some(Err(Unavailable::Garbled)));
-    assert_eq!(said(&out, "power.active"), Some(Err(Unavailable::Sentinel)));
+    assert_eq!(measured(&out, "relay.1"), Some(Err(Unavailable::Garbled)));
+    assert_eq!(measured(&out, "power.active"), Some(Err(Unavailable::Sentinel)));
 }
 
 #[test]

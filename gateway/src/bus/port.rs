@@ -5,7 +5,7 @@
 //! which are our own user's, or everybody's for root. It opens nothing and ends nobody.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Processes whose descriptors are looked at before a port is opened.
 const PROCESSES_MAX: usize = 4096;
@@ -17,11 +17,20 @@ const PSEUDO_TERMINALS: &str = "/dev/pts";
 /// # Errors
 /// With [`io::ErrorKind::ResourceBusy`], and the words name the process.
 pub(super) fn refuse_if_held(port: &Path) -> io::Result<()> {
-    let real = std::fs::canonicalize(port).unwrap_or_else(|_| port.to_owned());
-    if real.starts_with(PSEUDO_TERMINALS) {
+    if is_pseudo_terminal(port) {
         return Ok(());
     }
-    holder(&real).map_or(Ok(()), |holder| Err(held(port, &holder)))
+    holder(&real(port)).map_or(Ok(()), |holder| Err(held(port, &holder)))
+}
+
+/// Whether a port is no port but another program.
+pub(super) fn is_pseudo_terminal(port: &Path) -> bool {
+    real(port).starts_with(PSEUDO_TERMINALS)
+}
+
+/// What a port's stable name points at.
+fn real(port: &Path) -> PathBuf {
+    std::fs::canonicalize(port).unwrap_or_else(|_| port.to_owned())
 }
 
 /// The error for a port that `holder` has.

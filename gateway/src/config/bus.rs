@@ -11,7 +11,7 @@ use andon_engine::unit::Unit;
 
 use super::keys;
 use super::named::Named;
-use super::plan::{BrokerPlan, Link, Parity};
+use super::plan::{BrokerPlan, Link, Parity, SerialLine};
 use super::section::Section;
 use crate::bus::unit::{DEAD_SHARE, DEAD_SHARE_MAX, DEAD_SHARE_MIN};
 
@@ -146,11 +146,26 @@ fn link(section: &Section<'_>) -> Option<Link> {
                 if section.has("baud") || !dlt645 { baud(section) } else { Some(DLT645_BAUD) };
             let parity =
                 if dlt645 && !section.has("parity") { Parity::Even } else { parity(section) };
-            let stop_bits = section.integer("stop_bits", 1..=2);
-            let stop_bits = if stop_bits == Some(2) { 2 } else { 1 };
+            let stop_bits = stop_bits(section);
             Some(Link::Rtu { port: port?, baud: baud?, parity, stop_bits })
         }
     }
+}
+
+/// How characters travel on a device's own serial port; eight bits, one stop bit and no flow control
+/// unless configured.
+pub(super) fn serial_line(section: &Section<'_>, usual_baud: u32) -> Option<SerialLine> {
+    let baud = if section.has("baud") { baud(section) } else { Some(usual_baud) };
+    let parity = parity(section);
+    let data_bits = if section.integer("data_bits", 7..=8) == Some(7) { 7 } else { 8 };
+    let stop_bits = stop_bits(section);
+    let xonxoff = section.one_of("flow", &["none", "xonxoff"]) == Some(1);
+    Some(SerialLine { baud: baud?, parity, data_bits, stop_bits, xonxoff })
+}
+
+/// Stop bits of a serial line; one unless configured.
+fn stop_bits(section: &Section<'_>) -> u8 {
+    if section.integer("stop_bits", 1..=2) == Some(2) { 2 } else { 1 }
 }
 
 /// Parity of a serial line; none unless configured.

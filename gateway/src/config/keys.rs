@@ -42,7 +42,8 @@ pub const SOURCE_PROTOCOL: &[&str] = &["protocol", "period"];
 /// Such a source at a host.
 pub const SOURCE_NET: &[&str] = &["host", "port"];
 /// On a serial port.
-pub const SOURCE_SERIAL: &[&str] = &["port", "baud", "parity", "data_bits", "owner"];
+pub const SOURCE_SERIAL: &[&str] =
+    &["port", "baud", "parity", "data_bits", "stop_bits", "flow", "owner"];
 /// At a broker of its own.
 pub const SOURCE_OWN_BROKER: &[&str] = &["host", "port", "serial_number"];
 /// At a broker that devices share.

@@ -368,12 +368,8 @@ pub enum Place {
     Serial {
         /// A stable name.
         port: PathBuf,
-        /// Bits per second.
-        baud: u32,
-        /// Parity.
-        parity: Parity,
-        /// 7 or 8.
-        data_bits: u8,
+        /// How characters travel on it.
+        line: SerialLine,
     },
     /// Behind a broker that devices share; position in [`Plan::brokers`].
     Broker(usize),
@@ -384,6 +380,21 @@ pub enum Place {
         /// In the order of the device's items.
         lines: Vec<GpioLine>,
     },
+}
+
+/// How characters travel on a serial line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SerialLine {
+    /// Bits per second.
+    pub baud: u32,
+    /// Parity.
+    pub parity: Parity,
+    /// 7 or 8.
+    pub data_bits: u8,
+    /// 1 or 2.
+    pub stop_bits: u8,
+    /// Either side holds the other up with XOFF and lets it go on with XON.
+    pub xonxoff: bool,
 }
 
 /// An input line of a GPIO chip.

@@ -440,15 +440,13 @@ fn serial<'a>(
     taken: &mut Taken<'a>,
 ) -> Option<Place> {
     let port = bus::serial_port(section);
-    let baud = if section.has("baud") { bus::baud(section) } else { Some(usual_baud) };
     let owner = section.one_of("owner", &["andon"]);
     if !section.has("owner") {
         let hint = "write owner = \"andon\" when no other program (OctoPrint, a sender) opens this \
                     port; otherwise read the machine through that program";
         section.problem("owner", "missing", Some(hint.to_owned()));
     }
-    let parity = bus::parity(section);
-    let data_bits = section.integer("data_bits", 7..=8).unwrap_or(8);
+    let line = bus::serial_line(section, usual_baud);
     let port = port?;
     if let Some(other) = taken.ports.insert(port.to_string_lossy().into_owned(), id) {
         let message = format!("{} is {other}'s already", port.display());
@@ -456,7 +454,7 @@ fn serial<'a>(
         return None;
     }
     owner?;
-    Some(Place::Serial { port, baud: baud?, parity, data_bits: if data_bits == 7 { 7 } else { 8 } })
+    Some(Place::Serial { port, line: line? })
 }
 
 /// `chip = "/dev/gpiochip0"`, `lines = { "input.1" = "17 low pull-up" }`

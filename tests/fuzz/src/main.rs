@@ -120,7 +120,8 @@ fn converse(name: &str, mut bytes: &[u8]) {
             7 | 8 => Heard::Frame(&text),
             9 | 10 => {
                 let status = [200, 204, 401, 404, 409, 500, 501, 503][usize::from(kind >> 5)];
-                Heard::Response(Response { status, body: part })
+                let is_part = kind & 0x0F == 10;
+                Heard::Response(Response { status, body: part, is_part })
             }
             11 | 12 => {
                 let split = part.iter().position(|byte| *byte == b' ').unwrap_or(part.len());

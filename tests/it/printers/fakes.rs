@@ -175,9 +175,12 @@ fn an_mtconnect_agent_that_restarts_or_runs_away_shows_no_wrong_value() -> Resul
     ] {
         shop.becomes(&format!("set exec {word}"), execution)?;
     }
+    // It tells by itself: nothing of this was asked for.
+    let asked = shop.fake.say("requests")?;
     shop.becomes("set estop TRIGGERED", "stopped")?;
     shop.becomes("set estop ARMED", "running")?;
     shop.becomes("set exec INTERRUPTED", "paused")?;
+    assert_eq!(shop.fake.say("requests")?, asked);
     shop.becomes("condition system Fault 401 Servo alarm", "fault")?;
     shop.becomes("condition system Normal", "paused")?;
     shop.fake.say("set Sact 12000")?;
@@ -191,7 +194,9 @@ fn an_mtconnect_agent_that_restarts_or_runs_away_shows_no_wrong_value() -> Resul
     shop.waits_for_value("speed.spindle", &12000.0.into())?;
     shop.board.gateway.wait_for_line("a gap: observations", PATIENCE)?;
 
-    // A new instance counts from 1 again, and knows nothing: nor does the board.
+    // A new instance counts from 1 again, and knows nothing: nor does the board. This one does not
+    // tell by itself.
+    shop.fake.say("once")?;
     shop.fake.say("restart")?;
     shop.reaches("unknown")?;
     shop.board.wait_for("printer", "nothing", |shown| shown.value("position.x").is_null())?;
@@ -201,7 +206,11 @@ fn an_mtconnect_agent_that_restarts_or_runs_away_shows_no_wrong_value() -> Resul
     shop.becomes("set exec ACTIVE", "running")?;
     assert_eq!(shop.board.machine("printer")?.value("position.x"), Value::Null);
     // The adapter behind the agent is gone.
-    shop.becomes("lost", "unknown")
+    shop.becomes("lost", "unknown")?;
+    // Of two executions none is taken for the machine's.
+    shop.fake.say("twin")?;
+    shop.fake.say("restart")?;
+    shop.board.wait_for_words("printer", "several executions; name one with path: path, path2")
 }
 
 #[test]

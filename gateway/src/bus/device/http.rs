@@ -3,6 +3,8 @@
 //! A connection is reused while the device keeps it. Redirects are answers like any other: a
 //! device that sends its clients elsewhere must not get the key carried there. Before a stop, what
 //! waits is given up and what is under way has [`YIELD_WITHIN`] left.
+//!
+//! An answer in parts goes on until the device ends it or the next request is sent.
 
 use std::collections::VecDeque;
 use std::error::Error as _;
@@ -20,10 +22,12 @@ use andon_engine::value::Unavailable;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::CONNECT_WITHIN;
 use super::login::Shown;
+use super::parts::Parts;
 use super::wire::{Ends, News, ORDERS_MAX, Opener, Order, Wire};
 use crate::config::plan::Credentials;
 
@@ -60,7 +64,6 @@ struct Session {
 fn session(base: String, login: Login, credentials: &Credentials) -> io::Result<Session> {
     let client = Client::builder()
         .connect_timeout(CONNECT_WITHIN)
-        .timeout(ANSWER_WITHIN)
         .redirect(Policy::none())
         .pool_max_idle_per_host(1)
         .pool_idle_timeout(IDLE)
@@ -77,14 +80,16 @@ enum Waiting {
 }
 
 /// Why there is no response.
-struct Failure(Unavailable, String);
+pub(super) struct Failure(pub(super) Unavailable, pub(super) String);
 
-type Asking = Pin<Box<dyn Future<Output = News> + Send>>;
+/// What has come, and where more of the same answer will come from.
+type Asking = Pin<Box<dyn Future<Output = (News, Option<Parts>)> + Send>>;
 
 async fn carry(session: Arc<Session>, mut ends: Ends) -> String {
     let mut waiting: VecDeque<Waiting> = VecDeque::new();
     let mut asking: Option<Asking> = None;
     let mut yields_at: Option<Instant> = None;
+    let mut goes_on = false;
     loop {
         if asking.is_none() {
             yields_at = None;
@@ -111,6 +116,8 @@ async fn carry(session: Arc<Session>, mut ends: Ends) -> String {
                     yields_at = Some(Instant::now() + YIELD_WITHIN);
                 }
                 Some(Order::Send(Outgoing::Request(request))) => {
+                    // What follows an answer in parts ends it.
+                    asking.take_if(|_| std::mem::take(&mut goes_on));
                     if waiting.len() >= ORDERS_MAX {
                         return "more is asked than is ever answered".to_owned();
                     }
@@ -122,21 +129,22 @@ async fn carry(session: Arc<Session>, mut ends: Ends) -> String {
                 }
                 Some(Order::Send(_) | Order::Due) => {}
             },
-            news = next(&mut asking) => {
-                asking = None;
+            (news, parts) = next(&mut asking) => {
+                goes_on = parts.is_some();
+                asking = parts.map(part);
                 if ends.news.send(news).await.is_err() {
                     return String::new();
                 }
             }
             () = sleep_until(until), if yields_at.is_some() && asking.is_some() => {
-                asking = None;
+                (asking, goes_on) = (None, false);
                 waiting.push_front(Waiting::Never("given up for a stop"));
             }
         }
     }
 }
 
-async fn next(asking: &mut Option<Asking>) -> News {
+async fn next(asking: &mut Option<Asking>) -> (News, Option<Parts>) {
     match asking {
         Some(asking) => asking.await,
         None => std::future::pending().await,
@@ -146,16 +154,40 @@ async fn next(asking: &mut Option<Asking>) -> News {
 fn ask(session: Arc<Session>, request: Request) -> Asking {
     Box::pin(async move {
         let answer = timeout(ANSWER_WITHIN, session.ask(&request)).await;
-        let late = |_| Failure(Unavailable::Timeout, "no answer in time".to_owned());
         match answer.map_err(late).and_then(|answer| answer) {
-            Ok((status, body)) => News::Response { status, body },
-            Err(Failure(why, words)) => News::NoResponse(why, words),
+            Ok(Answer::Whole(status, body)) => {
+                (News::Response { status, body, is_part: false }, None)
+            }
+            Ok(Answer::Parts(status, body, parts)) => {
+                (News::Response { status, body, is_part: true }, Some(parts))
+            }
+            Err(Failure(why, words)) => (News::NoResponse(why, words), None),
         }
     })
 }
 
+/// The next part of an answer; an empty one is its end.
+fn part(mut parts: Parts) -> Asking {
+    Box::pin(async move {
+        let part = timeout(ANSWER_WITHIN, parts.next()).await;
+        let (status, part) = (parts.status(), part.ok().and_then(Result::ok));
+        let more = part.is_some().then_some(parts);
+        (News::Response { status, body: part.unwrap_or_default(), is_part: true }, more)
+    })
+}
+
+fn late(_: Elapsed) -> Failure {
+    Failure(Unavailable::Timeout, "no answer in time".to_owned())
+}
+
+/// An answer: all of it, or its first part and where more will come from.
+enum Answer {
+    Whole(u16, Vec<u8>),
+    Parts(u16, Vec<u8>, Parts),
+}
+
 impl Session {
-    async fn ask(&self, request: &Request) -> Result<(u16, Vec<u8>), Failure> {
+    async fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         let (response, answered) = self.send(request).await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Shown::Digest(digest) = &self.shown
@@ -203,8 +235,15 @@ impl Session {
     }
 }
 
-/// The body, as far as it is not too long. What is too long is no answer.
-async fn body_of(mut response: Response) -> Result<(u16, Vec<u8>), Failure> {
+/// The body, as far as it is not too long, or its parts. What is too long is no answer.
+async fn body_of(response: Response) -> Result<Answer, Failure> {
+    let mut response = match Parts::of(response) {
+        Ok(mut parts) => {
+            let first = parts.next().await?;
+            return Ok(Answer::Parts(parts.status(), first, parts));
+        }
+        Err(whole) => whole,
+    };
     let status = response.status().as_u16();
     let mut body = Vec::new();
     while let Some(part) = response.chunk().await.map_err(|error| failure(&error))? {
@@ -214,11 +253,11 @@ async fn body_of(mut response: Response) -> Result<(u16, Vec<u8>), Failure> {
         }
         body.extend_from_slice(&part);
     }
-    Ok((status, body))
+    Ok(Answer::Whole(status, body))
 }
 
 /// The reason in the words of whoever knows it best: the innermost cause. Without the URL.
-fn failure(error: &reqwest::Error) -> Failure {
+pub(super) fn failure(error: &reqwest::Error) -> Failure {
     let why = if error.is_timeout() {
         Unavailable::Timeout
     } else if error.is_builder() {

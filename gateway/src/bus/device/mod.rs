@@ -34,6 +34,7 @@ mod login;
 mod mqtt;
 mod own_broker;
 mod owner;
+mod parts;
 mod pin;
 mod probe;
 mod serial;
@@ -195,8 +196,8 @@ fn opener(
         (Place::Net { host, port }, Reach::WebSocket { path, .. }) => {
             Ok(websocket::opener(host, *port, path, plan.protocol.login, &plan.credentials))
         }
-        (Place::Serial { port, baud, parity, data_bits }, Reach::Stream { .. }) => {
-            Ok(serial::opener(&plan.source, port, *baud, *parity, *data_bits))
+        (Place::Serial { port, line }, Reach::Stream { .. }) => {
+            Ok(serial::opener(&plan.source, port, *line))
         }
         (Place::Net { host, port }, Reach::OwnBroker { .. }) => {
             Ok(own_broker::opener(plan, host, *port, state_dir, &shared.suffix))

@@ -175,7 +175,7 @@ impl Probe {
                 }
             }
             News::Frame(text) => self.note_text("", text.as_bytes()),
-            News::Response { status, body } => self.note_text(&format!("{status} "), body),
+            News::Response { status, body, .. } => self.note_text(&format!("{status} "), body),
             News::Message { topic, payload, retained } => {
                 let kept = if *retained { "(retained) " } else { "" };
                 self.note_text(&format!("{topic} {kept}"), payload);

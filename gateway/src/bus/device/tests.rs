@@ -16,6 +16,7 @@ use crate::bus::Delivery;
 use crate::config::plan::Credentials;
 
 mod brokers;
+mod serial;
 mod streams;
 mod web;
 

@@ -49,6 +49,8 @@ pub(super) enum News {
         status: u16,
         /// The body.
         body: Vec<u8>,
+        /// It is a part of an answer that goes on.
+        is_part: bool,
     },
     /// The oldest request without response failed; in words as well.
     NoResponse(Unavailable, String),
@@ -80,7 +82,9 @@ impl News {
         Some(match self {
             Self::Bytes(bytes) => Heard::Bytes(bytes),
             Self::Frame(text) => Heard::Frame(text),
-            Self::Response { status, body } => Heard::Response(Response { status: *status, body }),
+            &Self::Response { status, ref body, is_part } => {
+                Heard::Response(Response { status, body, is_part })
+            }
             Self::NoResponse(why, _) => Heard::NoResponse(*why),
             Self::Message { topic, payload, retained } => {
                 Heard::Message { topic, payload, retained: *retained }

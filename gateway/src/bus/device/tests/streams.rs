@@ -1,18 +1,13 @@
-//! Streams: a TCP line server, and pseudo-terminals.
-
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+//! Streams over TCP.
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::config::plan::Parity;
 
 const TCP: Reach = Reach::Stream { baud: 115_200, port: 23 };
 
-fn stream() -> &'static Protocol {
+pub(super) fn stream() -> &'static Protocol {
     protocol!(TCP, Login::None)
 }
 
@@ -170,124 +165,6 @@ async fn the_last_stop_goes_out_before_the_owner_ends() {
     drop((handle, deliveries));
     let found = async { while line(&mut device).await != "emergency" {} };
     timeout(SOON, found).await.unwrap();
-}
-
-/// A pseudo-terminal with somebody at its far end. Dropping it pulls the plug.
-struct Terminal {
-    name: PathBuf,
-    near: File,
-    lines: mpsc::UnboundedReceiver<String>,
-    gone: Arc<AtomicBool>,
-}
-
-impl Terminal {
-    fn plug() -> Self {
-        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&near).unwrap();
-        unlockpt(&near).unwrap();
-        let name = ptsname(&near, Vec::new()).unwrap().into_string().unwrap().into();
-        rustix::io::ioctl_fionbio(&near, true).unwrap();
-        let near = File::from(near);
-        let (heard, lines) = mpsc::unbounded_channel();
-        let gone = Arc::new(AtomicBool::new(false));
-        let (ended, mut reading) = (gone.clone(), near.try_clone().unwrap());
-        std::thread::spawn(move || {
-            let (mut whole, mut bytes) = (Lines::default(), [0; 64]);
-            while !ended.load(Ordering::Relaxed) {
-                match reading.read(&mut bytes) {
-                    Ok(count) => whole.take(&bytes[..count], |line| {
-                        heard.send(line.to_owned()).ok();
-                    }),
-                    // Nobody has the other end open, or nothing is there.
-                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
-                }
-            }
-        });
-        Self { name, near, lines, gone }
-    }
-
-    fn place(&self) -> Place {
-        let (port, baud) = (self.name.clone(), 115_200);
-        Place::Serial { port, baud, parity: Parity::None, data_bits: 8 }
-    }
-
-    async fn asked(&mut self) -> String {
-        timeout(SOON, self.lines.recv()).await.unwrap().unwrap()
-    }
-
-    fn say(&mut self, words: &str) {
-        for byte in words.bytes() {
-            self.near.write_all(&[byte]).unwrap();
-            std::thread::sleep(Duration::from_micros(300));
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.gone.store(true, Ordering::Relaxed);
-    }
-}
-
-#[tokio::test]
-async fn a_serial_device_is_heard_byte_by_byte() {
-    let mut terminal = Terminal::plug();
-    let mut bench = Bench::start(&plan(stream(), terminal.place()), &[], Path::new("/nonexistent"));
-    assert_eq!(terminal.asked().await, "?");
-    terminal.say("T 48.25\r\nSTATE ready\r\n");
-    bench.until(0, &number(48.25)).await;
-    let held = rustix::termios::tcgetattr(&terminal.near).unwrap();
-    let hang_up = rustix::termios::ControlModes::HUPCL;
-    assert!(!held.control_modes.contains(hang_up), "closing the port does not drop DTR");
-    drop(terminal);
-    bench.until(0, &Err(Unavailable::Disconnected)).await;
-}
-
-#[tokio::test]
-async fn a_port_stays_open_during_a_job_and_is_opened_again_without_one() {
-    let mut terminal = Terminal::plug();
-    let mut bench = Bench::start(&plan(stream(), terminal.place()), &[], Path::new("/nonexistent"));
-    assert_eq!(terminal.asked().await, "?");
-    terminal.say("T 1\nSTATE running\nagain\nT 2\n");
-    let mut last = None;
-    while last != Some(number(2.0)) {
-        let delivery = timeout(SOON, bench.deliveries.recv()).await.unwrap().unwrap();
-        for (item, measured) in delivery.readings {
-            assert_ne!(measured, Err(Unavailable::Disconnected), "the port was closed");
-            last = last.filter(|_| item != ItemIndex(0)).or(Some(measured));
-        }
-    }
-    bench.stop(Stop::Emergency);
-    while terminal.asked().await != "emergency" {}
-    terminal.say("STATE ready\nagain\n");
-    bench.until(0, &Err(Unavailable::Disconnected)).await;
-    assert!(failed_with(&bench.reply().await, "opened again"));
-    while terminal.asked().await != "?" {}
-    terminal.say("T 3\n");
-    bench.until(0, &number(3.0)).await;
-}
-
-#[tokio::test]
-async fn a_port_that_another_program_holds_is_refused_with_words() {
-    let mut terminal = Terminal::plug();
-    let mut holder = std::process::Command::new("flock")
-        .args(["--exclusive", terminal.name.to_str().unwrap(), "cat"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    // What cat gives back proves that the lock is held.
-    holder.stdin.as_mut().unwrap().write_all(b"x").unwrap();
-    holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    let mut bench = Bench::start(&plan(stream(), terminal.place()), &[], Path::new("/nonexistent"));
-    let refused = bench.status(|status| status.errors > 0).await;
-    assert!(refused.down.unwrap().contains("another program holds"));
-    drop(holder.stdin.take());
-    holder.wait().unwrap();
-    assert_eq!(terminal.asked().await, "?");
-    terminal.say("T 4\n");
-    bench.until(0, &number(4.0)).await;
 }
 
 #[tokio::test]

@@ -94,6 +94,48 @@ async fn one_connection_and_one_key_serve_all_requests() {
 }
 
 #[tokio::test]
+async fn an_answer_in_parts_is_heard_part_by_part_until_the_next_request() {
+    let (place, connections) = serve(|_| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=b\r\n\r\n";
+        let part = |body: &str| format!("--b\r\nContent-length: {}\r\n\r\n{body}\r\n", body.len());
+        // And there it stays, without an end.
+        Some(format!("{head}{}{}--b\r\n", part("T 20"), part("T 21")))
+    })
+    .await;
+    let mut bench =
+        Bench::start(&plan(protocol!(HTTP, Login::None), place), &[], Path::new("/nonexistent"));
+    for _ in 0..3 {
+        bench.until(0, &number(20.0)).await;
+        bench.until(0, &number(21.0)).await;
+    }
+    assert!(connections.load(Ordering::Relaxed) >= 3, "each request ends the answer before it");
+    assert_eq!(bench.handle.status().errors, 0);
+}
+
+#[tokio::test]
+async fn an_answer_in_parts_that_ends_is_said_and_one_that_is_none_is_garbled() {
+    for (body, expected) in [
+        ("--b\r\nContent-length: 4\r\n\r\nT 20\r\n", "not understood: "),
+        ("--b\r\nContent-type: text/xml\r\n\r\nT 20\r\n", "a part does not say its length"),
+    ] {
+        let (place, _) = serve(move |_| {
+            Some(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\
+                 Content-Type: multipart/x-mixed-replace;boundary=b\r\n\r\n{body}",
+                body.len()
+            ))
+        })
+        .await;
+        let plan = plan(protocol!(HTTP, Login::None), place);
+        let bench = Bench::start(&plan, &[], Path::new("/nonexistent"));
+        let told = |status: &DeviceStatus| {
+            [&status.trouble, &status.down].into_iter().flatten().any(|words| words == expected)
+        };
+        bench.status(told).await;
+    }
+}
+
+#[tokio::test]
 async fn a_digest_nonce_is_counted_and_a_stale_one_replaced() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
