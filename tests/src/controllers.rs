@@ -89,8 +89,9 @@ impl Fake {
     /// # Errors
     /// When it does not answer.
     pub fn ask(&mut self, order: &str) -> Result<String> {
+        let path = self.process.log.clone();
         let lines = || {
-            let log = std::fs::read_to_string(&self.process.log).unwrap_or_default();
+            let log = std::fs::read_to_string(&path).unwrap_or_default();
             let lines = log.lines().filter(|line| !line.starts_with("ready "));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };

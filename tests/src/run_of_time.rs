@@ -56,9 +56,8 @@ pub fn wall_ms(_: &BootId, at: BootTime) -> Option<i64> {
 /// The periods of the items.
 pub fn periods() -> Periods {
     let mut periods = Periods::default();
-    for item in ITEMS {
-        periods.note(MACHINE, item, Duration::from_millis(PERIOD_MS.unsigned_abs()));
-    }
+    let period = Duration::from_millis(PERIOD_MS.unsigned_abs());
+    periods.note(&MACHINE.into(), ITEMS.iter().map(|&item| (item.into(), period)));
     periods
 }
 

@@ -24,14 +24,14 @@ pub(super) struct Parts {
 
 impl Parts {
     /// The parts of an answer, when it comes in parts.
-    pub(super) fn of(response: Response) -> Result<Self, Response> {
+    pub(super) fn of(response: Response) -> Result<Self, Box<Response>> {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         match kind.and_then(boundary) {
             Some(boundary) => {
                 let delimiter = format!("--{boundary}").into_bytes();
                 Ok(Self { response, delimiter, held: Vec::new() })
             }
-            None => Err(response),
+            None => Err(Box::new(response)),
         }
     }
 
