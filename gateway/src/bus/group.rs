@@ -155,3 +155,42 @@ impl Machines {
         machine.is_some_and(|machine| self.urgent.contains(&machine))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::tests::Folder;
+
+    /// The machines of the sample configuration that a stop looks at, with another condition for
+    /// its one stop.
+    fn urgent(condition: &str) -> Vec<String> {
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/andon.toml");
+        let sample = std::fs::read_to_string(sample).unwrap();
+        let changed = sample.replace("when = \"power.active > 2.5 kW\"", condition);
+        assert_ne!(changed, sample);
+        let folder = Folder::new("bus-urgent");
+        let path = folder.path().join("andon.toml");
+        std::fs::create_dir_all(folder.path()).unwrap();
+        std::fs::write(&path, changed).unwrap();
+        let plan = crate::config::load_with(&path, std::iter::empty()).unwrap().plan.engine;
+        let machines = Machines::of_plan(&plan);
+        let mut urgent = Vec::new();
+        for (item, known) in (0..).map(ItemIndex).zip(&plan.items) {
+            let readings = vec![(item, Err(Unavailable::NotYet))];
+            if machines.is_urgent(&Delivery { at: BootTime(1), readings }) {
+                urgent.push(plan.machines[usize::from(known.machine.0)].id.to_string());
+            }
+        }
+        urgent.dedup();
+        urgent
+    }
+
+    #[test]
+    fn what_a_stop_may_follow_from_or_be_proved_by_is_urgent_and_nothing_else() {
+        assert_eq!(urgent("when = \"power.active > 2 kW\""), ["laser"]);
+        let others = "when = \"power.active > 2 kW or kiln.temperature > 900 °C\"";
+        assert_eq!(urgent(others), ["laser", "kiln"]);
+        let states = "when = \"power.active > 2 kW and saw.activity == run\"";
+        assert_eq!(urgent(states), ["saw", "laser"]);
+    }
+}
