@@ -166,7 +166,9 @@ mod tests {
     fn urgent(condition: &str) -> Vec<String> {
         let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/andon.toml");
         let sample = std::fs::read_to_string(sample).unwrap();
-        let changed = sample.replace("when = \"power.active > 2.5 kW\"", condition);
+        let changed = sample
+            .replace("when = \"power.active > 2.5 kW\"", condition)
+            .replace("clear = \"power.active < 2.2 kW\"", "# ");
         assert_ne!(changed, sample);
         let folder = Folder::new("bus-urgent");
         let path = folder.path().join("andon.toml");
