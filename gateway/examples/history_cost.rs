@@ -187,9 +187,12 @@ fn memory(out: &mut impl Write, what: &str) -> anyhow::Result<()> {
     Ok(writeln!(out, "{what}: {line}")?)
 }
 
+/// Bytes, and series, by kind.
+type Kinds = BTreeMap<String, (usize, usize)>;
+
 /// Bytes of rows of samples, by kind, those beside them under an empty name; and per sample.
-fn rows(history: &Offline) -> anyhow::Result<(BTreeMap<String, (usize, usize)>, f64)> {
-    let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+fn rows(history: &Offline) -> anyhow::Result<(Kinds, f64)> {
+    let mut kinds = Kinds::new();
     for (_, item, bytes) in history.bytes_by_series()? {
         let kind = item.split('.').next().unwrap_or_default().to_owned();
         let kind = kinds.entry(kind).or_default();

@@ -32,7 +32,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::Value;
 use andon_engine::{Engine, Input};
 use anyhow::Context as _;
-use shop::{BEGIN_MS, BOOT, DAY_S, MACHINES, Shop};
+use shop::{BEGIN_MS, BOOT, DAY_S, Shop};
 
 /// The meter whose polls are decoded.
 const METER: &str = "eastron/sdm630";
@@ -197,7 +197,7 @@ fn in_folder(dir: &Path, work: &str, rounds: u64) -> anyhow::Result<()> {
     for item in &shop.items {
         shop.machines.iter().for_each(|of| periods.note(of, item, Duration::from_secs(1)));
     }
-    let seconds = rounds / MACHINES as u64;
+    let seconds = rounds / shop::MACHINES as u64;
     let mut history = Offline::open(dir, BOOT, Arc::new(shop::wall_ms), periods)?;
     // What is made up two days later shows that hour and day are over.
     for second in (1..=seconds).chain([2 * DAY_S]) {

@@ -27,7 +27,7 @@ use anyhow::{Context as _, Result, ensure};
 /// Within this journal and history are open, whatever they find.
 const OPEN_MAX: Duration = Duration::from_secs(5);
 /// The latest moment of a kill; one run in so many lives four times as long and writes all its days.
-const LIFE_MAX_US: u64 = 250_000;
+const LIFE_MAX_US: u64 = 400_000;
 const LONG_EVERY: u32 = 10;
 /// The file is looked at after so many kills, before the samples of any of them are given up.
 const LOOK_EVERY: u32 = 10;

@@ -67,7 +67,7 @@ pub fn measured(item: &str, run: u64, number: u64) -> Measured {
     let mixed = (run * 1_000_003 + number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     match item {
         "temperature" => Ok(Value::Number((number % DAY) as f64 / 10.0)),
-        "power.active" if mixed % 50 == 0 => Err(Unavailable::Timeout),
+        "power.active" if mixed.is_multiple_of(50) => Err(Unavailable::Timeout),
         "power.active" => Ok(Value::Number(mixed as f64 / 3.0)),
         _ => Ok(Value::Flag(number % 7 < 3)),
     }

@@ -149,7 +149,9 @@ impl Archive {
             let curve = Curve { machine, item, unit, buckets };
             serde_json::to_writer(&mut piece, &curve)
                 .map_err(|error| Trouble::Disk(error.into()))?;
-            if !write(std::mem::take(&mut piece)) {
+            // The next will be about as long.
+            let next = Vec::with_capacity(piece.len());
+            if !write(std::mem::replace(&mut piece, next)) {
                 return Ok(());
             }
         }
@@ -330,9 +332,10 @@ impl<'c> Reading<'_, 'c> {
     ) -> Result<(), Trouble> {
         for row in &mut rows.open {
             let Some(entry) = row.header.entry(self.index()).copied() else { continue };
+            let begin_ms = row.header.begin_ms;
             let Some(slots) = whole(row.slots(&entry, false))? else { continue };
             for (number, sum) in slots {
-                let slot_end = row.header.begin_ms + (number + 1) * level.width_ms();
+                let slot_end = begin_ms + (number + 1) * level.width_ms();
                 if slot_end > self.frame.begin_ms && !open.contains(&stretch_of(slot_end, DAY_MS)) {
                     steps.add(slot_end, &Sum { last_at: slot_end, ..sum });
                 }
