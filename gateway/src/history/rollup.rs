@@ -35,6 +35,15 @@ impl Level {
     /// All of them, finest first.
     pub(super) const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
 
+    /// What its slots are called.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Minute => "minutes",
+            Self::Hour => "hours",
+            Self::Day => "days",
+        }
+    }
+
     /// Milliseconds of a slot.
     pub(super) const fn width_ms(self) -> i64 {
         match self {
