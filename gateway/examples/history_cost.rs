@@ -186,7 +186,7 @@ fn memory(out: &mut impl Write, what: &str) -> anyhow::Result<()> {
     Ok(writeln!(out, "{what}: {line}")?)
 }
 
-/// Bytes and count of series, by kind.
+/// Bytes, and series, by kind.
 type Kinds = BTreeMap<String, (usize, usize)>;
 
 /// Bytes of rows of samples, by kind, those beside them under an empty name; and per sample.

@@ -201,7 +201,7 @@ fn in_folder(dir: &Path, work: &str, rounds: u64) -> anyhow::Result<()> {
     for machine in &shop.machines {
         periods.note(machine, shop.items.iter().map(|item| (item.clone(), Duration::from_secs(1))));
     }
-    let seconds = rounds / shop.machines.len() as u64;
+    let seconds = rounds / shop::MACHINES as u64;
     let mut history = Offline::open(dir, BOOT, Arc::new(shop::wall_ms), periods)?;
     // What is made up two days later shows that hour and day are over.
     for second in (1..=seconds).chain([2 * DAY_S]) {

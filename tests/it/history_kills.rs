@@ -27,8 +27,10 @@ use anyhow::{Context as _, Result, ensure};
 /// Within this journal and history are open, whatever they find.
 const OPEN_MAX: Duration = Duration::from_secs(5);
 /// The latest moment of a kill; one run in so many lives four times as long and writes all its days.
-const LIFE_MAX_US: u64 = 250_000;
+const LIFE_MAX_US: u64 = 400_000;
 const LONG_EVERY: u32 = 10;
+/// A life begins when all is open, but for one in so many, which may be killed before that.
+const OPENING_EVERY: u32 = 4;
 /// The file is looked at after so many kills, before the samples of any of them are given up.
 const LOOK_EVERY: u32 = 10;
 
@@ -51,6 +53,9 @@ fn history_whose_writer_is_killed_has_every_sample_once() -> Result<()> {
         let mut writer = Command::new(env!("CARGO_BIN_EXE_history_writer"));
         writer.arg(&dir).arg(run.to_string()).arg(dice.below(u64::MAX).to_string());
         let mut writer = Process::start("writer", &dir, &mut writer)?;
+        if run % OPENING_EVERY != 0 {
+            writer.wait_for_line("open ", OPEN_MAX)?;
+        }
         let life = dice.below(LIFE_MAX_US) * if run % LONG_EVERY == 0 { 4 } else { 1 };
         std::thread::sleep(Duration::from_micros(life));
         writer.kill();

@@ -12,6 +12,7 @@ mod history_export;
 mod history_kills;
 mod instructions;
 mod kills;
+mod latch_kills;
 mod places;
 mod plugs;
 mod printers;

@@ -76,14 +76,14 @@ impl Line {
         Ok(Self { devices, gateway, url, token })
     }
 
-    fn restart(&mut self, dir: &Path) -> Result<()> {
+    pub(crate) fn restart(&mut self, dir: &Path) -> Result<()> {
         self.gateway.kill();
         (self.gateway, self.url, self.token) = up(dir, &dir.join("andon.toml"))?;
         Ok(())
     }
 
     /// The stop of the laser as the board sees it.
-    fn stop(&self) -> Result<Value> {
+    pub(crate) fn stop(&self) -> Result<Value> {
         Ok(binary::get(&format!("{}/api/v1/picture", self.url))?["machines"][0]["stop"].clone())
     }
 
@@ -233,7 +233,7 @@ fn an_overheated_machine_is_stopped_over_a_paced_serial_line() -> Result<()> {
     measure("19,200 baud under load", &mut line, 100.0 + 1.25 * 116.0)
 }
 
-fn tcp_bus(devices: &Simulator) -> Result<String> {
+pub(crate) fn tcp_bus(devices: &Simulator) -> Result<String> {
     let port = devices.port()?;
     Ok(format!("[bus.line]\ntype = \"modbus-tcp\"\nhost = \"127.0.0.1\"\nport = {port}\n"))
 }

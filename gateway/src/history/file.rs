@@ -200,23 +200,21 @@ impl<'c> Stored<'c> {
         &mut self,
         entry: &Entry,
         counts: bool,
-    ) -> Result<Vec<(i64, Sum)>, Trouble> {
+    ) -> Result<impl Iterator<Item = (i64, Sum)>, Trouble> {
         let damaged = Trouble::Row(self.id);
         let Some(shared) = self.header.shared.get(entry.shared).copied() else {
             return Err(damaged);
         };
         // Series that are read together have known something at the same times.
-        let known = self.numbers.take().filter(|(which, _)| *which == entry.shared);
-        let numbers = match known {
-            Some((_, numbers)) => numbers,
-            None => rollup::read_numbers(&self.part(shared.place)?, shared.count).ok_or(damaged)?,
-        };
+        if self.numbers.as_ref().is_none_or(|(which, _)| *which != entry.shared) {
+            let numbers = rollup::read_numbers(&self.part(shared.place)?, shared.count);
+            self.numbers = Some((entry.shared, numbers.ok_or(damaged)?));
+        }
         let body = self.part(entry.place)?;
         let slots = rollup::read(&body, entry.scale, shared.count, counts);
         let slots = slots.ok_or(Trouble::Row(self.id))?;
-        let numbered = numbers.iter().copied().zip(slots).collect();
-        self.numbers = Some((entry.shared, numbers));
-        Ok(numbered)
+        let numbers = self.numbers.as_ref().map_or(&[][..], |(_, numbers)| numbers);
+        Ok(numbers.iter().copied().zip(slots.into_slots()))
     }
 }
 

@@ -269,7 +269,7 @@ impl<'c> Before<'c> {
     fn slots(&mut self, index: u8) -> Result<Vec<(i64, Sum)>, Trouble> {
         let Some(row) = &mut self.row else { return Ok(Vec::new()) };
         let Some(entry) = row.header.entry(index).copied() else { return Ok(Vec::new()) };
-        let slots = row.slots(&entry, true);
+        let slots = row.slots(&entry, true).map(Iterator::collect);
         Ok(self.whole(slots)?.unwrap_or_default())
     }
 

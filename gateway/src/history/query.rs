@@ -127,12 +127,7 @@ impl Archive {
     ) -> Result<(), Unreadable> {
         let frame = Frame::of(question);
         let look = self.look(question, &frame)?;
-        let level = match frame.level {
-            None => "samples",
-            Some(Level::Minute) => "minutes",
-            Some(Level::Hour) => "hours",
-            Some(Level::Day) => "days",
-        };
+        let level = frame.level.map_or("samples", Level::words);
         let (from, to, step) = (frame.begin_ms, frame.end_ms(), frame.step_ms);
         let mut piece = format!(
             "{{\"v\":1,\"from_ms\":{from},\"to_ms\":{to},\"step_ms\":{step},\"level\":\"{level}\",\
@@ -149,7 +144,9 @@ impl Archive {
             let curve = Curve { machine, item, unit, buckets };
             serde_json::to_writer(&mut piece, &curve)
                 .map_err(|error| Trouble::Disk(error.into()))?;
-            if !write(std::mem::take(&mut piece)) {
+            // The next will be about as long.
+            let next = Vec::with_capacity(piece.len());
+            if !write(std::mem::replace(&mut piece, next)) {
                 return Ok(());
             }
         }
@@ -169,8 +166,7 @@ impl Archive {
     ) -> Result<Vec<Option<Vec<Option<Step>>>>, Unreadable> {
         let frame = Frame::of(question);
         let look = self.look(question, &frame)?;
-        let mut rows = Rows::default();
-        let all = 0..question.series.len();
+        let (mut rows, all) = (Rows::default(), 0..question.series.len());
         let all = all.map(|place| look.curve(place, &mut rows, &frame, now_ms));
         Ok(all.collect::<Result<_, Trouble>>()?)
     }
@@ -190,8 +186,7 @@ impl Archive {
                 known.push(None);
                 continue;
             };
-            let id: Option<i64> =
-                numbers.query_row([machine, item], |row| row.get(0)).optional()?;
+            let id = numbers.query_row([machine, item], |row| row.get(0)).optional()?;
             let id = id.or_else(|| buffer.fresh(machine, item));
             known.push(id.map(|id| (id, buffer.packed(id, frame.begin_ms, frame.end_ms()))));
         }
@@ -233,8 +228,8 @@ fn step(sum: &Sum, elapsed_ms: i64) -> Option<Step> {
     Some(Step { min, max, mean: sum.mean(), last, coverage })
 }
 
-/// The rows of roll-ups of a group, open: most questions are about several series of it, and all
-/// that a row says of one lies beside what it says of the next.
+/// The rows of roll-ups of a group, open, for most questions are about several series of it. At
+/// most 85, those of minutes: longer stretches are made from hours.
 #[derive(Default)]
 struct Rows<'c> {
     group: Option<i64>,
@@ -248,14 +243,14 @@ impl<'c> Rows<'c> {
     fn turn_to(
         &mut self,
         database: &'c Connection,
-        group: i64,
-        level: Level,
-        (first, last): (i64, i64),
+        (group, level): (i64, Level),
+        days: &RangeInclusive<i64>,
     ) -> Result<(), Trouble> {
         if self.group == Some(group) {
             return Ok(());
         }
         *self = Self::default();
+        let (first, last) = (*days.start(), *days.end());
         let sql = "SELECT day FROM pending WHERE grp = ?1 AND day BETWEEN ?2 AND ?3";
         let mut statement = database.prepare(sql)?;
         let days = statement.query_map([group, first, last], |row| row.get(0))?;
@@ -290,7 +285,7 @@ impl<'c> Reading<'_, 'c> {
             }
             return Ok(());
         };
-        rows.turn_to(self.database, self.group(), level, (*days.start(), *days.end()))?;
+        rows.turn_to(self.database, (self.group(), level), &days)?;
         let open = self.open_days(&rows.pending, &days);
         self.fold_slots(level, rows, &open, steps)?;
         for day in open {
@@ -306,8 +301,8 @@ impl<'c> Reading<'_, 'c> {
     /// Days whose roll-up does not know everything of this series.
     fn open_days(&self, pending: &[i64], days: &RangeInclusive<i64>) -> Vec<i64> {
         let waiting = self.packed.iter().map(|packed| stretch_of(packed.begin_ms(), DAY_MS));
-        let waiting = waiting.filter(|day| days.contains(day));
-        let mut open: Vec<i64> = pending.iter().copied().chain(waiting).collect();
+        let mut open = pending.to_vec();
+        open.extend(waiting.filter(|day| days.contains(day)));
         open.sort_unstable();
         open.dedup();
         open
@@ -330,9 +325,10 @@ impl<'c> Reading<'_, 'c> {
     ) -> Result<(), Trouble> {
         for row in &mut rows.open {
             let Some(entry) = row.header.entry(self.index()).copied() else { continue };
+            let begin_ms = row.header.begin_ms;
             let Some(slots) = whole(row.slots(&entry, false))? else { continue };
             for (number, sum) in slots {
-                let slot_end = row.header.begin_ms + (number + 1) * level.width_ms();
+                let slot_end = begin_ms + (number + 1) * level.width_ms();
                 if slot_end > self.frame.begin_ms && !open.contains(&stretch_of(slot_end, DAY_MS)) {
                     steps.add(slot_end, &Sum { last_at: slot_end, ..sum });
                 }

@@ -35,6 +35,15 @@ impl Level {
     /// All of them, finest first.
     pub(super) const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
 
+    /// What its slots are called.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Minute => "minutes",
+            Self::Hour => "hours",
+            Self::Day => "days",
+        }
+    }
+
     /// Milliseconds of a slot.
     pub(super) const fn width_ms(self) -> i64 {
         match self {
@@ -126,8 +135,35 @@ pub(super) fn read_numbers(bytes: &[u8], count: usize) -> Option<Vec<i64>> {
     column::read_integers(bytes, count)
 }
 
+/// What a row says of a series, side by side.
+pub(super) struct Columns {
+    known: Vec<i64>,
+    /// Empty when nobody asked.
+    samples: Vec<i64>,
+    least: Vec<f64>,
+    greatest: Vec<f64>,
+    mean: Vec<f64>,
+    last: Vec<f64>,
+}
+
+impl Columns {
+    /// One slot after the other.
+    pub(super) fn into_slots(self) -> impl Iterator<Item = Sum> {
+        (0..self.known.len()).map(move |place| {
+            let known_ms = self.known[place];
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds of at most a day")]
+            let integral = self.mean[place] * known_ms as f64;
+            let (least, greatest) = (self.least[place], self.greatest[place]);
+            let count =
+                self.samples.get(place).map_or(0, |count| u64::try_from(*count).unwrap_or(0));
+            let last = self.last[place];
+            Sum { count, known_ms, least, greatest, integral, last, last_at: 0 }
+        })
+    }
+}
+
 /// The inverse of [`write`], for slots of these numbers. Counts are read only when asked for.
-pub(super) fn read(bytes: &[u8], scale: u8, count: usize, counts: bool) -> Option<Slots> {
+pub(super) fn read(bytes: &[u8], scale: u8, count: usize, counts: bool) -> Option<Columns> {
     let mut bytes = Bytes(bytes);
     let mut part = || {
         let length = bytes.length()?;
@@ -136,7 +172,7 @@ pub(super) fn read(bytes: &[u8], scale: u8, count: usize, counts: bool) -> Optio
     let count = (count <= SAMPLES_MAX).then_some(count)?;
     let known = column::read_integers(part()?, count)?;
     let samples = part()?;
-    let samples = if counts { column::read_integers(samples, count)? } else { vec![0; count] };
+    let samples = if counts { column::read_integers(samples, count)? } else { Vec::new() };
     let [least, greatest, mean, last] = if scale == DOUBLES {
         let mut column = || column::read_doubles(part()?, count);
         [column()?, column()?, column()?, column()?]
@@ -144,15 +180,7 @@ pub(super) fn read(bytes: &[u8], scale: u8, count: usize, counts: bool) -> Optio
         let mut column = || column::read_integers(part()?, count);
         numbers(Scale::from_byte(scale)?, [column()?, column()?, column()?, column()?])
     };
-    let slot = |place: usize| {
-        let known_ms = known[place];
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds of at most a day")]
-        let integral = mean[place] * known_ms as f64;
-        let (least, greatest, last) = (least[place], greatest[place], last[place]);
-        let count = u64::try_from(samples[place]).unwrap_or(0);
-        Sum { count, known_ms, least, greatest, integral, last, last_at: 0 }
-    };
-    Some((0..count).map(slot).collect())
+    Some(Columns { known, samples, least, greatest, mean, last })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "written within STEPS_MAX; else wrong, no panic")]
