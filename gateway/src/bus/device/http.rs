@@ -130,6 +130,8 @@ async fn carry(session: Arc<Session>, mut ends: Ends) -> String {
                 Some(Order::Send(_) | Order::Due) => {}
             },
             (news, parts) = next(&mut asking) => {
+                // Nor does it go on when something else waits already.
+                let parts = parts.filter(|_| waiting.is_empty());
                 goes_on = parts.is_some();
                 asking = parts.map(part);
                 if ends.news.send(news).await.is_err() {
