@@ -2,11 +2,11 @@
 //!
 //! `probe` gives the model, from which the data items of interest are chosen, the first of each kind
 //! in the one path that is told (`choice`); `current` gives the whole picture and where the agent's
-//! buffer stands; from then on `sample` tells what has come since, and every answer confirms the merged
-//! picture, which is said. The agent is asked to go on telling by itself ([`GOES_ON`]);
-//! one that does not, or falls silent, is asked every period instead (`stream`). An agent that was restarted (another `instanceId`) is probed anew. When the buffer has
-//! gone over us (`OUT_OF_RANGE`), or has run away from us by more than [`ROUNDS_MAX`] samples, `current`
-//! is taken and the gap recorded in words.
+//! buffer stands; from then on `sample` tells what has come since, and every answer confirms the
+//! merged picture, which is said. The agent is asked to go on telling by itself ([`GOES_ON`]); one that
+//! does not, or falls silent, is asked every period instead (`stream`). An agent that was restarted
+//! (another `instanceId`) is probed anew. When the buffer has gone over us (`OUT_OF_RANGE`), or has run
+//! away from us by more than [`ROUNDS_MAX`] samples, `current` is taken and the gap recorded in words.
 //!
 //! In this order:
 //!

@@ -96,7 +96,7 @@ impl Fake {
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
         let before = lines().len();
-        self.say(order)?;
+        writeln!(self.stdin, "{order}").context("the peer is gone")?;
         wait_for("the peer's answer", PATIENCE, || lines().len() > before)?;
         lines().pop().context("a line")
     }

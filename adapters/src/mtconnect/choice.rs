@@ -5,6 +5,8 @@
 //! the names to choose from. What lies neither in the chosen path nor in another one (availability,
 //! emergency stop, axes, the controller's conditions) belongs to all.
 
+use std::collections::BTreeSet;
+
 use super::document::{Component, DataItem, Document};
 
 /// Most names that are given in words.
@@ -25,7 +27,7 @@ pub(super) fn of<'a>(
     let Some(chosen) = execution(components, &executions, path)? else { return Ok(items) };
     let ours = around(components, chosen.component);
     // Where another execution's way down leaves ours, something begins that is not ours.
-    let foreign: Vec<usize> = executions
+    let foreign: BTreeSet<usize> = executions
         .iter()
         .filter_map(|other| {
             let theirs = around(components, other.component);

@@ -15,7 +15,7 @@ use crate::device::{TEXT_BYTES_MAX, clean};
 /// Deepest nesting that is read; real models need about twenty.
 const DEPTH_MAX: usize = 64;
 
-/// Most data items or observations of one document.
+/// Most components, data items and observations of one document.
 const ENTRIES_MAX: usize = 20_000;
 
 /// A document of an agent.
@@ -123,6 +123,8 @@ pub(super) fn read(body: &[u8]) -> Option<Document> {
 enum Open {
     Other,
     Component(usize),
+    /// A data item, or what describes it.
+    Item,
     Observation,
     Error,
 }
@@ -203,8 +205,10 @@ impl Reading {
             }
             "DataItem" => {
                 self.data_item(element);
-                Open::Other
+                Open::Item
             }
+            // Where it comes from, and its constraints.
+            _ if self.open.last() == Some(&Open::Item) => Open::Item,
             "Devices" | "DataItems" | "Components" => Open::Other,
             // Components, and much else that is never the nearest one of a data item. What lies in
             // no device is the agent's own.

@@ -12,7 +12,8 @@ fn with_more_paths() -> String {
         </Components></Controller>
         <Controller id="cn2" name="loader"><DataItems>
         <DataItem category="CONDITION" id="system2" type="SYSTEM"/></DataItems><Components>
-        <Path id="p3"><DataItems><DataItem category="EVENT" id="exec3" type="EXECUTION"/>
+        <Path id="p3"><DataItems><DataItem category="EVENT" id="exec3" type="EXECUTION">
+        <Source componentId="p"><Other name="path"/></Source></DataItem>
         </DataItems></Path></Components></Controller></Components></Device>"#;
     PROBE.replace("</Components></Controller></Components></Device>", second)
 }

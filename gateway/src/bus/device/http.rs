@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::CONNECT_WITHIN;
 use super::login::Shown;
-use super::parts::Parts;
+use super::parts::{self, Parts};
 use super::wire::{Ends, News, ORDERS_MAX, Opener, Order, Wire};
 use crate::config::plan::Credentials;
 
@@ -130,6 +130,8 @@ async fn carry(session: Arc<Session>, mut ends: Ends) -> String {
                 Some(Order::Send(_) | Order::Due) => {}
             },
             (news, parts) = next(&mut asking) => {
+                // Nor does it go on when something else waits already.
+                let parts = parts.filter(|_| waiting.is_empty());
                 goes_on = parts.is_some();
                 asking = parts.map(part);
                 if ends.news.send(news).await.is_err() {
@@ -155,11 +157,8 @@ fn ask(session: Arc<Session>, request: Request) -> Asking {
     Box::pin(async move {
         let answer = timeout(ANSWER_WITHIN, session.ask(&request)).await;
         match answer.map_err(late).and_then(|answer| answer) {
-            Ok(Answer::Whole(status, body)) => {
-                (News::Response { status, body, is_part: false }, None)
-            }
-            Ok(Answer::Parts(status, body, parts)) => {
-                (News::Response { status, body, is_part: true }, Some(parts))
+            Ok(Answer { status, body, rest }) => {
+                (News::Response { status, body, is_part: rest.is_some() }, rest)
             }
             Err(Failure(why, words)) => (News::NoResponse(why, words), None),
         }
@@ -180,10 +179,11 @@ fn late(_: Elapsed) -> Failure {
     Failure(Unavailable::Timeout, "no answer in time".to_owned())
 }
 
-/// An answer: all of it, or its first part and where more will come from.
-enum Answer {
-    Whole(u16, Vec<u8>),
-    Parts(u16, Vec<u8>, Parts),
+/// An answer, or its first part and where more will come from.
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    rest: Option<Parts>,
 }
 
 impl Session {
@@ -236,14 +236,12 @@ impl Session {
 }
 
 /// The body, as far as it is not too long, or its parts. What is too long is no answer.
-async fn body_of(response: Response) -> Result<Answer, Failure> {
-    let mut response = match Parts::of(response) {
-        Ok(mut parts) => {
-            let first = parts.next().await?;
-            return Ok(Answer::Parts(parts.status(), first, parts));
-        }
-        Err(whole) => whole,
-    };
+async fn body_of(mut response: Response) -> Result<Answer, Failure> {
+    if let Some(delimiter) = parts::delimiter(&response) {
+        let mut parts = Parts::of(response, delimiter);
+        let body = parts.next().await?;
+        return Ok(Answer { status: parts.status(), body, rest: Some(parts) });
+    }
     let status = response.status().as_u16();
     let mut body = Vec::new();
     while let Some(part) = response.chunk().await.map_err(|error| failure(&error))? {
@@ -253,7 +251,7 @@ async fn body_of(response: Response) -> Result<Answer, Failure> {
         }
         body.extend_from_slice(&part);
     }
-    Ok(Answer::Whole(status, body))
+    Ok(Answer { status, body, rest: None })
 }
 
 /// The reason in the words of whoever knows it best: the innermost cause. Without the URL.

@@ -23,16 +23,9 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// The parts of an answer, when it comes in parts.
-    pub(super) fn of(response: Response) -> Result<Self, Box<Response>> {
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        match kind.and_then(boundary) {
-            Some(boundary) => {
-                let delimiter = format!("--{boundary}").into_bytes();
-                Ok(Self { response, delimiter, held: Vec::new() })
-            }
-            None => Err(Box::new(response)),
-        }
+    /// The parts of an answer between which `delimiter` stands.
+    pub(super) const fn of(response: Response, delimiter: Vec<u8>) -> Self {
+        Self { response, delimiter, held: Vec::new() }
     }
 
     /// The status code of all of them.
@@ -57,7 +50,13 @@ impl Parts {
     }
 }
 
-/// What stands between the parts of such an answer.
+/// What stands between the parts of an answer, when it comes in parts.
+pub(super) fn delimiter(response: &Response) -> Option<Vec<u8>> {
+    let kind = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(format!("--{}", boundary(kind)?).into_bytes())
+}
+
+/// The same, as the header names it.
 fn boundary(kind: &str) -> Option<&str> {
     let rest = kind.strip_prefix("multipart/x-mixed-replace")?;
     let mut fields = rest.split(';').map(str::trim);

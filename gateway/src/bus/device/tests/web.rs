@@ -113,6 +113,21 @@ async fn an_answer_in_parts_is_heard_part_by_part_until_the_next_request() {
 }
 
 #[tokio::test]
+async fn an_answer_in_parts_does_not_keep_waiting_requests_from_their_turn() {
+    let (place, connections) = serve(|_| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=b\r\n\r\n";
+        Some(format!("{head}--b\r\nContent-length: 8\r\n\r\nT 20SLOW"))
+    })
+    .await;
+    let plan = plan(protocol!(HTTP, Login::None), place);
+    let mut bench = Bench::start(&plan, &[], Path::new("/nonexistent"));
+    for _ in 0..3 {
+        bench.until(0, &number(20.0)).await;
+    }
+    assert!(connections.load(Ordering::Relaxed) >= 3);
+}
+
+#[tokio::test]
 async fn an_answer_in_parts_that_ends_is_said_and_one_that_is_none_is_garbled() {
     for (body, expected) in [
         ("--b\r\nContent-length: 4\r\n\r\nT 20\r\n", "not understood: "),
