@@ -396,7 +396,7 @@ impl Device for LinuxCnc {
                 lines.take(bytes, |line| self.line(line, out));
                 self.lines = lines;
             }
-            Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
+            Heard::Frame(_) | Heard::Listening(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
             Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }

@@ -246,6 +246,7 @@ impl Owner {
                 self.status.errors += 1;
                 self.trouble(words.clone());
             }
+            News::NotListening(_) => self.status.errors += 1,
             News::NoResponse(_, words) => {
                 self.status.errors += 1;
                 if self.status.state != DeviceState::Answering {
