@@ -8,28 +8,8 @@
 //! is refused with 409 while OctoPrint has no printer; only then is anything said. `/api/connection`
 //! is not asked: after an error it says no more than `Closed`, where `/api/job` has the reason.
 //!
-//! States are read from the flags, in this order, because the text may be anything:
-//!
-//! | flags of `/api/printer`, or of a push | execution |
-//! |---|---|
-//! | `error` or `closedOrError` | fault |
-//! | `paused` | paused |
-//! | `printing`, `pausing`, `resuming`, `finishing` or `cancelling` | running |
-//! | `printing` alone, and the job waits for a heater (`heating`) | preparing |
-//! | `ready`, and the job's `completion` is 100 | finished |
-//! | `ready`, or `operational` alone (a file goes to the card) | ready |
-//! | none of them | unknown |
-//!
-//! | 409 of `/api/printer`, or a push that is not `operational`; and the `error` there or in `/api/job` | execution |
-//! |---|---|
-//! | an `error` that names M112 | stopped |
-//! | another `error` | fault |
-//! | no `error` (`Offline`, `Connecting`, …) | unknown (disconnected): the printer may well print from its card |
-//!
-//! While it pauses or cancels, OctoPrint has the `printing` flag set and the head still moves: that
-//! is running, and a stop does not stand yet. Right after connecting `temperature` is `{}`, which is
-//! no value. `M112` makes OctoPrint send it and close its port, so reading it back proves what
-//! OctoPrint did and not what the printer did.
+//! What the printer does is read from flags, never from texts (`flags`), and whether it waits for a heater
+//! from temperatures (`heating`).
 //!
 //! The two answers may be of two moments: when their states differ, both are asked for once more, or a
 //! job that has just ended would be shown as ready instead of finished for a period. Answers that a
@@ -56,9 +36,11 @@ use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
 use crate::stopping::Stopping;
 
+use self::flags::{by_error, by_flags};
 use self::heating::Heating;
 use self::push::Push;
 
+mod flags;
 mod heating;
 mod push;
 #[cfg(test)]
@@ -89,9 +71,6 @@ const ITEMS: &[&str] = &[
 ];
 
 const STOPS: &[Stop] = &[Stop::Emergency, Stop::Cancel, Stop::Pause];
-
-/// `completion` of a job that is through, in percent.
-const COMPLETE: f64 = 100.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
@@ -306,7 +285,7 @@ impl OctoPrint {
         say_number(out, "job.left", job.pointer("/progress/printTimeLeft"), 1.0);
     }
 
-    /// What the printer does, by the first table of this file.
+    /// What the printer does, by its flags and its heaters.
     fn execution(
         &mut self,
         now: BootTime,
@@ -362,7 +341,7 @@ impl OctoPrint {
         printer::read_back(&mut self.stopping, error.and_then(by_error), out);
     }
 
-    /// OctoPrint has no printer: the second table of this file.
+    /// OctoPrint has no printer: `/api/job` or a push knows why.
     fn offline(&mut self, state: Option<&str>, error: Option<&str>, out: &mut Outbox) {
         let (state, error) = (state.unwrap_or(""), error.filter(|error| !error.is_empty()));
         self.heating.rests(false);
@@ -423,40 +402,6 @@ impl Device for OctoPrint {
             Heard::Stop(stop) => self.stop(stop, out),
             Heard::Bytes(_) | Heard::Message { .. } | Heard::Level { .. } => {}
         }
-    }
-}
-
-/// What the words of an error say: the second table of this file.
-fn by_error(error: &str) -> Option<Execution> {
-    match error {
-        "" => None,
-        error if error.contains("M112") => Some(Execution::Stopped),
-        _ => Some(Execution::Fault),
-    }
-}
-
-/// What a state and its job say but for heating.
-fn by_flags(state: &Json, job: &Json) -> Option<Execution> {
-    let completion = job.pointer("/progress/completion").and_then(Json::as_f64);
-    let complete = completion.is_some_and(|percent| percent >= COMPLETE);
-    execution(|name| state["flags"][name] == Json::Bool(true), complete)
-}
-
-/// The first table of this file.
-fn execution(flag: impl Fn(&str) -> bool, complete: bool) -> Option<Execution> {
-    let any = |names: &[&str]| names.iter().any(|name| flag(name));
-    if any(&["error", "closedOrError"]) {
-        Some(Execution::Fault)
-    } else if flag("paused") {
-        Some(Execution::Paused)
-    } else if any(&["printing", "pausing", "resuming", "finishing", "cancelling"]) {
-        Some(Execution::Running)
-    } else if flag("ready") && complete {
-        Some(Execution::Finished)
-    } else if any(&["ready", "operational"]) {
-        Some(Execution::Ready)
-    } else {
-        None
     }
 }
 

@@ -6,7 +6,9 @@
 //! Until a nozzle has been warm in this job, a cold heater is a job that prepares, whatever stands:
 //! homing and levelling belong to it. After that, and where the job's beginning was not seen, the
 //! file must have stood for [`STANDS`] as well: a heater that sags, or is turned up, while the file
-//! goes on is no preparation. A file that goes on at two looks in a row prints, however cold its bed.
+//! goes on is no preparation. It lasts until the file goes on, for firmware waits until a temperature
+//! has held; while something is still cold, until it does so at two looks in a row: such a job prints,
+//! however cold its bed.
 //!
 //! What cannot be told stays *running*: a wait for something to cool, a file on the printer's own
 //! card (its place is known too rarely), a heater without a reading.
@@ -42,6 +44,8 @@ pub(super) struct Heating {
     stood: BootTime,
     /// Looks in a row at which it had gone on.
     gone_on: u8,
+    /// A heater is.
+    cold: bool,
     prepares: bool,
 }
 
@@ -87,26 +91,30 @@ impl Heating {
         if self.gone_on >= GOES_ON {
             self.job = Job::Begun;
         }
-        let missing = if self.prepares { WARM } else { COLD };
-        let heaters = temperatures.and_then(Json::as_object).filter(|heaters| !heaters.is_empty());
-        let Some(heaters) = heaters else {
-            // Nothing new of the heaters; but a file that goes on waits for none.
-            self.prepares &= self.gone_on < GOES_ON;
-            return self.prepares;
+        self.feel(temperatures);
+        let stands = self.gone_on == 0;
+        let goes_on = self.gone_on >= GOES_ON;
+        let may_begin = self.job == Job::Beginning || now.since(self.stood) >= STANDS;
+        self.prepares = self.place.is_some()
+            && !goes_on
+            && if self.prepares { stands || self.cold } else { self.cold && may_begin };
+        self.prepares
+    }
+
+    /// Takes temperatures, if there are any.
+    fn feel(&mut self, temperatures: Option<&Json>) {
+        let Some(heaters) = temperatures.and_then(Json::as_object) else { return };
+        if heaters.is_empty() {
+            return;
+        }
+        let is_warm = |(name, heater): (&String, &Json)| {
+            name.starts_with("tool") && lacks(heater, f64::NEG_INFINITY, WARM)
         };
-        if heaters
-            .iter()
-            .any(|(name, heater)| name.starts_with("tool") && lacks(heater, -WARM, WARM))
-        {
+        if heaters.iter().any(is_warm) {
             self.job = Job::Begun;
         }
-        let cold = heaters.values().any(|heater| lacks(heater, missing, f64::INFINITY));
-        let stands = match self.job {
-            Job::Begun if !self.prepares => now.since(self.stood) >= STANDS,
-            _ => self.gone_on < GOES_ON,
-        };
-        self.prepares = cold && stands && self.place.is_some();
-        self.prepares
+        let missing = if self.cold { WARM } else { COLD };
+        self.cold = heaters.values().any(|heater| lacks(heater, missing, f64::INFINITY));
     }
 
     fn look(&mut self, now: BootTime, place: Option<f64>) {

@@ -27,7 +27,7 @@ impl Watch {
         let mut watch = Self::new();
         watch.heating.rests(false);
         assert!(watch.look(18.0, 21.0, 20.0), "at once");
-        assert!(!watch.look(18.0, 199.0, 59.0));
+        assert!(watch.look(18.0, 199.0, 59.0), "until the file goes on");
         assert!(!watch.look(500.0, 200.0, 60.0));
         assert!(!watch.look(1000.0, 200.0, 60.0));
         watch
@@ -41,9 +41,10 @@ fn the_first_heat_up_is_preparation_until_it_is_warm() {
     assert!(watch.look(18.0, 21.0, 20.0));
     assert!(watch.look(60.0, 21.0, 20.0), "a line or two go by: homing");
     assert!(watch.look(60.0, 198.5, 50.0), "the bed is still cold");
-    assert!(watch.look(60.0, 200.0, 57.0), "the last degrees belong to it");
-    assert!(!watch.look(60.0, 200.0, 58.5));
-    assert!(!watch.look(60.0, 200.0, 56.0), "a heater that is held swings");
+    assert!(watch.look(90.0, 200.0, 57.0), "the last degrees belong to it");
+    assert!(watch.look(90.0, 200.0, 58.5), "the firmware waits until it holds");
+    assert!(!watch.look(120.0, 200.0, 58.5));
+    assert!(!watch.look(120.0, 200.0, 56.0), "a heater that is held swings");
 }
 
 #[test]
@@ -74,7 +75,8 @@ fn a_wait_in_the_middle_of_a_job_is_preparation_once_the_file_has_stood() {
     let looks: Vec<bool> = (0..10).map(|_| watch.look(1000.0, 150.0, 60.0)).collect();
     let first = looks.iter().position(|prepares| *prepares).unwrap();
     assert_eq!((first, looks[first..].iter().all(|it| *it)), (5, true), "after three seconds");
-    assert!(!watch.look(1000.0, 199.0, 60.0));
+    assert!(watch.look(1000.0, 199.0, 60.0));
+    assert!(!watch.look(1010.0, 199.0, 60.0));
 }
 
 #[test]
@@ -95,11 +97,14 @@ fn a_pause_does_not_make_a_job_begin_again() {
 
 #[test]
 fn what_is_not_told_is_no_reason() {
-    let mut watch = Watch::new();
-    watch.heating.rests(false);
-    let now = BootTime::from_millis(2000);
+    let begun = |place: Option<f64>, heaters: &Json| {
+        let mut heating = Heating::default();
+        heating.rests(false);
+        heating.prepares(BootTime::from_millis(2000), place, Some(heaters))
+    };
     let cold = json!({"tool0": {"actual": 20.0, "target": 200.0}});
-    assert!(!watch.heating.prepares(now, None, Some(&cold)), "a file on the printer's card");
+    assert!(begun(Some(18.0), &cold));
+    assert!(!begun(None, &cold), "a file on the printer's card");
     for heaters in [
         json!({}),
         json!(null),
@@ -107,8 +112,6 @@ fn what_is_not_told_is_no_reason() {
         json!({"tool0": {"actual": 20.0, "target": 0.0}}),
         json!({"tool0": 3}),
     ] {
-        assert!(!watch.heating.prepares(now, Some(18.0), Some(&heaters)), "{heaters}");
+        assert!(!begun(Some(18.0), &heaters), "{heaters}");
     }
-    assert!(watch.heating.prepares(now, Some(18.0), Some(&cold)));
-    assert!(watch.heating.prepares(now, Some(18.0), None), "nothing new");
 }

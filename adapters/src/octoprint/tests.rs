@@ -4,6 +4,7 @@
 
 use expect_test::expect;
 
+use super::flags::execution;
 use super::*;
 use crate::device::{Method, Outgoing};
 use crate::protocol::Settings;
@@ -102,7 +103,7 @@ fn each_recorded_situation_is_what_the_table_says() {
     }
 }
 
-/// The first table in the file's head, row by row.
+/// The first table in the head of `flags`, row by row; heating apart.
 #[test]
 fn flags_mean_what_the_table_says() {
     use Execution as E;
