@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::termios::{ControlModes, OptionalActions, tcgetattr, tcsetattr};
@@ -33,7 +34,7 @@ pub(super) fn opener(
     data_bits: u8,
 ) -> Opener {
     let (source, port) = (source.clone(), port.to_owned());
-    let mut told = false;
+    let told = Arc::new(AtomicBool::new(false));
     Box::new(move || {
         let builder = tokio_serial::new(port.to_string_lossy(), baud)
             .data_bits(if data_bits == 7 { DataBits::Seven } else { DataBits::Eight })
@@ -45,16 +46,18 @@ pub(super) fn opener(
             .stop_bits(StopBits::One)
             .flow_control(FlowControl::None)
             .exclusive(true);
-        let port = port.clone();
-        if port.exists() && !std::mem::replace(&mut told, true) {
-            tracing::warn!(
-                %source,
-                port = %port.display(),
-                "opening this port may reset the board behind it; a job that runs there would end"
-            );
-        }
+        let (source, port, told) = (source.clone(), port.clone(), told.clone());
         Box::pin(async move {
             let open = move || {
+                port::refuse_if_held(&port)?;
+                if port.exists() && !told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        %source,
+                        port = %port.display(),
+                        "opening this port may reset the board behind it; a job that runs there \
+                         would end"
+                    );
+                }
                 let held_up = prepare(&port)?;
                 let stream = SerialStream::open(&builder)?;
                 drop(held_up);
@@ -66,10 +69,9 @@ pub(super) fn opener(
     })
 }
 
-/// Refuses a port that somebody else uses, and turns `HUPCL` off. The descriptor that is returned
+/// Refuses a port that somebody else has locked, and turns `HUPCL` off. The descriptor that is returned
 /// holds DTR up until the real one is open.
 fn prepare(port: &Path) -> io::Result<File> {
-    port::refuse_if_held(port)?;
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     let opened = File::options().read(true).write(true).custom_flags(flags).open(port);
     let file = opened.map_err(|error| port::unopened(port, &error))?;
