@@ -60,6 +60,9 @@ pub enum Heard<'a> {
     Bytes(&'a [u8]),
     /// A WebSocket text frame.
     Frame(&'a str),
+    /// The WebSocket of [`Outgoing::Listen`] stands; or it could not be opened or is gone, for the
+    /// reason in words, and requests go on without it.
+    Listening(Result<(), &'a str>),
     /// The response to the oldest [`Outgoing::Request`] that has none yet. An answer that goes on is
     /// a response a part. It ends with an empty one, or by the next request; then parts that were on
     /// their way may still come.
@@ -142,6 +145,9 @@ pub enum Outgoing {
     Bytes(Vec<u8>),
     /// A WebSocket text frame.
     Frame(String),
+    /// Open a WebSocket beside the requests, at this path of the same host. There is one: whatever
+    /// was opened before is closed. Answered by [`Heard::Listening`].
+    Listen(&'static str),
     /// An HTTP request. They are sent one after the other; at most [`REQUESTS_MAX`] wait.
     Request(Request),
     /// Subscribe to a topic or filter.

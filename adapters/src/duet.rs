@@ -345,7 +345,11 @@ impl Device for Duet {
                 self.trouble(why, silence(why), out);
             }
             Heard::Stop(stop) => self.stop(now, stop, None, out),
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
+            Heard::Bytes(_)
+            | Heard::Frame(_)
+            | Heard::Listening(_)
+            | Heard::Message { .. }
+            | Heard::Level { .. } => {}
         }
     }
 }

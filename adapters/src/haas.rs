@@ -314,7 +314,7 @@ impl Device for Haas {
                 lines.take(bytes, |line| self.line(now, line, out));
                 self.lines = lines;
             }
-            Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
+            Heard::Frame(_) | Heard::Listening(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
             Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }

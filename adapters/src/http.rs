@@ -38,6 +38,14 @@ impl<T> Asked<T> {
         self.0.pop_front()
     }
 
+    /// Whether `what` waits for an answer.
+    pub(crate) fn has(&self, what: &T) -> bool
+    where
+        T: PartialEq,
+    {
+        self.0.contains(what)
+    }
+
     /// Whether everything is answered.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

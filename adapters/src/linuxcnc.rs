@@ -342,7 +342,7 @@ impl Device for LinuxCnc {
                 lines.take(bytes, |line| self.line(line, out));
                 self.lines = lines;
             }
-            Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
+            Heard::Frame(_) | Heard::Listening(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
             Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }

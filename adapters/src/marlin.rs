@@ -329,7 +329,7 @@ impl Device for Marlin {
                 lines.take(bytes, |line| self.line(now, line, out));
                 self.lines = lines;
             }
-            Heard::Frame(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
+            Heard::Frame(_) | Heard::Listening(_) | Heard::Response(_) | Heard::NoResponse(_) => {}
             Heard::Message { .. } | Heard::Level { .. } => {}
         }
     }

@@ -339,6 +339,7 @@ impl Device for Moonraker {
             }
             Heard::Stop(stop) => self.stop(stop, out),
             Heard::Frame(_)
+            | Heard::Listening(_)
             | Heard::Bytes(_)
             | Heard::Response(_)
             | Heard::Message { .. }

@@ -383,6 +383,7 @@ impl Device for Agent {
             }
             Heard::Bytes(_)
             | Heard::Frame(_)
+            | Heard::Listening(_)
             | Heard::Message { .. }
             | Heard::Level { .. }
             | Heard::Stop(_) => {}

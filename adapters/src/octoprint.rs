@@ -1,39 +1,25 @@
-//! Printers behind OctoPrint: its REST interface, asked at every period.
+//! Printers behind OctoPrint: told by its push, asked through its REST interface.
+//!
+//! Push (`push`) tells a change within half a second. It is said at once where it changes what the
+//! printer does, and else once in a period. What push has not told since the last period is asked for:
+//! all of it where there is no push, which is then the source's trouble, with the reason.
 //!
 //! Two requests make one picture: `/api/job`, which is always answered, then `/api/printer`, which
 //! is refused with 409 while OctoPrint has no printer; only then is anything said. `/api/connection`
 //! is not asked: after an error it says no more than `Closed`, where `/api/job` has the reason.
-//! OctoPrint's push interface is not used: its WebSocket wants a session that only a REST login gives,
-//! and a device here has one connection.
 //!
-//! States are read from the flags, in this order, because the text may be anything:
-//!
-//! | flags of `/api/printer` | execution |
-//! |---|---|
-//! | `error` or `closedOrError` | fault |
-//! | `paused` | paused |
-//! | `printing`, `pausing`, `resuming`, `finishing` or `cancelling` | running |
-//! | `ready`, and the job's `completion` is 100 | finished |
-//! | `ready`, or `operational` alone (a file goes to the card) | ready |
-//! | none of them | unknown |
-//!
-//! | 409 of `/api/printer`, and in `/api/job` | execution |
-//! |---|---|
-//! | an `error` that names M112 | stopped |
-//! | another `error` | fault |
-//! | no `error` (`Offline`, `Connecting`, …) | unknown (disconnected): the printer may well print from its card |
-//!
-//! While it pauses or cancels, OctoPrint has the `printing` flag set and the head still moves: that
-//! is running, and a stop does not stand yet. Heating is part of `printing`. Right after connecting
-//! `temperature` is `{}`, which is no value. `M112` makes OctoPrint send it and close its port, so
-//! reading it back proves what OctoPrint did and not what the printer did.
+//! What the printer does is read from flags, never from texts (`flags`), and whether it waits for a heater
+//! from temperatures (`heating`).
 //!
 //! The two answers may be of two moments: when their states differ, both are asked for once more, or a
-//! job that has just ended would be shown as ready instead of finished for a period.
+//! job that has just ended would be shown as ready instead of finished for a period. Answers that a
+//! push has overtaken tell temperatures only.
 //!
-//! What is kept: the last answer of `/api/job`, until that of `/api/printer`.
+//! What is kept: the last answer of `/api/job`, until that of `/api/printer`; what was last said of
+//! the execution; where the file stands.
 //!
-//! Facts: OctoPrint's documentation of its REST API; replies of OctoPrint 1.11.8 in the tests.
+//! Facts: OctoPrint's documentation of its REST API and its push updates; replies and messages of
+//! OctoPrint 1.11.8 in the tests.
 
 use std::sync::Arc;
 
@@ -50,6 +36,15 @@ use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
 use crate::stopping::Stopping;
 
+use self::flags::{by_error, by_flags};
+use self::heating::Heating;
+use self::push::Push;
+
+mod flags;
+mod heating;
+mod push;
+#[cfg(test)]
+mod push_tests;
 #[cfg(test)]
 mod tests;
 
@@ -57,7 +52,7 @@ mod tests;
 pub const PROTOCOL: Protocol = Protocol {
     name: "octoprint",
     title: "OctoPrint",
-    source: "OctoPrint documentation: REST API (job, printer operations)",
+    source: "OctoPrint documentation: REST API (job, printer operations, login), push updates",
     evidence: "tried against OctoPrint 1.11.8 with its virtual printer",
     reach: Reach::Http { port: 5000 },
     login: Login::Header("X-Api-Key"),
@@ -77,14 +72,12 @@ const ITEMS: &[&str] = &[
 
 const STOPS: &[Stop] = &[Stop::Emergency, Stop::Cancel, Stop::Pause];
 
-/// `completion` of a job that is through, in percent.
-const COMPLETE: f64 = 100.0;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     Job,
     Printer,
     Stop,
+    Login,
 }
 
 /// A printer behind OctoPrint.
@@ -95,7 +88,22 @@ struct OctoPrint {
     job: Option<Json>,
     /// The picture under way is the second try.
     again: bool,
+    /// A push has told the state after the picture under way was asked for.
+    overtaken: bool,
+    push: Push,
+    /// What was pushed since the period began.
+    pushed: Pushed,
+    /// What was last said of the execution.
+    last: Option<Execution>,
+    heating: Heating,
     stopping: Stopping,
+}
+
+/// Parts of a picture.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pushed {
+    state: bool,
+    temperatures: bool,
 }
 
 impl OctoPrint {
@@ -106,6 +114,11 @@ impl OctoPrint {
             asked: Asked::default(),
             job: None,
             again: false,
+            overtaken: false,
+            push: Push::default(),
+            pushed: Pushed::default(),
+            last: None,
+            heating: Heating::default(),
             stopping: Stopping::default(),
         }
     }
@@ -113,21 +126,40 @@ impl OctoPrint {
     fn forget(&mut self) {
         self.asked.clear();
         self.job = None;
-        self.again = false;
+        (self.again, self.overtaken) = (false, false);
+        self.push.forget();
+        (self.pushed, self.last) = (Pushed::default(), None);
+        self.heating.forget();
         self.stopping.clear();
     }
 
-    fn trouble(&self, why: Unavailable, words: impl Into<String>, out: &mut Outbox) {
-        out.unavailable(&self.items, why);
+    /// A picture by requests has failed: what a push tells meanwhile stands.
+    fn trouble(&mut self, why: Unavailable, words: impl Into<String>, out: &mut Outbox) {
+        if !self.overtaken {
+            self.last = None;
+            out.unavailable(&self.items, why);
+        }
         out.trouble = Some(words.into());
     }
 
     /// Asks for a picture, unless one is on its way.
     fn ask(&mut self, out: &mut Outbox) {
-        if self.asked.is_empty() {
+        if !self.asked.has(&Question::Printer) {
             self.job = None;
+            self.overtaken = false;
             self.asked.ask(Question::Job, Request::get("/api/job"), out);
             self.asked.ask(Question::Printer, Request::get("/api/printer?exclude=sd"), out);
+        }
+    }
+
+    /// The period has come round. What was pushed in the one that ends need not be asked for.
+    fn due(&mut self, now: BootTime, out: &mut Outbox) {
+        let Pushed { state, temperatures } = std::mem::take(&mut self.pushed);
+        if !(state && temperatures) {
+            self.ask(out);
+        }
+        if let Some(login) = self.push.due(now) {
+            self.asked.ask(Question::Login, login, out);
         }
     }
 
@@ -148,7 +180,7 @@ impl OctoPrint {
         }
     }
 
-    fn response(&mut self, response: Response<'_>, out: &mut Outbox) {
+    fn response(&mut self, now: BootTime, response: Response<'_>, out: &mut Outbox) {
         let Some(question) = self.asked.answered() else { return };
         let status = response.status;
         let document = document(response.body);
@@ -162,14 +194,19 @@ impl OctoPrint {
                 self.stopping.answered(reply, out);
                 self.ask(out);
             }
-            (Question::Printer, _) if status == 409 => self.without_printer(out),
+            (Question::Login, login) => {
+                let refused = || Err(complaint(login.as_ref(), status));
+                let answer = if succeeded(status) { Ok(login.as_ref()) } else { refused() };
+                self.push.logged_in(now, answer, out);
+            }
+            (Question::Printer, _) if status == 409 => self.without_printer(now, out),
             (_, _) if !succeeded(status) => {
                 let (why, words) = refusal(status);
                 self.trouble(why, words, out);
             }
             (Question::Job, Some(job)) if job.get("state").is_some() => self.job = Some(job),
             (Question::Printer, Some(printer)) if printer.get("state").is_some() => {
-                self.printer(&printer, out);
+                self.printer(now, &printer, out);
             }
             _ => {
                 let words = "the answer is not OctoPrint's; is the address right?";
@@ -188,24 +225,86 @@ impl OctoPrint {
     }
 
     /// The picture is whole: OctoPrint has a printer.
-    fn printer(&mut self, printer: &Json, out: &mut Outbox) {
+    fn printer(&mut self, now: BootTime, printer: &Json, out: &mut Outbox) {
         let Some(job) = self.job.take() else { return };
         if self.asks_again(job["state"] != printer["state"]["text"], out) {
             return;
         }
+        self.asked_for(now, out);
+        if !self.overtaken {
+            let temperatures = Some(&printer["temperature"]);
+            let execution = self.execution(now, &printer["state"], &job, temperatures);
+            self.say(execution, &printer["state"], &job, out);
+        }
+        self.temperatures(&printer["temperature"], out);
+        printer::read_back(&mut self.stopping, by_flags(&printer["state"], &job), out);
+    }
+
+    /// Requests have told something: it is OctoPrint.
+    fn asked_for(&mut self, now: BootTime, out: &mut Outbox) {
         out.alive = true;
-        let completion = job.pointer("/progress/completion").and_then(Json::as_f64);
-        let complete = completion.is_some_and(|percent| percent >= COMPLETE);
-        let flag = |name: &str| printer["state"]["flags"][name] == Json::Bool(true);
-        let execution = execution(flag, complete);
-        out.execution(printer["state"]["text"].as_str().unwrap_or(""), execution);
-        say_text(out, "message", printer.pointer("/state/error"));
+        self.push.may_begin(now);
+        out.trouble = self.push.why_not().map(str::to_owned);
+    }
+
+    /// A frame of the WebSocket.
+    fn pushed(&mut self, now: BootTime, frame: &str, out: &mut Outbox) {
+        let Some(told) = self.push.frame(now, frame, out) else { return };
+        out.alive = true;
+        self.overtaken = true;
+        let state = &told["state"];
+        let known = std::mem::replace(&mut self.pushed.state, true);
+        if state["flags"]["operational"] == Json::Bool(true) {
+            let newest = push::newest_temperatures(&told);
+            let execution = self.execution(now, state, &told, newest);
+            if !known || execution != self.last {
+                self.say(execution, state, &told, out);
+            }
+            if let Some(newest) = newest
+                && !std::mem::replace(&mut self.pushed.temperatures, true)
+            {
+                self.temperatures(newest, out);
+            }
+        } else {
+            self.offline(state["text"].as_str(), state["error"].as_str(), out);
+        }
+        // While answers are on their way, a stop may have been commanded after this was told.
+        if !self.asked.has(&Question::Printer) {
+            printer::read_back(&mut self.stopping, self.last, out);
+        }
+    }
+
+    /// Says all that is not temperatures: OctoPrint has a printer.
+    fn say(&mut self, execution: Option<Execution>, state: &Json, job: &Json, out: &mut Outbox) {
+        self.last = execution;
+        out.execution(state["text"].as_str().unwrap_or(""), execution);
+        say_text(out, "message", state.get("error"));
         say_text(out, "job.name", job.pointer("/job/file/name"));
         say_number(out, "progress", job.pointer("/progress/completion"), 0.01);
         say_number(out, "job.elapsed", job.pointer("/progress/printTime"), 1.0);
         say_number(out, "job.left", job.pointer("/progress/printTimeLeft"), 1.0);
-        self.temperatures(&printer["temperature"], out);
-        printer::read_back(&mut self.stopping, execution, out);
+    }
+
+    /// What the printer does, by its flags and its heaters.
+    fn execution(
+        &mut self,
+        now: BootTime,
+        state: &Json,
+        job: &Json,
+        temperatures: Option<&Json>,
+    ) -> Option<Execution> {
+        let flag = |name: &str| state["flags"][name] == Json::Bool(true);
+        let execution = by_flags(state, job);
+        let holds = ["pausing", "paused", "resuming"].into_iter().any(flag);
+        let ends = ["finishing", "cancelling"].into_iter().any(flag);
+        if execution != Some(Execution::Running) || holds || ends {
+            self.heating.rests(holds);
+            return execution;
+        }
+        let on_card = job.pointer("/job/file/origin").is_some_and(|origin| origin == "sdcard");
+        let place = job.pointer("/progress/filepos").and_then(Json::as_f64).filter(|_| !on_card);
+        let prepares = self.heating.prepares(now, place, temperatures);
+        Some(if prepares { Execution::Preparing } else { Execution::Running })
     }
 
     fn temperatures(&self, temperatures: &Json, out: &mut Outbox) {
@@ -228,35 +327,47 @@ impl OctoPrint {
     }
 
     /// OctoPrint answers, but has no printer; `/api/job` knows why.
-    fn without_printer(&mut self, out: &mut Outbox) {
+    fn without_printer(&mut self, now: BootTime, out: &mut Outbox) {
         let Some(job) = self.job.take() else { return };
         let state = job["state"].as_str().unwrap_or("");
         let error = job["error"].as_str().filter(|error| !error.is_empty());
         if self.asks_again(error.is_none() && !state.starts_with("Offline"), out) {
             return;
         }
-        out.alive = true;
+        self.asked_for(now, out);
+        if !self.overtaken {
+            self.offline(Some(state), error, out);
+        }
+        printer::read_back(&mut self.stopping, error.and_then(by_error), out);
+    }
+
+    /// OctoPrint has no printer: `/api/job` or a push knows why.
+    fn offline(&mut self, state: Option<&str>, error: Option<&str>, out: &mut Outbox) {
+        let (state, error) = (state.unwrap_or(""), error.filter(|error| !error.is_empty()));
+        self.heating.rests(false);
         let reason = clean(error.unwrap_or(state));
         out.trouble = Some(format!("OctoPrint is not connected to the printer: {reason}"));
         let why = Unavailable::Disconnected;
-        let execution = error.map(|error| match error.contains("M112") {
-            true => Execution::Stopped,
-            false => Execution::Fault,
-        });
+        self.last = error.and_then(by_error);
         if let Some(error) = error {
             unavailable_but(&["execution", "controller.state", "message"], &self.items, why, out);
             out.text("message", error);
-            out.execution(state, execution);
+            out.execution(state, self.last);
         } else {
             unavailable_but(&["controller.state"], &self.items, why, out);
             out.text("controller.state", state);
         }
-        printer::read_back(&mut self.stopping, execution, out);
     }
 
-    fn no_response(&mut self, why: Unavailable, out: &mut Outbox) {
-        if self.asked.answered() == Some(Question::Stop) {
-            self.stopping.answered(StopReply::Failed(silence(why).to_owned()), out);
+    fn no_response(&mut self, now: BootTime, why: Unavailable, out: &mut Outbox) {
+        match self.asked.answered() {
+            Some(Question::Stop) => {
+                self.stopping.answered(StopReply::Failed(silence(why).to_owned()), out);
+            }
+            Some(Question::Login) => {
+                return self.push.unanswered(now, silence(why));
+            }
+            _ => {}
         }
         self.job = None;
         self.trouble(why, silence(why), out);
@@ -272,41 +383,25 @@ impl Device for OctoPrint {
         STOPS
     }
 
-    fn step(&mut self, _: BootTime, heard: Heard<'_>, out: &mut Outbox) {
+    fn step(&mut self, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {
         match heard {
             Heard::Opened => {
                 self.forget();
                 self.ask(out);
             }
-            Heard::Due => self.ask(out),
-            Heard::Response(response) => self.response(response, out),
-            Heard::NoResponse(why) => self.no_response(why, out),
+            Heard::Due => self.due(now, out),
+            Heard::Response(response) => self.response(now, response, out),
+            Heard::NoResponse(why) => self.no_response(now, why, out),
+            Heard::Frame(frame) => self.pushed(now, frame, out),
+            Heard::Listening(listening) => self.push.listening(now, listening, out),
             Heard::Closed => {
                 self.forget();
                 let why = Unavailable::Disconnected;
                 self.trouble(why, silence(why), out);
             }
             Heard::Stop(stop) => self.stop(stop, out),
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
+            Heard::Bytes(_) | Heard::Message { .. } | Heard::Level { .. } => {}
         }
-    }
-}
-
-/// The first table of this file.
-fn execution(flag: impl Fn(&str) -> bool, complete: bool) -> Option<Execution> {
-    let any = |names: &[&str]| names.iter().any(|name| flag(name));
-    if any(&["error", "closedOrError"]) {
-        Some(Execution::Fault)
-    } else if flag("paused") {
-        Some(Execution::Paused)
-    } else if any(&["printing", "pausing", "resuming", "finishing", "cancelling"]) {
-        Some(Execution::Running)
-    } else if flag("ready") && complete {
-        Some(Execution::Finished)
-    } else if any(&["ready", "operational"]) {
-        Some(Execution::Ready)
-    } else {
-        None
     }
 }
 

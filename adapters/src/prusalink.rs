@@ -254,7 +254,11 @@ impl Device for PrusaLink {
                 self.forget();
             }
             Heard::Stop(stop) => self.stop(stop, out),
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
+            Heard::Bytes(_)
+            | Heard::Frame(_)
+            | Heard::Listening(_)
+            | Heard::Message { .. }
+            | Heard::Level { .. } => {}
         }
     }
 }

@@ -217,7 +217,11 @@ impl Device for UltiMaker {
                 self.trouble(why, silence(why), out);
             }
             Heard::Stop(stop) => self.stop(stop, out),
-            Heard::Bytes(_) | Heard::Frame(_) | Heard::Message { .. } | Heard::Level { .. } => {}
+            Heard::Bytes(_)
+            | Heard::Frame(_)
+            | Heard::Listening(_)
+            | Heard::Message { .. }
+            | Heard::Level { .. } => {}
         }
     }
 }

@@ -3,13 +3,15 @@
 //! missing says so until it comes.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use andon_tests::agreement::{Sample, mismatches};
 use andon_tests::machines::{Board, Moonraker, OCTOPRINT_KEY, OctoPrint, Shown};
-use andon_tests::process::work_dir;
+use andon_tests::process::{self, work_dir};
 use andon_tests::workshop::Workshop;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -131,8 +133,10 @@ const HEAT: [(&str, &str, &str); 4] = [
     ("temperature.target.bed", "bed", "target"),
 ];
 
-/// What OctoPrint says, in the board's words: by its own flags, as its manual explains them.
+/// What OctoPrint says, in the board's words: by its own flags, as its manual explains them; and
+/// whether its printer waits for heat, by the printer's own log.
 fn own_word(octoprint: &OctoPrint) -> Result<Facts> {
+    let waits = octoprint.waits_for_heat()?;
     let (status, printer) = octoprint.get("/api/printer")?;
     let (_, job) = octoprint.get("/api/job")?;
     let flag = |name: &str| printer["state"]["flags"][name] == true;
@@ -146,7 +150,7 @@ fn own_word(octoprint: &OctoPrint) -> Result<Facts> {
     } else if flag("paused") {
         "paused"
     } else if flag("printing") {
-        "running"
+        if waits { "preparing" } else { "running" }
     } else if completion == Some(100.0) {
         "finished"
     } else {
@@ -185,17 +189,63 @@ fn gcode(target: u32, seconds: u32) -> String {
     )
 }
 
+/// The server at `port` behind a proxy that lets no WebSocket through, as many do unless told.
+fn refusing_websockets(port: u16) -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let own = listener.local_addr()?.port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // Whoever hangs up ends its own thread and nothing else.
+            std::thread::spawn(move || pass(client, port).ok());
+        }
+    });
+    Ok(own)
+}
+
+fn pass(mut client: TcpStream, port: u16) -> std::io::Result<()> {
+    let mut head = [0; 11];
+    while client.peek(&mut head)? < head.len() {}
+    if &head == b"GET /sockjs" {
+        return client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    let (mut asks, mut asked) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || {
+        std::io::copy(&mut asks, &mut asked).ok();
+        asked.shutdown(Shutdown::Both).ok();
+    });
+    std::io::copy(&mut server, &mut client)?;
+    client.shutdown(Shutdown::Both)
+}
+
 #[test]
 fn the_board_agrees_with_octoprint_second_by_second() -> Result<()> {
-    let dir = work_dir("octoprint")?;
+    agrees("octoprint", true)
+}
+
+#[test]
+fn it_does_so_by_requests_where_the_push_is_refused() -> Result<()> {
+    agrees("octoprint-asked", false)
+}
+
+fn agrees(name: &str, pushes: bool) -> Result<()> {
+    let dir = work_dir(name)?;
     let files = [("short.gcode", gcode(45, 8)), ("long.gcode", gcode(60, 60))];
     let Some(octoprint) = OctoPrint::start(&dir, &files)? else { return Ok(()) };
     octoprint.connect()?;
     let key = format!("key_file = \"{}\"", secret(&dir, "key", OCTOPRINT_KEY)?);
-    let source = printer("octoprint", octoprint.port, &key);
+    let port = if pushes { octoprint.port } else { refusing_websockets(octoprint.port)? };
+    let source = printer("octoprint", port, &key);
     let workshop = Workshop::new(&dir).with(&source).with(&emergency_above(80));
     let board = Board::start(&dir, &workshop)?;
     board.wait_for("printer", "a temperature", |shown| shown.value("temperature.bed").is_f64())?;
+    if !pushes {
+        board.wait_for_words("printer", "does not push, it is asked at every period")?;
+        board.wait_for_words("printer", "403")?;
+    }
+    process::wait_for("a word about push", LAG * 10, || {
+        octoprint.pushes().is_ok_and(|listened| listened == pushes)
+    })?;
     let mut seen = Watched::new(octoprint, board);
     seen.watch_until("ready")?;
 
@@ -220,10 +270,11 @@ fn the_board_agrees_with_octoprint_second_by_second() -> Result<()> {
     let stop = seen.board.wait_for_stop("printer", "latched")?;
     ensure!(stop["level"] == "C2" && stop["cause"] == "hot", "{stop}");
     let expected =
-        ["ready", "running", "paused", "running", "finished", "ready", "running", "stopped"];
-    assert_eq!(seen.course(), expected);
+        "ready preparing running paused running finished ready preparing running stopped";
+    assert_eq!(seen.course().join(" "), expected);
+    assert_eq!(seen.octoprint.pushes()?, pushes);
     let wrong = mismatches(&seen.truth, &seen.shown, LAG);
-    eprintln!("octoprint: {} mismatches in {} looks", wrong.len(), seen.shown.len());
+    eprintln!("{name}: {} mismatches in {} looks", wrong.len(), seen.shown.len());
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), seen.shown.len(), wrong.join("\n"));
     assert!(seen.shown.len() >= 20, "{}", seen.shown.len());
 

@@ -121,6 +121,8 @@ fn program(name: &str) -> Option<PathBuf> {
 pub struct OctoPrint {
     /// Where it listens.
     pub port: u16,
+    /// What its virtual printer took and answered.
+    printer_log: PathBuf,
     _process: Process,
 }
 
@@ -146,7 +148,7 @@ impl OctoPrint {
             .args(["serve", "--iknowwhatimdoing", "--host", "127.0.0.1", "--port"])
             .arg(port.to_string())
             .arg("--basedir")
-            .arg(base);
+            .arg(&base);
         let mut process = Process::start("octoprint-serve", dir, &mut command)?;
         let url = format!("http://127.0.0.1:{port}/api/version");
         wait_for("OctoPrint", START, || {
@@ -154,7 +156,8 @@ impl OctoPrint {
                 || ask(OCTOPRINT_KEY, &url, None).is_ok_and(|(status, _)| status == 200)
         })?;
         ensure!(process.running(), "{}", std::fs::read_to_string(&process.log)?);
-        Ok(Some(Self { port, _process: process }))
+        let printer_log = base.join("logs/plugin_virtual_printer_serial.log");
+        Ok(Some(Self { port, printer_log, _process: process }))
     }
 
     /// Asks its API.
@@ -174,6 +177,27 @@ impl OctoPrint {
         let (status, answer) = ask(OCTOPRINT_KEY, &url, Some(body))?;
         ensure!((200..300).contains(&status), "{path} {body}: {status} {answer}");
         Ok(())
+    }
+
+    /// Whether its printer has been told to wait for a heater and has not said yet that it has, by the
+    /// printer's own log.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn waits_for_heat(&self) -> Result<bool> {
+        let log = std::fs::read_to_string(&self.printer_log)?;
+        let waits = |line: &str| ["M109", "M190"].iter().any(|code| line.contains(code));
+        let mut after = log.lines().rev().take_while(|line| !waits(line));
+        Ok(!after.any(|line| line.ends_with(">>> ok")) && log.lines().any(waits))
+    }
+
+    /// Whether somebody was let in to its push, by its own log.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn pushes(&self) -> Result<bool> {
+        let log = std::fs::read_to_string(self.printer_log.with_file_name("octoprint.log"))?;
+        Ok(log.contains("logged in on the socket"))
     }
 
     /// Connects it to its printer and waits until it is.

@@ -4,6 +4,7 @@
 
 use expect_test::expect;
 
+use super::flags::execution;
 use super::*;
 use crate::device::{Method, Outgoing};
 use crate::protocol::Settings;
@@ -11,18 +12,18 @@ use crate::trial::{all_missing, response, said, step, survives, told};
 
 const REPLIES: &str = include_str!("replies.txt");
 
-fn device() -> Box<dyn Device> {
+pub(super) fn device() -> Box<dyn Device> {
     (PROTOCOL.device)(&Settings::default()).unwrap()
 }
 
 /// A recorded body.
-fn recorded(situation: &str, address: &str) -> &'static str {
+pub(super) fn recorded(situation: &str, address: &str) -> &'static str {
     let start = format!("{situation} {address} ");
     REPLIES.lines().find_map(|line| line.strip_prefix(&start)).expect("a recorded body")
 }
 
 /// Answers the two requests of a picture as recorded.
-fn answer(device: &mut dyn Device, situation: &str) -> Outbox {
+pub(super) fn answer(device: &mut dyn Device, situation: &str) -> Outbox {
     step(device, 1, response(200, recorded(situation, "job")));
     let printer = recorded(situation, "printer");
     let status = if printer.contains("not operational") { 409 } else { 200 };
@@ -37,7 +38,16 @@ fn picture(situation: &str) -> (Box<dyn Device>, Outbox) {
     (device, out)
 }
 
-fn paths(out: &Outbox) -> Vec<&str> {
+/// A device that was told one picture, and that its push is not to be had.
+fn without_push(situation: &str) -> Box<dyn Device> {
+    let mut device = picture(situation).0;
+    assert_eq!(step(&mut *device, 1, Heard::Due).sends.len(), 3);
+    answer(&mut *device, situation);
+    assert!(step(&mut *device, 1, response(404, "")).said.is_empty());
+    device
+}
+
+pub(super) fn paths(out: &Outbox) -> Vec<&str> {
     let requests = out.sends.iter().filter_map(|outgoing| match outgoing {
         Outgoing::Request(request) => Some(&*request.path),
         _ => None,
@@ -93,7 +103,7 @@ fn each_recorded_situation_is_what_the_table_says() {
     }
 }
 
-/// The first table in the file's head, row by row.
+/// The first table in the head of `flags`, row by row; heating apart.
 #[test]
 fn flags_mean_what_the_table_says() {
     use Execution as E;
@@ -136,8 +146,8 @@ fn without_a_printer_the_reason_is_told() {
 
 #[test]
 fn a_picture_is_asked_for_once_at_a_time() {
-    let mut device = device();
-    step(&mut *device, 0, Heard::Opened);
+    let mut device = without_push("printing");
+    assert_eq!(step(&mut *device, 1, Heard::Due).sends.len(), 2);
     assert!(step(&mut *device, 1, Heard::Due).sends.is_empty());
     let out = step(&mut *device, 1, response(200, recorded("printing", "job")));
     assert!(out.said.is_empty(), "half a picture");
@@ -151,7 +161,7 @@ fn halves_of_two_moments_are_no_picture() {
     for (job, printer, status, execution) in
         [("finishing3", "finished", 200, "finished"), ("printing", "emergency", 409, "stopped")]
     {
-        let (mut device, _) = picture("printing");
+        let mut device = without_push("printing");
         step(&mut *device, 2, Heard::Due);
         step(&mut *device, 2, response(200, recorded(job, "job")));
         let out = step(&mut *device, 2, response(status, recorded(printer, "printer")));

@@ -3,7 +3,8 @@
 //! Every reply is matched by its attempt, so a late one changes nothing. What is not read back
 //! within its deadline is commanded again, and what is refused after [`RETRY_REFUSED`] at the
 //! latest; after the configured attempts the stop is failed,
-//! which a person must see, and is tried on at [`RETRY_FAILED`]. Proof comes from an independent
+//! which a person must see, and is tried on at [`RETRY_FAILED`], even of a device that may take
+//! longer: a device that was away and refused may be back. Proof comes from an independent
 //! meter: several samples, all newer than the command, by magnitude: a meter wired the wrong way
 //! round reads a large negative power, which is no proof of none. Power that flows again, or still,
 //! reopens the stop as failed: a weld is suspected, and the stop is commanded every
@@ -179,10 +180,10 @@ impl Trip {
             // It may still come to stand: a controller takes its time.
             Reply::ReadBack(false) => self.failed(plan, now, "the output does not read back"),
             Reply::Failed(words) => {
-                if pending.tries <= plan.attempts {
-                    let deadline = pending.deadline.min(now + RETRY_REFUSED);
-                    self.pending = Some(Pending { deadline, ..pending });
-                }
+                let gone_on = pending.tries > plan.attempts;
+                let pause = if gone_on { RETRY_FAILED } else { RETRY_REFUSED };
+                let deadline = pending.deadline.min(now + pause);
+                self.pending = Some(Pending { deadline, ..pending });
                 self.failed(plan, now, words)
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use andon_engine::item::Item;
 use andon_engine::unit::Unit;
+use andon_engine::value::Unavailable;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
@@ -145,7 +146,7 @@ fn device_table(device: &DevicePlan, probed: &ProbedDevice) -> String {
     for (item, measured) in &probed.said {
         let meaning = match measured {
             Ok(value) => format!("{value} {}", shown(item)),
-            Err(why) => format!("– {why}"),
+            Err(why) => format!("– {}", missing(*why)),
         };
         writeln!(table, "  {item:<26} {}", meaning.trim_end()).ok();
     }
@@ -181,7 +182,7 @@ fn as_table(source: &str, station: Station, bus: &str, readings: &[RawReading]) 
             Ok(value) => format!("{value} {}", shown(&reading.item)),
             Err(why) => match reading.fault {
                 Some(Fault::Exception(code)) => format!("– {why} (exception {code})"),
-                _ => format!("– {why}"),
+                _ => format!("– {}", missing(*why)),
             },
         };
         let (register, item) = (register(reading), &reading.item);
@@ -189,6 +190,14 @@ fn as_table(source: &str, station: Station, bus: &str, readings: &[RawReading]) 
         writeln!(table, "  {register:<16} {words:<20} {item:<22} {}", meaning.trim_end()).ok();
     }
     table
+}
+
+/// Why there is no value: the word of the wire, but for what is no fault.
+fn missing(why: Unavailable) -> &'static str {
+    match why {
+        Unavailable::Sentinel => "none: the device says so",
+        other => other.word(),
+    }
 }
 
 /// Why a unit gave nothing, and what to look at. The codes' meanings are those of the Modbus

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use andon_engine::Output;
 use andon_engine::event::{Activity, AlarmState, Event, Execution};
@@ -28,6 +29,21 @@ use crate::kinds;
 
 /// Alarms of rules that have left the configuration; a person must still be able to see them.
 const ALARMS_FOREIGN_MAX: usize = 64;
+
+/// A state goes on over a restart when nobody looked away for longer than this between: a restart
+/// takes seconds, a reboot a minute. After a longer look away it counts from when it was seen again.
+pub const UNSEEN_MAX: Duration = Duration::from_secs(120);
+
+/// A machine's state as the run before this one left it, by how long ago that was at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// What it did.
+    pub execution: Execution,
+    /// When that began.
+    pub began: Duration,
+    /// Until when it was seen.
+    pub seen: Duration,
+}
 
 /// The moment of rendering, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +80,11 @@ struct Machine {
     activity: Activity,
     why: Option<Unavailable>,
     since: BootTime,
+    /// How long it had been so at `since`, by runs before this one.
+    before: Duration,
+    /// What it did before the start, until it is known whether that goes on.
+    left: Option<Left>,
+    started: BootTime,
     /// Those of the tile first.
     items: Vec<ItemIndex>,
     key_items: usize,
@@ -121,6 +142,19 @@ impl Picture {
         self.put_alarm(state, !this_boot);
     }
 
+    /// Takes what a machine did before the start. Nobody knows more of one that was unknown then: it
+    /// is so since then.
+    pub fn restore_state(&mut self, machine: &str, left: Left) {
+        let index = self.by_id.get(machine).map(|index| usize::from(index.0));
+        if let Some(machine) = index.and_then(|index| self.machines.get_mut(index)) {
+            if left.execution == Execution::Unknown {
+                machine.before = left.began;
+            } else {
+                machine.left = Some(left);
+            }
+        }
+    }
+
     /// Takes an output of the engine; returns the machine that looks different now.
     pub fn fold(&mut self, output: &Output) -> Option<MachineIndex> {
         match output {
@@ -147,10 +181,7 @@ impl Picture {
         match event {
             Event::Activity { at, activity, execution, why, .. } => {
                 let machine = machine?;
-                if machine.execution != *execution {
-                    machine.since = *at;
-                }
-                machine.execution = *execution;
+                machine.begin(*at, *execution);
                 machine.activity = *activity;
                 machine.why = *why;
             }
@@ -300,7 +331,7 @@ impl Picture {
             execution: machine.execution,
             activity: machine.activity,
             why: why.flatten(),
-            in_state_ms: millis(now.since(machine.since)),
+            in_state_ms: millis(now.since(machine.since).saturating_add(machine.before)),
             items,
             stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| stop::worry(stop.phase)),
         }
@@ -308,6 +339,24 @@ impl Picture {
 }
 
 impl Machine {
+    /// It is in `execution` from `at` on, or has been since before the start.
+    fn begin(&mut self, at: BootTime, execution: Execution) {
+        if self.execution != execution {
+            (self.since, self.before) = (at, Duration::ZERO);
+            // A stop that stands over the restart is told once it is confirmed anew.
+            let decided = |left: &mut Left| match left.execution {
+                Execution::Stopped => execution == Execution::Stopped,
+                _ => execution != Execution::Unknown,
+            };
+            let left = self.left.take_if(decided).filter(|left| left.execution == execution);
+            let unseen = |left: &Left| left.seen.saturating_add(at.since(self.started));
+            if let Some(left) = left.filter(|left| unseen(left) <= UNSEEN_MAX) {
+                (self.since, self.before) = (self.started, left.began);
+            }
+        }
+        self.execution = execution;
+    }
+
     fn new(plan: &Plan, position: usize, started: BootTime) -> Self {
         let machine = &plan.engine.machines[position];
         let face = &plan.machines[position];
@@ -327,6 +376,9 @@ impl Machine {
             activity: Activity::Unknown,
             why: None,
             since: started,
+            before: Duration::ZERO,
+            left: None,
+            started,
             items,
             key_items: face.key_items.len(),
             stops: trips.map(|trip| Stop::new(trip.id.clone())).collect(),

@@ -180,3 +180,45 @@ fn a_stop_that_failed_is_the_most_urgent_alarm_until_it_is_confirmed() {
     picture.fold(&stop(s(30), TripPhase::Latched, None));
     assert_eq!(picture.alarms(s(31)).len(), 1);
 }
+
+#[test]
+fn a_state_goes_on_over_a_restart_that_was_short() {
+    use Execution as E;
+    let left = |execution, seen| Left {
+        execution,
+        began: Duration::from_secs(1300),
+        seen: Duration::from_secs(seen),
+    };
+    let does = |at, execution| {
+        let activity = Activity::Run;
+        let machine = "laser".into();
+        Output::Event(Event::Activity {
+            machine,
+            at: s(at),
+            activity,
+            execution,
+            why: None,
+            raw_run_ms: 0,
+        })
+    };
+    for (was, seen, then, in_state) in [
+        (E::Running, 10, &[(1, E::Running)][..], 1320),
+        (E::Running, 10, &[(0, E::Unknown), (5, E::Running)], 1320),
+        // Nobody knows what it did meanwhile.
+        (E::Running, 119, &[(2, E::Running)], 18),
+        (E::Running, 10, &[(1, E::Ready), (5, E::Running)], 15),
+        (E::Running, 10, &[(1, E::Paused)], 19),
+        // A stop stands, whatever is said until it is confirmed anew.
+        (E::Stopped, 10, &[(1, E::Ready), (5, E::Stopped)], 1320),
+        (E::Unknown, 500, &[], 1320),
+        (E::Unknown, 500, &[(5, E::Ready)], 15),
+    ] {
+        let mut picture = picture();
+        picture.restore_state("laser", left(was, seen));
+        for &(at, execution) in then {
+            picture.fold(&does(at, execution));
+        }
+        let view = picture.machine(MachineIndex(0), s(20)).unwrap();
+        assert_eq!(view.in_state_ms, in_state * 1000, "{was:?} {seen} {then:?}");
+    }
+}

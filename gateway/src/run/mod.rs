@@ -9,6 +9,7 @@
 mod diary;
 pub mod engine_thread;
 mod past;
+mod standing;
 mod watch;
 
 use std::net::SocketAddr;
@@ -132,9 +133,9 @@ impl Gateway {
 
         let (status, statuses) = channel::channel(http::Status::new(&plan));
         let now = board_clock(anchors.clone(), boot);
-        let picture = past.picture(&plan, boot, started);
-        let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now.clone());
         let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
+        let picture = past.picture(&plan, boot, started, wall_ms);
+        let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now.clone());
         let restored = past.restored(boot, started, wall_ms);
         let engine = Engine::new(Arc::clone(&plan.engine), restored);
         let (diary, written) = diary::open();

@@ -10,6 +10,7 @@ use andon_engine::engine::{LeftRegister, Restored};
 use andon_engine::event::{AlarmState, Event, Register, TripPhase, TripState};
 use andon_engine::time::BootTime;
 
+use super::standing::Standings;
 use crate::clock::Anchors;
 use crate::config::plan::Plan;
 use crate::hours;
@@ -30,6 +31,7 @@ pub(super) struct Past {
     trips: BTreeMap<Arc<str>, TripState>,
     registers: BTreeMap<Arc<str>, (BootId, Register)>,
     evidence: Vec<Event>,
+    standings: Standings,
     /// The clock's anchors of every boot in the stream.
     pub(super) anchors: Anchors,
 }
@@ -43,12 +45,18 @@ impl Past {
         let reader = journal.reader()?;
         let mut past = Self { evidence: hours::last_evidence(&reader)?, ..Self::default() };
         reader.records(Stream::Events)?.for_each(|record| past.note(&record));
+        // What this run will write of the one before it: whose boot is named in it.
+        let Self { standings, evidence, anchors, .. } = &mut past;
+        for event in evidence.iter() {
+            standings.note(BootId::default(), event, anchors);
+        }
         Ok(past)
     }
 
     fn note(&mut self, record: &Record) {
         let Payload::Event(event) = &record.payload else { return };
         self.anchors.note(record.boot, event);
+        self.standings.note(record.boot, event, &self.anchors);
         match event {
             Event::Alarm { state, .. } => {
                 self.alarms.insert(state.alarm.clone(), (record.boot, state.clone()));
@@ -123,12 +131,21 @@ impl Past {
         }
     }
 
-    /// The board's picture, with the alarms that were left.
-    pub(super) fn picture(&self, plan: &Plan, boot: BootId, started: BootTime) -> Picture {
+    /// The board's picture, with the alarms and states that were left.
+    pub(super) fn picture(
+        &self,
+        plan: &Plan,
+        boot: BootId,
+        started: BootTime,
+        wall_ms: Option<i64>,
+    ) -> Picture {
         let rules: Vec<Arc<str>> = plan.engine.rules.iter().map(|rule| rule.id.clone()).collect();
         let mut picture = Picture::new(plan, &rules, http::build(), started);
         for (of_boot, state) in self.alarms.values() {
             picture.restore_alarm(state.clone(), *of_boot == boot);
+        }
+        for (machine, left) in self.standings.left((boot, started), wall_ms, &self.anchors) {
+            picture.restore_state(machine, left);
         }
         picture
     }

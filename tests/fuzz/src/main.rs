@@ -103,6 +103,9 @@ fn converse(name: &str, mut bytes: &[u8]) {
     let mut now = BootTime::from_millis(1000);
     let mut out = Outbox::default();
     step(&mut *device, now, Heard::Opened, &mut out);
+    if name == "octoprint" && bytes.first().is_some_and(|byte| byte % 4 != 0) {
+        listen(&mut *device, now, &mut out);
+    }
     while let [kind, length, rest @ ..] = bytes {
         // Long portions are rare in the wild and matter: the high bit multiplies.
         let length = usize::from(length & 0x7F) << (if length & 0x80 == 0 { 0 } else { 5 });
@@ -117,6 +120,7 @@ fn converse(name: &str, mut bytes: &[u8]) {
             4 => Heard::NoResponse(Unavailable::Timeout),
             5 => Heard::Stop(Stop::ALL[usize::from(kind >> 4) % Stop::ALL.len()]),
             6 => Heard::Level { line: length, on: true },
+            13 => Heard::Listening(if length == 0 { Ok(()) } else { Err(&text) }),
             7 | 8 => Heard::Frame(&text),
             9 | 10 => {
                 let status = [200, 204, 401, 404, 409, 500, 501, 503][usize::from(kind >> 5)];
@@ -134,6 +138,17 @@ fn converse(name: &str, mut bytes: &[u8]) {
             _ => Heard::Bytes(part),
         };
         step(&mut *device, now, heard, &mut out);
+    }
+}
+
+/// Brings OctoPrint to where it pushes, which no chance would: most of what is heard then are frames.
+fn listen(device: &mut dyn Device, now: BootTime, out: &mut Outbox) {
+    let answer = |body: &'static str| Response { status: 200, body: body.as_bytes() };
+    let job = Heard::Response(answer(r#"{"state":"Operational"}"#));
+    let printer = Heard::Response(answer(r#"{"state":{"text":"Operational","flags":{}}}"#));
+    let login = Heard::Response(answer(r#"{"name":"_api","session":"1"}"#));
+    for heard in [job, printer, Heard::Due, job, printer, login, Heard::Listening(Ok(()))] {
+        step(device, now, heard, out);
     }
 }
 

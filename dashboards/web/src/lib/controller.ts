@@ -124,7 +124,8 @@ export function values(seen: Seen): Shown[] {
   // A word that may no longer be believed is said nowhere else, so it is told here, with its reason.
   const elsewhere = (item: Item) =>
     taken.has(item.name) ||
-    (item.name === "fault.code" && faultCode(seen) !== null) ||
+    // Code 0 is no fault.
+    (item.name === "fault.code" && (faultCode(seen) !== null || item.value === 0)) ||
     // A machine that has nothing to say says so in silence.
     (item.name === "message" && item.why === "sentinel") ||
     (said.includes(item.name) && (fresh(seen, item) !== null || item.name === "progress"));

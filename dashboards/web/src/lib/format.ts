@@ -2,7 +2,7 @@
 //! and more digits are never shown than the unit deserves.
 
 const DIGITS: Record<string, number> = {
-  W: 0, kW: 2, Wh: 0, kWh: 1, V: 1, A: 2, Hz: 2, "°C": 1, s: 0, "mm/min": 0, rpm: 0, g: 0, mm: 1, Pa: 0, ppm: 0, "µg/m³": 0, dB: 0, lx: 0, "%": 0,
+  W: 0, kW: 2, Wh: 0, kWh: 1, V: 1, A: 2, Hz: 2, "°C": 1, s: 0, "mm/min": 0, rpm: 0, g: 0, mm: 1, Pa: 0, ppm: 0, "µg/m³": 0, dB: 0, dBm: 0, lx: 0, "%": 0,
   kPa: 1, m: 2, mA: 2, h: 0,
 };
 const KILO: Record<string, string> = { W: "kW", Wh: "kWh", Pa: "kPa" };
@@ -30,6 +30,8 @@ export function quantity(value: number, unit: string, locale: string): Shown {
 
 /** The value of an item in the unit that a person reads it in. */
 export function reading(name: string, value: number, unit: string, locale: string): Shown {
+  // Radios tell either their level, which is below zero, or a share of the best.
+  if (name === "signal") return quantity(value, value < 0 ? "dBm" : "%", locale);
   const [, other, divisor] = READ_IN.find(([pattern]) => pattern.test(name)) ?? [null, unit, 1];
   return quantity(value / divisor, other, locale);
 }

@@ -125,6 +125,7 @@ no-alarms = No alarms
 alarm-active = active
 alarm-over = over
 alarm-unknown = cannot be checked
+alarm-doubt = Not known whether: { $message }
 alarm-acked = acknowledged
 alarm-unacked = not acknowledged
 alarm-latched = latched until reset

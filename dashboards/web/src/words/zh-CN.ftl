@@ -125,6 +125,7 @@ no-alarms = 无告警
 alarm-active = 进行中
 alarm-over = 已结束
 alarm-unknown = 无法判断
+alarm-doubt = 无法确认是否：{ $message }
 alarm-acked = 已确认
 alarm-unacked = 未确认
 alarm-latched = 已锁存，需复位

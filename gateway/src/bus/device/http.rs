@@ -1,4 +1,5 @@
-//! A device that is asked over HTTP: one request under way at a time, the others wait in order.
+//! A device that is asked over HTTP: one request under way at a time, the others wait in order. Beside
+//! them a device may push through a WebSocket of the same host (`Side`), whose end ends nothing else.
 //!
 //! A connection is reused while the device keeps it. Redirects are answers like any other: a
 //! device that sends its clients elsewhere must not get the key carried there. Before a stop, what
@@ -28,7 +29,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::CONNECT_WITHIN;
 use super::login::Shown;
 use super::parts::{self, Parts};
-use super::wire::{Ends, News, ORDERS_MAX, Opener, Order, Wire};
+use super::websocket;
+use super::wire::{Ends, News, ORDERS_MAX, Opener, Opening, Order, Wire};
 use crate::config::plan::Credentials;
 
 /// What a request that is under way has left when a stop comes.
@@ -44,15 +46,64 @@ pub(super) fn authority(host: &str, port: u16) -> String {
 
 /// The opener of a device that is asked over HTTP. Nothing is connected before the first request.
 pub(super) fn opener(host: &str, port: u16, login: Login, credentials: &Credentials) -> Opener {
-    let base = format!("http://{}", authority(host, port));
-    let credentials = credentials.clone();
+    let (host, credentials) = (host.to_owned(), credentials.clone());
     Box::new(move || {
-        let session = session(base.clone(), login, &credentials);
+        let base = format!("http://{}", authority(&host, port));
+        let session = session(base, login, &credentials);
+        let (host, credentials) = (host.clone(), credentials.clone());
+        let opens = move |path| websocket::opener(&host, port, path, login, &credentials)();
+        let side = Side { opens: Box::new(opens), state: Listening::Not };
         Box::pin(async move {
             let session = Arc::new(session?);
-            Ok(Wire::start(|ends| carry(session, ends)))
+            Ok(Wire::start(|ends| carry(session, side, ends)))
         })
     })
+}
+
+/// The WebSocket beside the requests.
+struct Side {
+    opens: Box<dyn Fn(&'static str) -> Opening + Send>,
+    state: Listening,
+}
+
+enum Listening {
+    Not,
+    Opening(Opening),
+    Open(Wire),
+}
+
+impl Side {
+    /// Opens it at `path`; one that was open is closed.
+    fn listen(&mut self, path: &'static str) {
+        self.state = Listening::Opening((self.opens)(path));
+    }
+
+    /// Sends a frame; one for which there is no WebSocket, or no room, is lost with it.
+    fn send(&mut self, frame: Outgoing) {
+        if let Listening::Open(wire) = &self.state {
+            wire.order(Order::Send(frame));
+        }
+    }
+
+    /// What it brings, or what becomes of it. Cancel safe.
+    async fn next(&mut self) -> News {
+        let why = match &mut self.state {
+            Listening::Not => return std::future::pending().await,
+            Listening::Opening(opening) => match opening.await {
+                Ok(wire) => {
+                    self.state = Listening::Open(wire);
+                    return News::Listening;
+                }
+                Err(error) => error.to_string(),
+            },
+            Listening::Open(wire) => match wire.next().await {
+                News::Lost(why) => why,
+                news => return news,
+            },
+        };
+        self.state = Listening::Not;
+        News::NotListening(why)
+    }
 }
 
 struct Session {
@@ -85,7 +136,7 @@ pub(super) struct Failure(pub(super) Unavailable, pub(super) String);
 /// What has come, and where more of the same answer will come from.
 type Asking = Pin<Box<dyn Future<Output = (News, Option<Parts>)> + Send>>;
 
-async fn carry(session: Arc<Session>, mut ends: Ends) -> String {
+async fn carry(session: Arc<Session>, mut side: Side, mut ends: Ends) -> String {
     let mut waiting: VecDeque<Waiting> = VecDeque::new();
     let mut asking: Option<Asking> = None;
     let mut yields_at: Option<Instant> = None;
@@ -127,8 +178,15 @@ async fn carry(session: Arc<Session>, mut ends: Ends) -> String {
                         Waiting::Never("too many requests are waiting")
                     });
                 }
+                Some(Order::Send(Outgoing::Listen(path))) => side.listen(path),
+                Some(Order::Send(frame @ Outgoing::Frame(_))) => side.send(frame),
                 Some(Order::Send(_) | Order::Due) => {}
             },
+            news = side.next() => {
+                if ends.news.send(news).await.is_err() {
+                    return String::new();
+                }
+            }
             (news, parts) = next(&mut asking) => {
                 // Nor does it go on when something else waits already.
                 let parts = parts.filter(|_| waiting.is_empty());

@@ -175,6 +175,10 @@ impl Owner {
     }
 
     fn begin_stops(&mut self) {
+        if self.link.is_opening() && self.now().since(self.changed_at) < PATIENCE {
+            // That is soon decided, one way or the other, and the stop goes out or fails with it.
+            return;
+        }
         while let Some(stop) = self.stops.begin(self.now()) {
             let Some(wire) = self.link.wire() else {
                 let why = self.status.down.as_deref().unwrap_or("opening");
@@ -246,6 +250,7 @@ impl Owner {
                 self.status.errors += 1;
                 self.trouble(words.clone());
             }
+            News::NotListening(_) => self.status.errors += 1,
             News::NoResponse(_, words) => {
                 self.status.errors += 1;
                 if self.status.state != DeviceState::Answering {

@@ -184,7 +184,11 @@ impl Probe {
                 let level = if *on { "on" } else { "off" };
                 self.note_text(&format!("line {} ", line + 1), level.as_bytes());
             }
-            News::NoResponse(..) | News::Trouble(_) | News::Lost(_) => {}
+            News::NoResponse(..)
+            | News::Listening
+            | News::NotListening(_)
+            | News::Trouble(_)
+            | News::Lost(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::termios::{ControlModes, InputModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -31,7 +32,7 @@ use crate::config::plan::{Parity, SerialLine};
 /// has just vanished can hang.
 pub(super) fn opener(source: &Arc<str>, port: &Path, line: SerialLine) -> Opener {
     let (source, port) = (source.clone(), port.to_owned());
-    let mut told = false;
+    let told = Arc::new(AtomicBool::new(false));
     Box::new(move || {
         let builder = tokio_serial::new(port.to_string_lossy(), line.baud)
             .data_bits(if line.data_bits == 7 { DataBits::Seven } else { DataBits::Eight })
@@ -43,16 +44,18 @@ pub(super) fn opener(source: &Arc<str>, port: &Path, line: SerialLine) -> Opener
             .stop_bits(if line.stop_bits == 2 { StopBits::Two } else { StopBits::One })
             .flow_control(if line.xonxoff { FlowControl::Software } else { FlowControl::None })
             .exclusive(true);
-        let port = port.clone();
-        if port.exists() && !std::mem::replace(&mut told, true) {
-            tracing::warn!(
-                %source,
-                port = %port.display(),
-                "opening this port may reset the board behind it; a job that runs there would end"
-            );
-        }
+        let (source, port, told) = (source.clone(), port.clone(), told.clone());
         Box::pin(async move {
             let open = move || {
+                port::refuse_if_held(&port)?;
+                if port.exists() && !told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        %source,
+                        port = %port.display(),
+                        "opening this port may reset the board behind it; a job that runs there \
+                         would end"
+                    );
+                }
                 let held_up = prepare(&port)?;
                 let stream = SerialStream::open(&builder)?;
                 settle(&port, &held_up, &line)?;
@@ -64,10 +67,9 @@ pub(super) fn opener(source: &Arc<str>, port: &Path, line: SerialLine) -> Opener
     })
 }
 
-/// Refuses a port that somebody else uses, and turns `HUPCL` off. The descriptor that is returned
+/// Refuses a port that somebody else has locked, and turns `HUPCL` off. The descriptor that is returned
 /// holds DTR up until the real one is open.
 fn prepare(port: &Path) -> io::Result<File> {
-    port::refuse_if_held(port)?;
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     let opened = File::options().read(true).write(true).custom_flags(flags).open(port);
     let file = opened.map_err(|error| port::unopened(port, &error))?;

@@ -23,7 +23,7 @@ mod web;
 const SOON: Duration = Duration::from_secs(10);
 
 /// Asks in the way of its reach, and understands lines, frames, bodies and payloads alike:
-/// `T 20`, `STATE running`, `accepted`, `stands`, `again`.
+/// `T 20`, `STATE running`, `accepted`, `stands`, `again`, `listen`.
 struct Talker {
     items: Vec<Arc<str>>,
     reach: Reach,
@@ -62,6 +62,7 @@ impl Talker {
             ("accepted", _) => out.stop.push(StopReply::Accepted),
             ("stands", _) => out.stop.push(StopReply::ReadBack(true)),
             ("again", _) => out.send(Outgoing::Reopen),
+            ("listen", _) => out.send(Outgoing::Listen("/push")),
             (words, _) => out.trouble = Some(format!("not understood: {words:.40}")),
         }
     }
@@ -98,6 +99,8 @@ impl Device for Talker {
             }
             Heard::NoResponse(why) => out.unavailable(&self.items, why),
             Heard::Level { line, on } => out.flag(if line == 0 { "door" } else { "?" }, on),
+            Heard::Listening(Ok(())) => out.send(Outgoing::Frame("hello".to_owned())),
+            Heard::Listening(Err(why)) => out.trouble = Some(format!("deaf: {why}")),
             Heard::Stop(stop) => self.ask(stop.word(), out),
             Heard::Closed => {}
         }

@@ -54,6 +54,10 @@ pub(super) enum News {
     },
     /// The oldest request without response failed; in words as well.
     NoResponse(Unavailable, String),
+    /// The WebSocket beside the requests stands.
+    Listening,
+    /// There is none; the words say why.
+    NotListening(String),
     /// A message of a topic.
     Message {
         /// Its topic.
@@ -89,6 +93,8 @@ impl News {
             Self::Message { topic, payload, retained } => {
                 Heard::Message { topic, payload, retained: *retained }
             }
+            Self::Listening => Heard::Listening(Ok(())),
+            Self::NotListening(why) => Heard::Listening(Err(why)),
             Self::Level { line, on } => Heard::Level { line: *line, on: *on },
             Self::Trouble(_) | Self::Lost(_) => return None,
         })

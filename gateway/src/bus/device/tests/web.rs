@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use andon_adapters::device::BODY_BYTES_MAX;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request as Upgrade};
 
@@ -348,4 +348,57 @@ async fn why_a_device_is_silent_and_that_no_key_is_set_is_told() {
     assert_eq!(probed.raw, ["403 no"]);
     let words = probed.trouble.unwrap();
     assert!(words.contains("no key is set") && words.contains("key_file"), "{words}");
+}
+
+/// Asks its client to listen, says `T 7` to it and hangs up; asks it again, and refuses it then.
+async fn pushes() -> Place {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = net(listener.local_addr().unwrap().port());
+    // How often it is still to be asked to listen, and how often it may.
+    let (asks, may) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicBool::new(true)));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(pushed(stream, asks.clone(), may.clone()));
+        }
+    });
+    place
+}
+
+async fn pushed(mut stream: TcpStream, asks: Arc<AtomicUsize>, may: Arc<AtomicBool>) {
+    let mut head = [0; 9];
+    while stream.peek(&mut head).await.unwrap_or(head.len()) < head.len() {}
+    if &head != b"GET /push" {
+        while let Ok(byte) = stream.read_u8().await {
+            head.rotate_left(1);
+            head[8] = byte;
+            if head.ends_with(b"\r\n\r\n") {
+                let asked = asks
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+                let words = ok(if asked.is_ok() { "listen" } else { "T 1" }).unwrap();
+                stream.write_all(words.as_bytes()).await.ok();
+            }
+        }
+    } else if may.swap(false, Ordering::Relaxed) {
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("hello"));
+        socket.send(Message::text("T 7")).await.unwrap();
+        socket.close(None).await.ok();
+        asks.store(1, Ordering::Relaxed);
+    } else {
+        let refusal = "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(refusal.as_bytes()).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_asked_may_push_besides_and_goes_on_without() {
+    let plan = plan(protocol!(HTTP, Login::None), pushes().await);
+    let mut bench = Bench::start(&plan, &[], Path::new("/nonexistent"));
+    bench.until(0, &number(7.0)).await;
+    let refused = |status: &DeviceStatus| {
+        status.trouble.as_ref().is_some_and(|words| words.starts_with("deaf: the device refuses"))
+    };
+    bench.status(refused).await;
+    bench.until(0, &number(1.0)).await;
+    assert_eq!(bench.handle.status().state, DeviceState::Answering);
 }
