@@ -141,9 +141,9 @@ fn look(dir: &Path, told: &[Told], sure: fn(&Told) -> Option<u64>) -> Result<u64
     ensure!(wrong.is_empty(), "{} samples are wrong, first {:?}", wrong.len(), wrong[0]);
     let odd = found.iter().find(|(_, count)| **count != ITEMS.len());
     ensure!(odd.is_none(), "not once for each item: {odd:?}; see {}", dir.display());
-    let newest = found.keys().next_back().map(|(run, nth)| at_ms(*run, *nth));
+    // Age counts from the newest sample that was taken, which may be any up to the next run's first.
     let keep_ms = i64::try_from(LIMITS.keep.as_millis())?;
-    let kept_ms = newest.context("nothing is there")?.div_euclid(DAY_MS) * DAY_MS - keep_ms;
+    let kept_ms = at_ms(told.len() as u64, 0).div_euclid(DAY_MS) * DAY_MS - keep_ms;
     for (run, told) in (0..).zip(told) {
         let mut numbers = found.range((run, 0)..(run + 1, 0)).map(|((_, nth), _)| *nth);
         if let Some(first) = numbers.next() {
