@@ -63,12 +63,12 @@ fn history_whose_writer_is_killed_has_every_sample_once() -> Result<()> {
         told.push(of_run);
         slowest = slowest.max(opened);
         if run % LOOK_EVERY == LOOK_EVERY - 1 {
-            look(&dir, &told, |told| told.kept)?;
+            look(&dir, &told, false)?;
         }
     }
     ensure!(slowest <= OPEN_MAX, "opening took {slowest:?}");
     finish(&dir, u64::from(kills))?;
-    let samples = look(&dir, &told, |told| told.read)?;
+    let samples = look(&dir, &told, true)?;
     let days = look_at_days(&dir, &told)?;
     let read: u64 = told.iter().filter_map(|told| Some(told.read? + 1)).sum();
     let kept: u64 = told.iter().filter_map(|told| Some(told.kept? + 1)).sum();
@@ -123,8 +123,9 @@ fn finish(dir: &Path, runs: u64) -> Result<()> {
 }
 
 /// The file's samples: each once, with its value, no run with a hole, and all that was told unless it
-/// is old enough to be given up. Returns how many moments they are.
-fn look(dir: &Path, told: &[Told], sure: fn(&Told) -> Option<u64>) -> Result<u64> {
+/// is old enough to be given up. A run that was followed by one that wrote, or any once it is `over`,
+/// must be there as far as it was read. Returns how many moments they are.
+fn look(dir: &Path, told: &[Told], over: bool) -> Result<u64> {
     let mut found: BTreeMap<(u64, u64), usize> = BTreeMap::new();
     let (machine, item) = (None, None);
     let all = Selection { from_ms: 0, to_ms: i64::MAX / 2, machine, item };
@@ -141,17 +142,20 @@ fn look(dir: &Path, told: &[Told], sure: fn(&Told) -> Option<u64>) -> Result<u64
     ensure!(wrong.is_empty(), "{} samples are wrong, first {:?}", wrong.len(), wrong[0]);
     let odd = found.iter().find(|(_, count)| **count != ITEMS.len());
     ensure!(odd.is_none(), "not once for each item: {odd:?}; see {}", dir.display());
-    let newest = found.keys().next_back().map(|(run, nth)| at_ms(*run, *nth));
+    // Age counts from the newest sample that was taken, which may be any up to the next run's first.
     let keep_ms = i64::try_from(LIMITS.keep.as_millis())?;
-    let kept_ms = newest.context("nothing is there")?.div_euclid(DAY_MS) * DAY_MS - keep_ms;
-    for (run, told) in (0..).zip(told) {
+    let kept_ms = at_ms(told.len() as u64, 0).div_euclid(DAY_MS) * DAY_MS - keep_ms;
+    let followed = told.iter().rposition(|told| told.kept.is_some()).unwrap_or(0);
+    for (place, told) in told.iter().enumerate() {
+        let run = place as u64;
         let mut numbers = found.range((run, 0)..(run + 1, 0)).map(|((_, nth), _)| *nth);
         if let Some(first) = numbers.next() {
             let last = numbers.try_fold(first, |last, nth| (nth == last + 1).then_some(nth));
             ensure!(last.is_some(), "run {run} has a hole after {first}");
             ensure!(first == 0 || at_ms(run, first) <= kept_ms + 60_000, "run {run}: {first}");
         }
-        if let Some(sure) = sure(told).filter(|sure| at_ms(run, *sure) > kept_ms) {
+        let sure = if over || place < followed { told.read } else { told.kept };
+        if let Some(sure) = sure.filter(|sure| at_ms(run, *sure) > kept_ms) {
             ensure!(found.contains_key(&(run, sure)), "run {run} lost {sure}; {}", dir.display());
         }
     }

@@ -5,8 +5,8 @@
 //! day that follows from it, beside what the same card is written with no gateway on it: mounted as
 //! most are, and with what spares it, each card with a gateway of its own and all at once, because
 //! bytes do not depend on what else the processor does; SYNC is another `[journal] sync` than the
-//! default. Without `commit=` ext4 notes every 5 s, in three blocks, that a file was written to, and
-//! `lazytime` changes nothing about that since its inodes have a version (Linux 6.1). Two kinds of meters: those whose every
+//! default. Without `commit=` ext4 notes every 5 s, in three blocks, that a file was written to;
+//! `lazytime` changed nothing about that on Linux 6.18. Two kinds of meters: those whose every
 //! value changes by a new amount each second, and those that move as meters do. The blanks that a
 //! new segment begins with are written once in hours, so they are reckoned from how much of the
 //! segment was used up.

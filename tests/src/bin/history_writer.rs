@@ -59,10 +59,11 @@ fn main() -> Result<()> {
                     read = Some(read.map_or(number - burst, |last| last + 1));
                 }
             }
+            // Not only when all is read: one that is killed before that must have got further.
+            history.flush()?;
+            journal.note_consumer("history", Stream::Telemetry, history.position());
         }
         tell(&format!("read {}", number - 1))?;
-        history.flush()?;
-        journal.note_consumer("history", Stream::Telemetry, history.position());
         // The last sample may be the one that lies just a minute behind an hour's end.
         let kept = number.saturating_sub(2) / HOUR * HOUR;
         if kept > 0 {
