@@ -69,7 +69,7 @@ const CASES: &[Case] = &[
     Case {
         name: "nan",
         fault: "nan item=current",
-        why: &["sentinel"],
+        why: &["the device says so"],
         lost: Lost::Only("current"),
     },
     Case {
@@ -260,7 +260,7 @@ impl Line {
                     && seen["items"]["humidity"].is_number()
             })
         })?;
-        self.expect_reason_in_read("line-3", &["sentinel"])?;
+        self.expect_reason_in_read("line-3", &["the device says so"])?;
         self.devices.say("clear")?;
         self.wait_for_item("line-3", "temperature", |item| item["value"].is_number()).map(drop)
     }
@@ -365,7 +365,7 @@ fn read_names_every_fault_on_a_serial_line() -> Result<()> {
     let config = workshop.meter("line", 1, "200 ms").write(&dir)?;
     let told = read(&config, "line-1")?;
     ensure!(told.contains("231.25 V"), "read said:\n{told}");
-    let sentinel = ("sentinel item=temperature", 3, &["sentinel"][..]);
+    let sentinel = ("sentinel item=temperature", 3, &["the device says so"][..]);
     let lost = CASES.iter().filter(|case| !matches!(case.lost, Lost::Nothing));
     for (fault, unit, why) in lost.map(|case| (case.fault, 1, case.why)).chain([sentinel]) {
         devices.say(&format!("fault {fault} unit={unit}"))?;

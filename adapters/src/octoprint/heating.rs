@@ -3,8 +3,8 @@
 //! stands still while the printer does not answer the line that waits.
 //!
 //! A heater is cold from [`COLD`] degrees below its target on, until less than [`WARM`] are missing.
-//! Until a nozzle has been warm in this job, a cold heater is a job that prepares, whatever stands:
-//! homing and levelling belong to it. After that, and where the job's beginning was not seen, the
+//! A job that has just begun prepares, for its first lines say what is to be heated, until its nozzle
+//! is warm or its file goes on: homing and levelling belong to it. After that, and where the job's beginning was not seen, the
 //! file must have stood for [`STANDS`] as well: a heater that sags, or is turned up, while the file
 //! goes on is no preparation. It lasts until the file goes on, for firmware waits until a temperature
 //! has held; while something is still cold, until it does so at two looks in a row: such a job prints,
@@ -94,10 +94,13 @@ impl Heating {
         self.feel(temperatures);
         let stands = self.gone_on == 0;
         let goes_on = self.gone_on >= GOES_ON;
-        let may_begin = self.job == Job::Beginning || now.since(self.stood) >= STANDS;
-        self.prepares = self.place.is_some()
-            && !goes_on
-            && if self.prepares { stands || self.cold } else { self.cold && may_begin };
+        let waits = match self.job {
+            // Its first lines set what is to be heated; what they will set is not told yet.
+            Job::Beginning => true,
+            _ if self.prepares => stands || self.cold,
+            _ => self.cold && now.since(self.stood) >= STANDS,
+        };
+        self.prepares = self.place.is_some() && !goes_on && waits;
         self.prepares
     }
 
