@@ -96,15 +96,31 @@ fn a_pause_does_not_make_a_job_begin_again() {
 }
 
 #[test]
+fn a_job_that_has_just_begun_prepares_until_its_file_goes_on() {
+    let mut heating = Heating::default();
+    heating.rests(false);
+    let mut look = |millis, place, heaters: Option<&Json>| {
+        heating.prepares(BootTime::from_millis(millis), Some(place), heaters)
+    };
+    let off = json!({"tool0": {"actual": 20.0, "target": 0.0}});
+    assert!(look(1000, 0.0, None), "nobody has told a target yet");
+    assert!(look(1500, 18.0, Some(&off)), "a line or two go by");
+    assert!(!look(2000, 60.0, Some(&off)), "nothing is heated");
+    assert!(!look(9000, 60.0, Some(&off)), "one long move");
+}
+
+#[test]
 fn what_is_not_told_is_no_reason() {
-    let begun = |place: Option<f64>, heaters: &Json| {
+    let stands = |place: Option<f64>, heaters: &Json| {
         let mut heating = Heating::default();
-        heating.rests(false);
-        heating.prepares(BootTime::from_millis(2000), place, Some(heaters))
+        let mut look =
+            |millis| heating.prepares(BootTime::from_millis(millis), place, Some(heaters));
+        let looks: Vec<bool> = (2..9).map(|second| look(second * 1000)).collect();
+        looks[6]
     };
     let cold = json!({"tool0": {"actual": 20.0, "target": 200.0}});
-    assert!(begun(Some(18.0), &cold));
-    assert!(!begun(None, &cold), "a file on the printer's card");
+    assert!(stands(Some(18.0), &cold));
+    assert!(!stands(None, &cold), "a file on the printer's card");
     for heaters in [
         json!({}),
         json!(null),
@@ -112,6 +128,6 @@ fn what_is_not_told_is_no_reason() {
         json!({"tool0": {"actual": 20.0, "target": 0.0}}),
         json!({"tool0": 3}),
     ] {
-        assert!(!begun(Some(18.0), &heaters), "{heaters}");
+        assert!(!stands(Some(18.0), &heaters), "{heaters}");
     }
 }
