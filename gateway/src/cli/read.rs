@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use andon_engine::item::Item;
 use andon_engine::normalize::plausible;
-use andon_engine::unit::Unit;
 use andon_engine::value::{Measured, Unavailable, Value};
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -287,7 +286,7 @@ fn symbol(item: &str) -> &'static str {
 
 /// The same for people: a share of one is written without.
 fn shown(item: &str) -> &'static str {
-    Some(symbol(item)).filter(|symbol| *symbol != Unit::Ratio.symbol()).unwrap_or_default()
+    Item::named(item).map_or("", |item| item.unit.shown())
 }
 
 #[cfg(test)]
@@ -317,10 +316,10 @@ mod tests {
             measured: Ok(Value::Number(260_833.28)),
             fault: None,
         };
-        let table = as_table("meter", Station::Unit(1), "bench", &[reading.clone()]);
+        let table = as_table("meter", Station::Unit(1), "bench", std::slice::from_ref(&reading));
         assert!(table.contains("– out_of_range: 260833.28 is not in -10000 to 10000 A"), "{table}");
         let line: serde_json::Value =
-            serde_json::from_str(&as_json("meter", &[reading.clone()])).unwrap();
+            serde_json::from_str(&as_json("meter", std::slice::from_ref(&reading))).unwrap();
         assert_eq!(line["value"], json!(null));
         assert_eq!(line["refused"], json!(260_833.28));
         assert_eq!(line["why"], json!("out_of_range"));

@@ -116,12 +116,13 @@ fn units(out: &mut Exposition, buses: &[Bus]) {
     each(out, about, |unit| Some(unit.allowance_ms / 1000.0));
 }
 
-const fn outcomes(requests: &Requests) -> [(&'static str, u64); 5] {
+const fn outcomes(requests: &Requests) -> [(&'static str, u64); 6] {
     [
         ("answered", requests.answered),
         ("timeout", requests.timeout),
         ("garbled", requests.garbled),
         ("refused", requests.refused),
+        ("parted", requests.parted),
         ("disconnected", requests.disconnected),
     ]
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use andon_engine::Output;
 use andon_engine::event::{Activity, AlarmState, Event, Execution};
 use andon_engine::item::Kind;
-use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex};
+use andon_engine::plan::{ActivityPlan, ItemIndex, ItemPlan, MachineIndex};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable};
 
@@ -64,6 +64,7 @@ struct Machine {
     activity: Activity,
     why: Option<Unavailable>,
     since: BootTime,
+    activity_from: Vec<ItemIndex>,
     /// Those of the tile first.
     items: Vec<ItemIndex>,
     key_items: usize,
@@ -293,6 +294,8 @@ impl Picture {
         let silent = items.iter().all(|item| item.value.is_none());
         let silence = items.first().filter(|_| silent).and_then(|item| item.why);
         let why = (machine.execution == Execution::Unknown).then(|| machine.why.or(silence));
+        let named = |index: &ItemIndex| self.plan.items.get(index.0 as usize);
+        let from = machine.activity_from.iter().filter_map(named);
         MachineView {
             id: &machine.id,
             name: &machine.name,
@@ -300,6 +303,7 @@ impl Picture {
             execution: machine.execution,
             activity: machine.activity,
             why: why.flatten(),
+            activity_from: from.map(|item| &*item.item.name).collect(),
             in_state_ms: millis(now.since(machine.since)),
             items,
             stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| stop::worry(stop.phase)),
@@ -327,6 +331,7 @@ impl Machine {
             activity: Activity::Unknown,
             why: None,
             since: started,
+            activity_from: machine.activity.iter().map(ActivityPlan::item).collect(),
             items,
             key_items: face.key_items.len(),
             stops: trips.map(|trip| Stop::new(trip.id.clone())).collect(),

@@ -74,6 +74,7 @@ fn a_machine_is_rendered_with_ages() {
           "execution": "running",
           "activity": "run",
           "why": null,
+          "activity_from": [],
           "in_state_ms": 3000,
           "items": [
             {
@@ -106,6 +107,17 @@ fn a_machine_is_rendered_with_ages() {
           }
         }"#]],
     );
+}
+
+#[test]
+fn what_the_activity_is_told_from_is_named() {
+    let mut plan = shop();
+    let mut engine = andon_engine::plan::Plan::clone(&plan.engine);
+    engine.machines[0].activity =
+        vec![ActivityPlan::Controller { item: ItemIndex(0), exit_for: Default::default() }];
+    plan.engine = engine.into();
+    let picture = Picture::new(&plan, &rules(), "b".into(), s(0));
+    assert_eq!(picture.machine(MachineIndex(0), s(1)).unwrap().activity_from, ["power.active"]);
 }
 
 #[test]
