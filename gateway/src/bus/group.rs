@@ -187,10 +187,10 @@ mod tests {
 
     #[test]
     fn what_a_stop_may_follow_from_or_be_proved_by_is_urgent_and_nothing_else() {
-        assert_eq!(urgent("when = \"power.active > 2 kW\""), ["laser"]);
-        let others = "when = \"power.active > 2 kW or kiln.temperature > 900 °C\"";
+        assert_eq!(urgent("when = \"power.active > 2.4 kW\""), ["laser"]);
+        let others = "when = \"power.active > 2.4 kW or kiln.temperature > 900 °C\"";
         assert_eq!(urgent(others), ["laser", "kiln"]);
-        let states = "when = \"power.active > 2 kW and saw.activity == run\"";
+        let states = "when = \"power.active > 2.4 kW and saw.activity == run\"";
         assert_eq!(urgent(states), ["saw", "laser"]);
     }
 }

@@ -91,6 +91,14 @@ impl Machine {
         self.items.iter().position(|item| &*item.item.name == name)
     }
 
+    /// Whether it has an item that its activity could be told from.
+    pub(super) fn could_tell(&self) -> bool {
+        self.items.iter().any(|it| {
+            it.item.kind == Kind::Flag
+                || (it.item.unit == Unit::Watt && it.item.kind == Kind::Gauge)
+        })
+    }
+
     /// The position of the item that a key names; a problem when the machine has none such.
     pub(super) fn named_by(&self, section: &Section<'_>, key: &str) -> Option<usize> {
         let name = section.text(key)?;

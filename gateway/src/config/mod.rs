@@ -153,13 +153,18 @@ fn unused(
     }
 }
 
-/// Says of which machines nothing tells what they do: the board shows their values and no state. One
-/// warning for all, since a shop may have many sensors and mean it.
+/// Says of which machines nothing tells what they do, although a power or a contact could: the board
+/// shows their values and no state. One warning for all, and `activity = []` says that it is meant.
 fn silent(root: &Section<'_>, machines: &named::Named<'_, machine::Machine>) {
     /// Named beside the first.
     const NAMED: usize = 3;
-    let mut ids = machines.list.iter().filter(|it| it.activity.is_empty()).map(|it| &*it.id);
-    let (Some(section), Some(first)) = (root.table("machine"), ids.next()) else { return };
+    let Some(section) = root.table("machine") else { return };
+    let unsaid = |it: &&machine::Machine| {
+        let written = section.table(&it.id).is_some_and(|machine| machine.has("activity"));
+        it.could_tell() && it.activity.is_empty() && !written
+    };
+    let mut ids = machines.list.iter().filter(unsaid).map(|it| &*it.id);
+    let Some(first) = ids.next() else { return };
     let also: Vec<&str> = ids.by_ref().take(NAMED).collect();
     let more = ids.count();
     let mut message = "nothing tells what it does: the board shows its values only".to_owned();
@@ -169,7 +174,8 @@ fn silent(root: &Section<'_>, machines: &named::Named<'_, machine::Machine>) {
     if more > 0 {
         message += &format!(" and {more} more");
     }
-    let hint = "add activity = { from = \"power.active\", … }, unless values are all that you want";
+    let hint =
+        "add activity = { from = \"power.active\", … }, or activity = [] if values are enough";
     section.warn(first, message, Some(hint.to_owned()));
 }
 

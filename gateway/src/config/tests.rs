@@ -401,8 +401,11 @@ fn machines_of_which_nothing_tells_what_they_do_are_named_in_one_warning() {
         source(1),
         machine(1)
     );
-    let loaded = Folder::new(&[("andon.toml", &told_by)]).load(&[]).unwrap();
-    assert_eq!(told(&loaded.warnings), "");
+    let meant = format!("{head}{}{}activity = []\n", source(1), machine(1));
+    for sound in [&told_by, &meant] {
+        let loaded = Folder::new(&[("andon.toml", sound)]).load(&[]).unwrap();
+        assert_eq!(told(&loaded.warnings), "");
+    }
     let without = told_by.replace(", idle_above = \"15 W\", run_above = \"120 W\"", "");
     let refused = told(&Folder::new(&[("andon.toml", &without)]).load(&[]).unwrap_err());
     assert!(refused.contains("kind \"other\" has no bands of its own"), "{refused}");

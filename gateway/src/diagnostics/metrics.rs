@@ -79,7 +79,11 @@ fn units(out: &mut Exposition, buses: &[Bus]) {
         outcomes(&unit.requests)
             .map(|(word, n)| ([bus.clone(), source.clone(), word.to_owned()], count(n)))
     });
-    let about = ("andon_unit_requests_total", Counter, "Requests by what became of them.");
+    let about = (
+        "andon_unit_requests_total",
+        Counter,
+        "Requests by what became of them; parted: read in parts.",
+    );
     out.family(about, ["bus", "source", "outcome"], requests);
     let standings = all().flat_map(|(bus, unit)| {
         let (bus, source) = named(bus, unit);
