@@ -91,6 +91,7 @@ test("a machine of which only values were asked for is without data once those a
 test("signals that contradict each other are a conflict, not missing data", () => {
   const torn = told(machine("m", "unknown", { why: "conflict", items: [item({ value: -40 })] }));
   expect([headline(torn), lookOf(torn, []), need(torn, [])]).toEqual(["conflict", "unknown", 5]);
+  expect(headline({ ...torn, now: 4701 })).toBe("unknown");
 });
 
 test("a minor alarm that a person has seen asks for nothing; a graver one still does", () => {

@@ -293,9 +293,18 @@ impl Picture {
         // reason that its first item gives.
         let silent = items.iter().all(|item| item.value.is_none());
         let silence = items.first().filter(|_| silent).and_then(|item| item.why);
-        let why = (machine.execution == Execution::Unknown).then(|| machine.why.or(silence));
         let named = |index: &ItemIndex| self.plan.items.get(index.0 as usize);
-        let from = machine.activity_from.iter().filter_map(named);
+        let from: Vec<&str> =
+            machine.activity_from.iter().filter_map(named).map(|it| &*it.item.name).collect();
+        // Nor is there a conflict any longer of signals that say nothing any more.
+        let mut signals = items.iter().filter(|item| from.contains(&item.name));
+        let mute = signals.clone().all(|item| item.value.is_none());
+        let conflict = machine.why == Some(Unavailable::Conflict);
+        let told = match signals.next() {
+            Some(signal) if conflict && mute => signal.why,
+            _ => machine.why,
+        };
+        let why = (machine.execution == Execution::Unknown).then(|| told.or(silence));
         MachineView {
             id: &machine.id,
             name: &machine.name,
@@ -303,7 +312,7 @@ impl Picture {
             execution: machine.execution,
             activity: machine.activity,
             why: why.flatten(),
-            activity_from: from.map(|item| &*item.item.name).collect(),
+            activity_from: from,
             in_state_ms: millis(now.since(machine.since)),
             items,
             stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| stop::worry(stop.phase)),

@@ -17,11 +17,13 @@ export function valuesOnly({ machine, at, now }: Seen): boolean {
   return (keys.length > 0 ? keys : machine.items).some((item) => !freshness(item, at, now).stale);
 }
 
-/** Unknown is never one thing: nothing is heard, or too much, or nothing was asked for. */
+/** Unknown is never one thing: nothing is heard, or too much, or nothing was asked for. What has fallen silent
+ * contradicts nobody. */
 export function headline(seen: Seen): Headline {
   if (valuesOnly(seen)) return "values";
-  const { execution, why } = seen.machine;
-  return execution === "unknown" && why === "conflict" ? "conflict" : execution;
+  const { execution, why, items, activity_from } = seen.machine;
+  const speaks = () => items.some((item) => activity_from.includes(item.name) && !freshness(item, seen.at, seen.now).stale);
+  return execution === "unknown" && why === "conflict" && speaks() ? "conflict" : execution;
 }
 
 /** Alarms of a machine that still ask for something: a minor one that a person has seen does not. */
