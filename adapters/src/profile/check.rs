@@ -3,13 +3,12 @@
 //! Nothing is defaulted that could be wrong in silence: who says so, the type of a register and
 //! an example for every item are required.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use andon_engine::item::{Item, Kind, UnknownItem};
 use andon_engine::unit::Unit;
 
-use super::examples::{Refused, examples};
+use super::examples::{Refused, examples, uncovered};
 use super::place::{fits_protocol, parse_place, scale_register};
 use super::setting;
 use super::toml_reader::{At, Reader, Section, nearest};
@@ -108,23 +107,7 @@ fn profile(reader: &mut Reader<'_>, top: Section<'_, '_>, id: &str) -> Profile {
     };
     let (items, refused) = items(reader, top, &mut profile);
     examples(reader, top, &mut profile, &refused);
-    if profile.examples.is_empty() {
-        return profile;
-    }
-    let covered: HashSet<usize> = profile
-        .examples
-        .iter()
-        .flat_map(|example| &example.expect)
-        .map(|(item, _)| *item)
-        .collect();
-    for (position, at) in items.into_iter().enumerate() {
-        if !covered.contains(&position) {
-            let name = &profile.items[position].item.name;
-            let message = format!("no example covers \"{name}\"");
-            let hint = "add its registers and value to an [[example]]".to_owned();
-            reader.problem(at, "item.name", message, Some(hint));
-        }
-    }
+    uncovered(reader, &profile, items);
     profile
 }
 

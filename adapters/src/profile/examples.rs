@@ -3,6 +3,8 @@
 //!
 //! It must not use [`crate::modbus::encode`]: an example that andon wrote itself proves nothing.
 
+use std::collections::HashSet;
+
 use andon_engine::item::Item;
 use andon_engine::value::{Measured, Unavailable, Value};
 use toml::de::DeValue;
@@ -62,6 +64,23 @@ pub(super) fn examples(
         }
         let expect = expect.into_iter().map(|(_, item, expected)| (item, expected)).collect();
         profile.examples.push(Example { registers, expect });
+    }
+}
+
+/// Refuses items, each with the place where it stands, that no example covers; where there is no
+/// example at all, that has been said.
+pub(super) fn uncovered(reader: &mut Reader<'_>, profile: &Profile, places: Vec<usize>) {
+    if profile.examples.is_empty() {
+        return;
+    }
+    let expected = profile.examples.iter().flat_map(|example| &example.expect);
+    let covered: HashSet<usize> = expected.map(|(item, _)| *item).collect();
+    for (position, at) in places.into_iter().enumerate() {
+        if !covered.contains(&position) {
+            let message = format!("no example covers \"{}\"", profile.items[position].item.name);
+            let hint = "add its registers and value to an [[example]]".to_owned();
+            reader.problem(at, "item.name", message, Some(hint));
+        }
     }
 }
 

@@ -374,6 +374,17 @@ mod tests {
     }
 
     #[test]
+    fn an_id_has_its_vendor_whatever_path_leads_there_and_no_capitals() {
+        let id = |path: &str| id_of(Path::new(path));
+        assert_eq!(id("/nonexistent/hengtai/ht-330.toml").unwrap(), "hengtai/ht-330");
+        // Relative to the folder that tests run in.
+        assert_eq!(id("./Cargo.toml").unwrap_err().rsplit(' ').next(), Some("gateway/cargo.toml"));
+        let capitals = id("/nonexistent/Hengtai/HT_330.toml").unwrap_err();
+        assert!(capitals.ends_with("name folder and file hengtai/ht-330.toml"), "{capitals}");
+        assert!(id("/device.toml").unwrap_err().contains("VENDOR/DEVICE"));
+    }
+
+    #[test]
     fn problems_name_the_file_as_it_was_given() {
         let missing = PathBuf::from("/nonexistent/vendor/device.toml");
         let wrong = profiles().join("../Cargo.toml");

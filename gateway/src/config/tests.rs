@@ -380,6 +380,20 @@ fn what_works_but_should_be_known_is_a_warning() {
 }
 
 #[test]
+fn the_configuration_for_a_new_meter_is_sound() {
+    let page = fs::read_to_string(repository().join("CONTRIBUTING.md")).unwrap();
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let text = text.replace("VENDOR/MODEL", "eastron/sdm120");
+    // Nobody has added a profile in this folder.
+    let text = text.replace("profiles.dir", "# profiles.dir");
+    let folder = Folder::new(&[("andon.toml", &text)]);
+    let loaded = folder.load(&[]).map_err(|problems| told(&problems)).unwrap();
+    assert_eq!(told(&loaded.warnings), "");
+    assert_eq!((loaded.plan.buses.len(), loaded.plan.machines.len()), (1, 1));
+}
+
+#[test]
 fn machines_of_which_nothing_tells_what_they_do_are_named_in_one_warning() {
     let machine = |n: usize| format!("[machine.m{n}]\nkind = \"other\"\nsource = \"s{n}\"\n");
     let source = |n: usize| {
