@@ -16,6 +16,7 @@ mod check;
 mod examples;
 mod library;
 mod place;
+mod remedy;
 mod schema;
 mod setting;
 mod toml_reader;
@@ -279,7 +280,11 @@ pub struct Problem {
 impl fmt::Display for Problem {
     /// `eastron/x.toml:7: item.name: … (hint: …)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.file, self.line)?;
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        f.write_str(": ")?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

@@ -4,7 +4,8 @@
 //!
 //! A heater is cold from [`COLD`] degrees below its target on, until less than [`WARM`] are missing.
 //! A job that has just begun prepares, for its first lines say what is to be heated, until its nozzle
-//! is warm or its file goes on: homing and levelling belong to it. After that, and where the job's beginning was not seen, the
+//! is warm or its file goes on: homing and levelling belong to it. While a nozzle is cold nothing is
+//! printed, so that the lines before the wait do not count as going on unless it lasts. After that, and where the job's beginning was not seen, the
 //! file must have stood for [`STANDS`] as well: a heater that sags, or is turned up, while the file
 //! goes on is no preparation. It lasts until the file goes on, for firmware waits until a temperature
 //! has held; while something is still cold, until it does so at two looks in a row: such a job prints,
@@ -34,6 +35,9 @@ const LOOK: Duration = Duration::from_millis(400);
 /// How many looks in a row the file must have gone on, for a cold printer to print.
 const GOES_ON: u8 = 2;
 
+/// The same while the nozzle of a job that has just begun is cold: five seconds at least.
+const GOES_ON_COLD: u8 = 12;
+
 /// What is known of the job on its way.
 #[derive(Debug, Default)]
 pub(super) struct Heating {
@@ -46,6 +50,8 @@ pub(super) struct Heating {
     gone_on: u8,
     /// A heater is.
     cold: bool,
+    /// A nozzle is.
+    nozzle_cold: bool,
     prepares: bool,
 }
 
@@ -56,7 +62,7 @@ enum Job {
     Unheard,
     /// There is none.
     None,
-    /// No nozzle has been warm in it, and its file has not gone on.
+    /// No nozzle has been warm in it, and its file has not gone on for long.
     Beginning,
     /// It has printed, or may have.
     Begun,
@@ -88,12 +94,13 @@ impl Heating {
             known => known,
         };
         self.look(now, place);
-        if self.gone_on >= GOES_ON {
+        self.feel(temperatures);
+        let begins_cold = self.job == Job::Beginning && self.nozzle_cold;
+        let goes_on = self.gone_on >= if begins_cold { GOES_ON_COLD } else { GOES_ON };
+        if goes_on {
             self.job = Job::Begun;
         }
-        self.feel(temperatures);
         let stands = self.gone_on == 0;
-        let goes_on = self.gone_on >= GOES_ON;
         let waits = match self.job {
             // Its first lines set what is to be heated; what they will set is not told yet.
             Job::Beginning => true,
@@ -117,7 +124,9 @@ impl Heating {
             self.job = Job::Begun;
         }
         let missing = if self.cold { WARM } else { COLD };
-        self.cold = heaters.values().any(|heater| lacks(heater, missing, f64::INFINITY));
+        let mut cold = heaters.iter().filter(|(_, heater)| lacks(heater, missing, f64::INFINITY));
+        self.cold = cold.clone().next().is_some();
+        self.nozzle_cold = cold.any(|(name, _)| name.starts_with("tool"));
     }
 
     fn look(&mut self, now: BootTime, place: Option<f64>) {

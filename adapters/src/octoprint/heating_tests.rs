@@ -48,13 +48,28 @@ fn the_first_heat_up_is_preparation_until_it_is_warm() {
 }
 
 #[test]
-fn a_job_that_goes_on_prints_however_cold_its_bed() {
+fn the_lines_before_the_wait_are_preparation() {
     let mut watch = Watch::new();
     watch.heating.rests(false);
-    assert!(watch.look(18.0, 150.0, 20.0));
-    assert!(watch.look(60.0, 150.0, 20.0));
-    assert!(!watch.look(90.0, 150.0, 20.0));
-    assert!(!watch.look(90.0, 150.0, 20.0), "one long move");
+    for line in 0..8 {
+        assert!(watch.look(18.0 * f64::from(line), 150.0, 20.0), "homing, and a purge line's start");
+    }
+    assert!(watch.look(126.0, 199.0, 59.0));
+    assert!(!watch.look(150.0, 200.0, 60.0));
+}
+
+#[test]
+fn a_job_that_goes_on_for_long_prints_however_cold_it_is() {
+    let mut watch = Watch::new();
+    watch.heating.rests(false);
+    let looks: Vec<bool> =
+        (0..20).map(|line| watch.look(18.0 * f64::from(line), 150.0, 20.0)).collect();
+    assert_eq!(looks.iter().filter(|prepares| **prepares).count(), 12);
+    assert!(!watch.look(342.0, 150.0, 20.0), "one long move");
+    let mut watch = Watch::new();
+    watch.heating.rests(false);
+    assert!(!watch.look(18.0, 200.0, 20.0), "only the bed is cold");
+    assert!(!watch.look(60.0, 200.0, 20.0));
 }
 
 #[test]

@@ -3,13 +3,12 @@
 //! Nothing is defaulted that could be wrong in silence: who says so, the type of a register and
 //! an example for every item are required.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use andon_engine::item::{Item, Kind, UnknownItem};
 use andon_engine::unit::Unit;
 
-use super::examples::examples;
+use super::examples::{Refused, examples, uncovered};
 use super::place::{fits_protocol, parse_place, scale_register};
 use super::setting;
 use super::toml_reader::{At, Reader, Section, nearest};
@@ -106,22 +105,9 @@ fn profile(reader: &mut Reader<'_>, top: Section<'_, '_>, id: &str) -> Profile {
         settings: setting::settings(reader, top),
         examples: Vec::new(),
     };
-    let items = items(reader, top, &mut profile);
-    examples(reader, top, &mut profile);
-    let covered: HashSet<usize> = profile
-        .examples
-        .iter()
-        .flat_map(|example| &example.expect)
-        .map(|(item, _)| *item)
-        .collect();
-    for (position, at) in items.into_iter().enumerate() {
-        if !covered.contains(&position) {
-            let name = &profile.items[position].item.name;
-            let message = format!("no example covers \"{name}\"");
-            let hint = "add its registers and value to an [[example]]".to_owned();
-            reader.problem(at, "item.name", message, Some(hint));
-        }
-    }
+    let (items, refused) = items(reader, top, &mut profile);
+    examples(reader, top, &mut profile, &refused);
+    uncovered(reader, &profile, items);
     profile
 }
 
@@ -167,8 +153,12 @@ fn max_registers(reader: &mut Reader<'_>, top: Section<'_, '_>) -> u16 {
     }
 }
 
-/// Reads the items into the profile; returns where each stands.
-fn items(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &mut Profile) -> Vec<usize> {
+/// Reads the items into the profile; returns where each stands, and what was refused of them.
+fn items(
+    reader: &mut Reader<'_>,
+    top: Section<'_, '_>,
+    profile: &mut Profile,
+) -> (Vec<usize>, Refused) {
     let sections = top.sections(reader, "item", "item.");
     if sections.is_empty() {
         reader.problem(0, "item", "there is none", Some("add an [[item]]".to_owned()));
@@ -176,9 +166,15 @@ fn items(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &mut Profile) -
     if let Some(excess) = sections.get(ITEMS_MAX) {
         reader.problem(excess.at, "item", format!("more than {ITEMS_MAX} items"), None);
     }
-    let mut places = Vec::new();
+    let (mut places, mut refused) = (Vec::new(), Refused::default());
     for section in sections.into_iter().take(ITEMS_MAX) {
-        let Some(item) = item(reader, section) else { continue };
+        let before = reader.count();
+        let Some(item) = item(reader, section) else {
+            let written = section.as_written("name").unwrap_or_default();
+            let meant = Item::named(written).err().and_then(|unknown| unknown.nearest);
+            refused.names.extend([written.to_owned()].into_iter().chain(meant));
+            continue;
+        };
         if item.block().count > profile.max_registers {
             let message = format!(
                 "takes {} registers, more than max_registers = {}",
@@ -200,10 +196,13 @@ fn items(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &mut Profile) -
                 format!("{} overlaps {} of \"{}\"", item.own(), other.own(), other.item.name);
             reader.problem(section.at, "item.read", message, None);
         }
+        if reader.count() > before {
+            refused.items.push(profile.items.len());
+        }
         profile.items.push(item);
         places.push(section.at);
     }
-    places
+    (places, refused)
 }
 
 /// Whether two items share addresses in a way that one device cannot mean: different bits of one
@@ -378,7 +377,13 @@ fn scale(
                     Some(_) => format!("\"{value}\" is not a unit of \"{}\"", item.name),
                     None => format!("\"{value}\" is not a unit that andon knows"),
                 };
-                let hint = format!("\"{}\" is in {}", item.name, item.unit.symbol());
+                let hint = item.unit.meant_by(value).map_or_else(
+                    || match item.unit {
+                        Unit::Ratio => format!("\"{}\" is a share of one", item.name),
+                        unit => format!("\"{}\" is in {unit}", item.name),
+                    },
+                    |meant| format!("did you mean \"{meant}\"?"),
+                );
                 reader.problem(at, "item.unit", message, Some(hint));
             }
         }

@@ -3,14 +3,17 @@
 //!
 //! It must not use [`crate::modbus::encode`]: an example that andon wrote itself proves nothing.
 
+use std::collections::HashSet;
+
 use andon_engine::item::Item;
 use andon_engine::value::{Measured, Unavailable, Value};
 use toml::de::DeValue;
 
 use super::place::parse_place;
+use super::remedy::remedy;
 use super::toml_reader::{At, Reader, Section, integer, nearest, number};
-use super::{Example, Held, Profile};
-use crate::modbus::{Batch, Block, Words};
+use super::{Example, Held, Profile, ProfileItem};
+use crate::modbus::{Block, Table};
 
 /// The keys of an example; the schema is tested against them.
 pub(super) const EXAMPLE_KEYS: &[&str] = &["registers", "expect"];
@@ -19,8 +22,26 @@ pub(super) const EXAMPLE_KEYS: &[&str] = &["registers", "expect"];
 /// digits, often cut rather than rounded.
 const TOLERANCE: f64 = 1e-6;
 
+/// What was refused before the examples are read: whatever they say of it follows from that, and
+/// is not said again.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    /// Names of items that are not in the profile, as written and as they may have been meant.
+    pub(super) names: Vec<String>,
+    /// Positions of items that are in it, but not as they were meant.
+    pub(super) items: Vec<usize>,
+}
+
+/// The registers of an example.
+pub(super) type Registers<'a> = &'a [Held];
+
 /// Reads the examples into the profile and decodes each.
-pub(super) fn examples(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &mut Profile) {
+pub(super) fn examples(
+    reader: &mut Reader<'_>,
+    top: Section<'_, '_>,
+    profile: &mut Profile,
+    refused: &Refused,
+) {
     let sections = top.sections(reader, "example", "example.");
     if sections.is_empty() {
         let hint = "registers from the manual or a device and what they mean".to_owned();
@@ -28,64 +49,119 @@ pub(super) fn examples(reader: &mut Reader<'_>, top: Section<'_, '_>, profile: &
     }
     for section in sections {
         section.refuse_others(reader, EXAMPLE_KEYS);
+        let before = reader.count();
         let registers = example_registers(reader, section, profile);
-        let expect = example_expect(reader, section, profile);
-        for (at, item, expected) in &expect {
-            let Some(found) = decode_in(profile, *item, &registers) else {
-                let block = profile.items[*item].block();
-                let message = format!("the registers do not hold {block}");
-                reader.problem(*at, "example.expect", message, None);
-                continue;
-            };
-            compare(reader, *at, &profile.items[*item].item, expected, &found);
+        let whole = reader.count() == before;
+        let expect = example_expect(reader, section, profile, refused);
+        for (at, position, expected) in &expect {
+            let item = &profile.items[*position];
+            match decode_in(item, &registers) {
+                _ if refused.items.contains(position) => {}
+                Some(found) => compare(reader, *at, item, &registers, expected, &found),
+                None if whole => not_held(reader, *at, item, &registers),
+                None => {}
+            }
         }
         let expect = expect.into_iter().map(|(_, item, expected)| (item, expected)).collect();
         profile.examples.push(Example { registers, expect });
     }
 }
 
-fn compare(reader: &mut Reader<'_>, at: usize, item: &Item, expected: &Measured, found: &Measured) {
-    let alike = match (expected, found) {
+/// Refuses items, each with the place where it stands, that no example covers; where there is no
+/// example at all, that has been said.
+pub(super) fn uncovered(reader: &mut Reader<'_>, profile: &Profile, places: Vec<usize>) {
+    if profile.examples.is_empty() {
+        return;
+    }
+    let expected = profile.examples.iter().flat_map(|example| &example.expect);
+    let covered: HashSet<usize> = expected.map(|(item, _)| *item).collect();
+    for (position, at) in places.into_iter().enumerate() {
+        if !covered.contains(&position) {
+            let message = format!("no example covers \"{}\"", profile.items[position].item.name);
+            let hint = "add its registers and value to an [[example]]".to_owned();
+            reader.problem(at, "item.name", message, Some(hint));
+        }
+    }
+}
+
+/// Whether a reading is what was expected, as far as a manual prints it.
+pub(super) fn alike(expected: &Measured, found: &Measured) -> bool {
+    match (expected, found) {
         (Ok(Value::Number(expected)), Ok(Value::Number(found))) => {
             (expected - found).abs() <= TOLERANCE * expected.abs().max(found.abs())
         }
         _ => expected == found,
-    };
-    if !alike {
-        let show = |measured: &Measured| match measured {
-            Ok(value) => format!("{value} {}", item.unit).trim().to_owned(),
-            Err(why) => format!("\"{why}\""),
-        };
-        let (read, not) = (show(found), show(expected));
-        let message = format!("\"{}\" reads {read}, not {not}", item.name);
-        let hint = "table, address, type, order, unit or scale of the item is wrong".to_owned();
-        reader.problem(at, "example.expect", message, Some(hint));
     }
-    if let Ok(Value::Number(number)) = found
+}
+
+fn compare(
+    reader: &mut Reader<'_>,
+    at: usize,
+    it: &ProfileItem,
+    registers: Registers<'_>,
+    expected: &Measured,
+    found: &Measured,
+) {
+    let item = &it.item;
+    if !alike(expected, found) {
+        let (read, not) = (show(item, found), show(item, expected));
+        let message = format!("\"{}\" reads {read}, not {not}", item.name);
+        let hint = remedy(it, registers, expected, found).unwrap_or_else(|| {
+            "table, address, type, order, unit or scale of the item is wrong".to_owned()
+        });
+        reader.problem(at, "example.expect", message, Some(hint));
+    } else if let Ok(Value::Number(number)) = found
         && !(item.least..=item.greatest).contains(number)
     {
         let message = format!(
-            "\"{}\" reads {number} {}, which it cannot be ({} to {})",
-            item.name, item.unit, item.least, item.greatest
+            "\"{}\" reads {}, which it cannot be ({} to {})",
+            item.name,
+            show(item, found),
+            item.least,
+            item.greatest
         );
         reader.problem(at, "example.expect", message, None);
     }
 }
 
-/// What one item reads in an example's registers; `None` when they do not hold it.
-fn decode_in(profile: &Profile, item: usize, registers: &[Held]) -> Option<Measured> {
-    let block = profile.items.get(item)?.block();
-    registers.iter().find_map(|(table, start, words)| {
-        let count = u16::try_from(words.len()).ok()?;
-        let batch =
-            Batch { block: Block { table: *table, start: *start, count }, items: vec![item] };
-        if !batch.block.contains(block) {
-            return None;
+/// A value with its unit; a share of one is written without.
+fn show(item: &Item, measured: &Measured) -> String {
+    match measured {
+        Ok(value) => format!("{value} {}", item.unit.shown()).trim().to_owned(),
+        Err(why) => format!("\"{why}\""),
+    }
+}
+
+/// An address is shown in both bases, for it may have been written in the wrong one.
+fn not_held(reader: &mut Reader<'_>, at: usize, item: &ProfileItem, registers: Registers<'_>) {
+    let (block, own) = (item.block(), item.own());
+    let mut message = format!("the registers do not hold {block}");
+    let mut hint = None;
+    if Table::ALL.contains(&own.table) {
+        message += &format!(", which is {} in decimal", own.start);
+        let meant = u16::from_str_radix(&own.start.to_string(), 16);
+        let held = |start: u16| {
+            let meant = Block { start, ..own };
+            registers.iter().any(|held| block_of(held).is_some_and(|it| it.contains(meant)))
+        };
+        if let Some(meant) = meant.ok().filter(|&meant| held(meant)) {
+            hint = Some(format!("did you mean \"{}\"?", own.table.place(meant)));
         }
-        let bits: Vec<bool> = words.iter().map(|&word| word != 0).collect();
-        let words =
-            if table.is_bits() { Words::Bits(&bits) } else { Words::Registers(words.as_slice()) };
-        crate::modbus::decode(profile, &batch, words).pop().map(|(_, measured)| measured)
+    }
+    reader.problem(at, "example.expect", message, hint);
+}
+
+fn block_of((table, start, words): &Held) -> Option<Block> {
+    Some(Block { table: *table, start: *start, count: u16::try_from(words.len()).ok()? })
+}
+
+/// What one item reads in an example's registers; `None` when they do not hold it.
+pub(super) fn decode_in(item: &ProfileItem, registers: Registers<'_>) -> Option<Measured> {
+    let block = item.block();
+    registers.iter().find_map(|held| {
+        let whole = block_of(held).filter(|whole| whole.contains(block))?;
+        let from = usize::from(block.start - whole.start);
+        Some(item.decode(held.2.get(from..from + usize::from(block.count))?))
     })
 }
 
@@ -154,10 +230,14 @@ fn example_expect(
     reader: &mut Reader<'_>,
     section: Section<'_, '_>,
     profile: &Profile,
+    refused: &Refused,
 ) -> Vec<(usize, usize, Measured)> {
     let mut expect = Vec::new();
     for (name, value) in section.entries(reader, "expect") {
         let Some(item) = profile.position(name.value) else {
+            if refused.names.iter().any(|refused| refused == name.value) {
+                continue;
+            }
             let names: Vec<&str> = profile.items.iter().map(|item| &*item.item.name).collect();
             let hint = nearest(name.value, &names).map(|near| format!("did you mean \"{near}\"?"));
             let message = format!("\"{}\" is not an item of this profile", name.value);

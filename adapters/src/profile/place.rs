@@ -28,7 +28,11 @@ pub(super) fn parse_place(text: &str) -> Result<(Table, u16), (String, String)> 
     match u16::from_str_radix(digits.0, digits.1) {
         Ok(address) if !digits.0.starts_with('+') => Ok((table, address)),
         _ => {
-            let hint = "0 to 65535, 0-based, decimal or 0x hexadecimal".to_owned();
+            let hexadecimal = u16::from_str_radix(address, 16).ok();
+            let hint = hexadecimal.filter(|_| address.parse::<u32>().is_err()).map_or_else(
+                || "0 to 65535, 0-based, decimal or 0x hexadecimal".to_owned(),
+                |meant| format!("did you mean \"{}\"?", table.place(meant)),
+            );
             Err((format!("\"{address}\" is no address"), hint))
         }
     }

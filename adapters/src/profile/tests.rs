@@ -147,18 +147,16 @@ fn wrong_places_are_told() {
         "input:0x0000\"\ntype",
         "input:0xFFFF\"\ntype",
         &expect![[r#"
-        test/meter.toml:7: item.read: goes beyond the last address, 0xFFFF
-        test/meter.toml:19: example.expect: the registers do not hold input:0xFFFF+2
-    "#]],
+            test/meter.toml:7: item.read: goes beyond the last address, 0xFFFF
+        "#]],
     );
     told_when(
         "holding:16\"\ntype",
         "input:1\"\ntype",
         &expect![[r#"
-        test/meter.toml:9: item.read: input:0x0001+2 overlaps input:0x0000+2 of "power.active"
-        test/meter.toml:18: example.registers: cuts input:0x0001+2 of "energy.import" in two
-        test/meter.toml:19: example.expect: the registers do not hold input:0x0001+2
-    "#]],
+            test/meter.toml:9: item.read: input:0x0001+2 overlaps input:0x0000+2 of "power.active"
+            test/meter.toml:18: example.registers: cuts input:0x0001+2 of "energy.import" in two
+        "#]],
     );
     told_when(
         "max_registers = 10",
@@ -186,17 +184,15 @@ fn wrong_types_and_units_are_told() {
         "\"kWh\"",
         "\"kW\"",
         &expect![[r#"
-        test/meter.toml:14: item.unit: "kW" is not a unit of "energy.import" (hint: "energy.import" is in Wh)
-        test/meter.toml:19: example.expect: "energy.import" reads 1.23 Wh, not 1230 Wh (hint: table, address, type, order, unit or scale of the item is wrong)
-    "#]],
+            test/meter.toml:14: item.unit: "kW" is not a unit of "energy.import" (hint: "energy.import" is in Wh)
+        "#]],
     );
     told_when(
         "divide_by = 100",
         "divide_by = 0",
         &expect![[r#"
-        test/meter.toml:15: item.scale: cannot be zero or infinite (hint: scale may be negative, divide_by must be above 0)
-        test/meter.toml:19: example.expect: "energy.import" reads 123 Wh, not 1230 Wh (hint: table, address, type, order, unit or scale of the item is wrong)
-    "#]],
+            test/meter.toml:15: item.scale: cannot be zero or infinite (hint: scale may be negative, divide_by must be above 0)
+        "#]],
     );
     told_when(
         "0xFFFF_FFFF",
@@ -209,9 +205,8 @@ fn wrong_types_and_units_are_told() {
         "\"u32\"\norder",
         "\"bool\"\norder",
         &expect![[r#"
-        test/meter.toml:12: item.bit: missing: which bit of the register? (hint: bit = 0 is the least significant)
-        test/meter.toml:19: example.expect: "energy.import" is not an item of this profile
-    "#]],
+            test/meter.toml:12: item.bit: missing: which bit of the register? (hint: bit = 0 is the least significant)
+        "#]],
     );
     told_when(
         "type = \"f32\"",
@@ -224,8 +219,87 @@ fn wrong_types_and_units_are_told() {
         "\"CDAB\"",
         "\"CDBA\"",
         &expect![[r#"
-        test/meter.toml:13: item.order: there is no order "CDBA" (hint: one of ABCD, CDAB, BADC, DCBA)
-        test/meter.toml:19: example.expect: "energy.import" reads 80609280 Wh, not 1230 Wh (hint: table, address, type, order, unit or scale of the item is wrong)
+            test/meter.toml:13: item.order: there is no order "CDBA" (hint: one of ABCD, CDAB, BADC, DCBA)
+        "#]],
+    );
+}
+
+#[test]
+fn what_would_read_right_is_told() {
+    told_when(
+        "divide_by = 100",
+        "divide_by = 1000",
+        &expect![[r#"
+        test/meter.toml:19: example.expect: "energy.import" reads 123 Wh, not 1230 Wh (hint: 10 times too small: is it scale, divide_by or unit?)
+    "#]],
+    );
+    told_when(
+        "unit = \"kWh\"\n",
+        "",
+        &expect![[r#"
+        test/meter.toml:18: example.expect: "energy.import" reads 1.23 Wh, not 1230 Wh (hint: 1000 times too small: is it scale, divide_by or unit?)
+    "#]],
+    );
+    told_when(
+        "type = \"f32\"",
+        "type = \"u32\"",
+        &expect![[r#"
+        test/meter.toml:19: example.expect: "power.active" reads 1153140736 W, not 1500.25 W (hint: as type = "f32" it would)
+    "#]],
+    );
+    told_when(
+        "\"kWh\"",
+        "\"kwh\"",
+        &expect![[r#"
+        test/meter.toml:14: item.unit: "kwh" is not a unit that andon knows (hint: did you mean "kWh"?)
+    "#]],
+    );
+}
+
+#[test]
+fn an_address_in_the_wrong_base_is_told_with_the_right_one() {
+    told_when(
+        "read = \"holding:16\"",
+        "read = \"holding:10\"",
+        &expect![[r#"
+        test/meter.toml:19: example.expect: the registers do not hold holding:0x000A+2, which is 10 in decimal (hint: did you mean "holding:0x0010"?)
+    "#]],
+    );
+    told_when(
+        "read = \"holding:16\"",
+        "read = \"holding:100A\"",
+        &expect![[r#"
+        test/meter.toml:11: item.read: "100A" is no address (hint: did you mean "holding:0x100A"?)
+    "#]],
+    );
+}
+
+#[test]
+fn what_follows_from_a_refusal_is_not_told_again() {
+    told(
+        &SOUND.replace("power.active\"\n", "power.activ\"\n"),
+        &expect![[r#"
+        test/meter.toml:6: item.name: "power.activ" is not an item that andon knows (hint: did you mean "power.active"?)
+    "#]],
+    );
+    told(
+        &SOUND.replacen("power.active", "power.activ", 9),
+        &expect![[r#"
+        test/meter.toml:6: item.name: "power.activ" is not an item that andon knows (hint: did you mean "power.active"?)
+    "#]],
+    );
+    told_when(
+        "divide_by = 100",
+        "divideby = 100",
+        &expect![[r#"
+        test/meter.toml:15: item.divideby: unknown key (hint: did you mean "divide_by"?)
+    "#]],
+    );
+    let (items, _) = SOUND.split_once("[[example]]").unwrap();
+    told(
+        items,
+        &expect![[r#"
+        test/meter.toml:1: example: there is none (hint: registers from the manual or a device and what they mean)
     "#]],
     );
 }
@@ -243,16 +317,15 @@ fn examples_that_do_not_hold_are_told() {
         "\"CDAB\"",
         "\"ABCD\"",
         &expect![[r#"
-        test/meter.toml:19: example.expect: "energy.import" reads 80609280 Wh, not 1230 Wh (hint: table, address, type, order, unit or scale of the item is wrong)
-    "#]],
+            test/meter.toml:19: example.expect: "energy.import" reads 80609280 Wh, not 1230 Wh (hint: with order = "CDAB" it would)
+        "#]],
     );
     told_when(
         "[123, 0]",
         "[123]",
         &expect![[r#"
-        test/meter.toml:18: example.registers: cuts holding:0x0010+2 of "energy.import" in two
-        test/meter.toml:19: example.expect: the registers do not hold holding:0x0010+2
-    "#]],
+            test/meter.toml:18: example.registers: cuts holding:0x0010+2 of "energy.import" in two
+        "#]],
     );
     told_when(
         ", \"energy.import\" = 1230",
@@ -281,9 +354,8 @@ fn examples_that_do_not_hold_are_told() {
         "[0x44BB, 0x8800]",
         "[0x7F00, 0x0000]",
         &expect![[r#"
-        test/meter.toml:19: example.expect: "power.active" reads 170141180000000000000000000000000000000 W, not 1500.25 W (hint: table, address, type, order, unit or scale of the item is wrong)
-        test/meter.toml:19: example.expect: "power.active" reads 170141180000000000000000000000000000000 W, which it cannot be (-1000000 to 1000000)
-    "#]],
+            test/meter.toml:19: example.expect: "power.active" reads 170141180000000000000000000000000000000 W, not 1500.25 W (hint: table, address, type, order, unit or scale of the item is wrong)
+        "#]],
     );
 }
 
@@ -323,16 +395,14 @@ example = [{ registers = { "holding:5" = [8] }, expect = { "input.1" = false, "i
     told(
         &text.replace("bit = 3", "bit = 0"),
         &expect![[r#"
-        test/meter.toml:6: item.read: holding:0x0005+1 overlaps holding:0x0005+1 of "input.1"
-        test/meter.toml:8: example.expect: "input.2" reads off, not on (hint: table, address, type, order, unit or scale of the item is wrong)
-    "#]],
+            test/meter.toml:6: item.read: holding:0x0005+1 overlaps holding:0x0005+1 of "input.1"
+        "#]],
     );
     told(
         &text.replace("bit = 3", "bit = 16"),
         &expect![[r#"
-        test/meter.toml:6: item.bit: must be 0 to 15 (hint: 0 is the least significant)
-        test/meter.toml:8: example.expect: "input.2" is not an item of this profile (hint: did you mean "input.1"?)
-    "#]],
+            test/meter.toml:6: item.bit: must be 0 to 15 (hint: 0 is the least significant)
+        "#]],
     );
 }
 
@@ -449,7 +519,6 @@ fn protocols_do_not_mix_and_scale_registers_lie_beside_their_number() {
         &expect![[r#"
             test/meter.toml:9: item.type: an identifier holds decimal digits: bcd2 to bcd4, sbcd2 to sbcd4 with a sign
             test/meter.toml:9: item.read: a device speaks one protocol: all items in Modbus tables, or none
-            test/meter.toml:19: example.expect: the registers do not hold di:00010000
         "#]],
     );
     told_when(
@@ -457,7 +526,6 @@ fn protocols_do_not_mix_and_scale_registers_lie_beside_their_number() {
         "read = \"di:0001000\"",
         &expect![[r#"
             test/meter.toml:11: item.read: "0001000" is no data identifier (hint: eight hexadecimal digits, "di:00010000"; four for DL/T 645-1997)
-            test/meter.toml:19: example.expect: "energy.import" is not an item of this profile
         "#]],
     );
     told_when(

@@ -45,6 +45,11 @@ impl<'i> Reader<'i> {
         }
     }
 
+    /// How many problems there are so far.
+    pub(super) const fn count(&self) -> usize {
+        self.problems.len()
+    }
+
     pub(super) fn is_clean(&self) -> bool {
         self.problems.is_empty()
     }
@@ -124,6 +129,11 @@ impl<'a, 'i> Section<'a, 'i> {
             self.wrong_type(reader, key, at, "text that is not empty");
         }
         text.map(|value| At { at, value })
+    }
+
+    /// The text of a key, where it is any, without a word about what is wrong with it.
+    pub(super) fn as_written(&self, key: &str) -> Option<&'a str> {
+        self.value(key)?.value.as_str().map(str::trim)
     }
 
     /// As [`Section::text`]; its absence is a problem.

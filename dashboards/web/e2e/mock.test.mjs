@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { start, TOKEN } from "../mock/server.mjs";
 import { inspect, LANGUAGES, launch, shot, SIZES, visit } from "./browser.mjs";
 
-const LOOKED_AT = ["normal", "alarm", "stop", "stop-failed", "quarantined", "restart", "controllers", "controllers-gone"];
+const LOOKED_AT = ["normal", "alarm", "stop", "stop-failed", "quarantined", "restart", "controllers", "controllers-gone", "meters"];
 let browser, mock;
 
 before(async () => {
@@ -47,6 +47,24 @@ test("hazards are told in the language of the board; a kind without any has no h
   assert.equal(await page.locator("dialog .hazards").count(), 0);
   await close();
 });
+
+for (const [lang, values, torn, summary] of [
+  ["en", "Values only", "Conflict", "0 without data"], ["zh-CN", "仅测量值", "读数矛盾", "0 台无数据"],
+]) {
+  test(`values alone and a contradiction are told apart from missing data; ${lang}`, async () => {
+    const { page, close } = await open("meters", { lang });
+    const state = (id) => page.locator(`[data-machine=${id}] .state strong`).innerText();
+    assert.deepEqual([await state("laser"), await state("cnc")], [values, torn]);
+    assert.ok((await page.locator(".summary").innerText()).includes(summary));
+    assert.equal(await page.locator("[data-machine=laser].blind").count(), 0);
+    assert.equal(await page.locator("[data-machine=cnc].blind").count(), 1);
+    await inspect(page, lang === "en" ? "en" : "zh");
+    await shot(page, `meters-${lang}`);
+    await page.locator("[data-machine=laser] a").click();
+    await page.locator("dialog[open] .reason").waitFor();
+    await close();
+  });
+}
 
 test("a silent machine looks stale, the others do not", async () => {
   const { page, close } = await open("stale");

@@ -1,7 +1,7 @@
 //! Diagnostics of the gateway that is not one, per situation. Pure.
 
 const requests = (answered, more = {}) => ({
-  answered, timeout: 0, garbled: 0, refused: 0, disconnected: 0, late: 0, retries: 0, ...more,
+  answered, timeout: 0, garbled: 0, refused: 0, parted: 0, disconnected: 0, late: 0, retries: 0, ...more,
 });
 
 function unit(source, unit_id, standing, counts, more = {}) {

@@ -48,6 +48,7 @@ export const SITUATIONS = {
   controllers: "printers and a CNC with a controller each, in every state that one can tell of",
   "controllers-gone": "the same, but the first controller has gone while its meter still tells",
   "controllers-mute": "the same, but of the first nothing is told any more",
+  meters: "nobody asked what the laser does, its values are told; the router's meter is the wrong way round",
   undiagnosed: "all well, but questions for diagnostics hang",
   cut: "every stream is silent, and those opened meanwhile stay so",
 };
@@ -93,11 +94,17 @@ function machine(i, situation, orders) {
   };
   if (i === 2 && ["quarantined", "stop"].includes(situation)) silent("timeout", 92_000);
   if (i > 0 && situation === "restart") silent("not_yet", null);
+  if (i === 0 && situation === "meters") execution = "unknown";
+  if (i === 1 && situation === "meters") {
+    [execution, why] = ["unknown", "conflict"];
+    items = items.map((each) => (each.name === "power.active" ? { ...each, value: -2734.5 } : each));
+  }
   if (own) [execution, why, items] = [own.execution, own.why, own.items];
   const again = (name) => (round > 0 ? `${name} ${round + 1}` : name);
   return {
     id: round > 0 ? `${id}-r${round}` : id, name: { en: again(en), zh: again(zh) }, kind: KINDS[id] ?? id,
     execution, activity: ACTIVITY[execution], why, items, stop,
+    activity_from: i === 0 && situation === "meters" ? [] : own ? ["execution"] : ["power.active"],
     in_state_ms: 734_000 + i * 97_000 + Math.round(performance.now()),
   };
 }

@@ -12,7 +12,7 @@ const celsius = (name: string, value: Value, over: Partial<Item> = {}) => item(n
 const lost = { value: null, why: "disconnected", age_ms: 90_000 };
 const never = { value: null, why: "not_yet", age_ms: null };
 const seen = (execution: Execution, items: Item[], over: Partial<Machine> = {}, now = 0) => ({
-  machine: { id: "m", name: {}, kind: "fdm-printer", execution, activity: "", why: null, in_state_ms: 0, items, stop: null, ...over },
+  machine: { id: "m", name: {}, kind: "fdm-printer", execution, activity: "", why: null, activity_from: ["execution"], in_state_ms: 0, items, stop: null, ...over },
   at: 0, now,
 });
 const print = (over: Partial<Item> = {}) => [

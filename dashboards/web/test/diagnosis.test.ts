@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { asked, failures, markOfDevice, markOfUnit, readDiagnostics, stale, STALE_AFTER_MS, worstFirst, type Device, type Requests, type Unit } from "../src/lib/diagnosis";
 import { parse } from "../src/lib/words";
 
-const requests = (over: Partial<Requests> = {}): Requests => ({ answered: 0, timeout: 0, garbled: 0, refused: 0, disconnected: 0, late: 0, retries: 0, ...over });
+const requests = (over: Partial<Requests> = {}): Requests => ({ answered: 0, timeout: 0, garbled: 0, refused: 0, parted: 0, disconnected: 0, late: 0, retries: 0, ...over });
 const unit = (source: string, standing: Unit["standing"]): Unit => ({ source, unit_id: "1", standing, why: null, requests: requests(), turnaround_ms: null, worst_age_ms: null, skipped_rounds: 0, holes: 0, last_answer_age_ms: null });
 const device = (state: Device["state"], why: string | null): Device => ({ source: "p", protocol: "x", state, why, errors: 0, last_answer_age_ms: null });
 

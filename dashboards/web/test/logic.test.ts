@@ -5,7 +5,7 @@ import { shape } from "../src/lib/kinds";
 import { freshness } from "../src/lib/freshness";
 import { duration, quantity, roughly, timeOfDay } from "../src/lib/format";
 import { failure, isToken } from "../src/lib/answer";
-import { alarmOrder, byNeed, fit, look, DENSITIES, GAP } from "../src/lib/order";
+import { alarmOrder, byNeed, fit, headline, look as lookOf, need, DENSITIES, GAP } from "../src/lib/order";
 import { contrast, distance, VISIONS } from "../src/lib/palette";
 import { mayReload } from "../src/lib/reload";
 import { draw } from "../src/lib/sparkline";
@@ -14,7 +14,9 @@ import type { Alarm, Execution, Item, Machine, Picture } from "../src/lib/types"
 import { choose, named, parse, speaker } from "../src/lib/words";
 
 const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", kind: "gauge", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
-const machine = (id: string, execution: Execution, over: Partial<Machine> = {}): Machine => ({ id, name: { en: id }, kind: "x", execution, activity: "idle", why: null, in_state_ms: 0, items: [], stop: null, ...over });
+const machine = (id: string, execution: Execution, over: Partial<Machine> = {}): Machine => ({ id, name: { en: id }, kind: "x", execution, activity: "idle", why: null, activity_from: ["power.active"], in_state_ms: 0, items: [], stop: null, ...over });
+const told = (machine: Machine, now = 0) => ({ machine, at: 0, now });
+const look = (machine: Machine, alarms: Alarm[], now = 0) => lookOf(told(machine, now), alarms);
 const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, stop: null, ...over });
 const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({
   v: 1, seq: 1, site: { id: "s", name: {}, time_zone: "UTC" }, machines, kinds: { laser: { name: { en: "Laser cutter" }, hazards: [{ en: "Flames", zh: "明火" }] } }, alarms: [],
@@ -70,9 +72,26 @@ test("a value grows old without any event", () => {
 
 test("who needs a person comes first, the rest as configured", () => {
   const all = [machine("a", "running"), machine("b", "unknown"), machine("m", "ready"), machine("f", "fault"), machine("s", "stopped"), machine("z", "off")];
-  expect(byNeed(all, (m) => m, [alarm()]).map((m) => m.id)).toEqual(["s", "m", "f", "b", "a", "z"]);
+  expect(byNeed(all, (m) => told(m), [alarm()]).map((m) => m.id)).toEqual(["s", "m", "f", "b", "a", "z"]);
   expect(look(machine("m", "unknown"), [alarm()])).toBe("unknown");
   expect(look(machine("m", "off"), [alarm({ active: false })])).toBe("attention");
+});
+
+test("a machine of which only values were asked for is without data once those are old, and never healthy", () => {
+  const meter = machine("m", "unknown", { activity_from: [], items: [item(), item({ name: "voltage", key: false })] });
+  expect([headline(told(meter)), look(meter, []), need(told(meter), [])]).toEqual(["values", "calm", 8]);
+  expect([headline(told(meter, 4701)), look(meter, [], 4701), need(told(meter, 4701), [])]).toEqual(["unknown", "unknown", 5]);
+  const silent = machine("m", "unknown", { activity_from: [], items: [item({ value: null, why: "timeout" }), item({ name: "voltage", key: false })] });
+  expect([headline(told(silent)), look(silent, [])]).toEqual(["unknown", "unknown"]);
+  expect(headline(told(machine("m", "unknown", { activity_from: [] })))).toBe("unknown");
+  expect(headline(told(machine("m", "unknown", { items: [item()] })))).toBe("unknown");
+  expect(look(meter, [alarm()])).toBe("fault");
+});
+
+test("signals that contradict each other are a conflict, not missing data", () => {
+  const torn = told(machine("m", "unknown", { why: "conflict", items: [item({ value: -40 })] }));
+  expect([headline(torn), lookOf(torn, []), need(torn, [])]).toEqual(["conflict", "unknown", 5]);
+  expect(headline({ ...torn, now: 4701 })).toBe("unknown");
 });
 
 test("a minor alarm that a person has seen asks for nothing; a graver one still does", () => {

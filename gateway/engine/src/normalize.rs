@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::item::Kind;
+use crate::item::{Item, Kind};
 use crate::plan::ItemPlan;
 use crate::time::BootTime;
 use crate::value::{Measured, Unavailable, Value};
@@ -24,6 +24,29 @@ const COUNTER_ROUNDING: f64 = 1e-6;
 pub fn may_have_counted(from: f64, to: f64, elapsed: Duration) -> bool {
     to >= from - from.abs() * COUNTER_ROUNDING
         && to - from <= COUNTER_STEP + COUNTER_RATE_MAX * elapsed.as_secs_f64()
+}
+
+/// What one reading is worth by itself, before anything is known of those around it: the value,
+/// or why the item cannot have it.
+///
+/// # Errors
+/// [`Unavailable::Sentinel`] of what is no number, [`Unavailable::OutOfRange`] of what the quantity
+/// cannot be, [`Unavailable::Garbled`] of a value of another kind than the item's.
+pub fn plausible(item: &Item, value: Value) -> Measured {
+    match (item.kind, &value) {
+        (Kind::Flag, Value::Flag(_)) | (Kind::Text, Value::Text(_)) => Ok(value),
+        (Kind::Gauge | Kind::Counter, Value::Number(number)) => {
+            if !number.is_finite() {
+                Err(Unavailable::Sentinel)
+            } else if *number < item.least || *number > item.greatest {
+                Err(Unavailable::OutOfRange)
+            } else {
+                Ok(value)
+            }
+        }
+        // The codec and the list of items disagree: nothing that a value could mean.
+        _ => Err(Unavailable::Garbled),
+    }
 }
 
 /// Where the run before this one left a counter.
@@ -114,23 +137,12 @@ impl ItemState {
     }
 
     fn believe(&mut self, plan: &ItemPlan, at: BootTime, value: Value) -> Measured {
-        match (plan.item.kind, value) {
-            (Kind::Flag, Value::Flag(flag)) => Ok(Value::Flag(flag)),
-            (Kind::Text, Value::Text(text)) => Ok(Value::Text(text)),
-            (Kind::Gauge | Kind::Counter, Value::Number(number)) => {
-                if !number.is_finite() {
-                    return Err(Unavailable::Sentinel);
-                }
-                if number < plan.item.least || number > plan.item.greatest {
-                    return Err(Unavailable::OutOfRange);
-                }
-                self.believe_number(plan, at, number)?;
-                self.good = number;
-                Ok(Value::Number(number))
-            }
-            // The codec and the list of items disagree: nothing that a value could mean.
-            _ => Err(Unavailable::Garbled),
+        let value = plausible(&plan.item, value)?;
+        if let Value::Number(number) = value {
+            self.believe_number(plan, at, number)?;
+            self.good = number;
         }
+        Ok(value)
     }
 
     fn believe_number(

@@ -158,6 +158,34 @@ impl Unit {
     }
 }
 
+impl Unit {
+    /// As people write it beside a number: a share of one in percent.
+    pub const fn written(self) -> &'static str {
+        match self {
+            Self::Ratio => "%",
+            unit => unit.symbol(),
+        }
+    }
+
+    /// As people read it beside a canonical number: a share of one has no unit.
+    pub const fn shown(self) -> &'static str {
+        match self {
+            Self::Ratio => "",
+            unit => unit.symbol(),
+        }
+    }
+
+    /// The one spelling of this unit that `written` differs from in capitals only: `kWh` for `kwh`.
+    /// None where there are several, as for `mw`.
+    pub fn meant_by(self, written: &str) -> Option<&'static str> {
+        let mut alike = SPELLINGS.iter().filter(|(spelling, unit, _)| {
+            *unit == self && spelling.to_lowercase() == written.to_lowercase()
+        });
+        let (meant, ..) = alike.next()?;
+        alike.next().is_none().then_some(*meant)
+    }
+}
+
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.symbol())
@@ -177,7 +205,7 @@ pub enum QuantityError {
     #[error("\"{0}\" has no unit; {1} belongs here")]
     NoUnit(String, &'static str),
     /// The unit is one of another quantity.
-    #[error("\"{found}\" is not a unit of {expected}", expected = match expected { Unit::None => "a plain number", unit => unit.symbol() })]
+    #[error("\"{found}\" is not a unit of {expected}", expected = match expected { Unit::None => "a plain number", unit => unit.written() })]
     WrongUnit {
         /// The unit that belongs here.
         expected: Unit,

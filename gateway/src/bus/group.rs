@@ -170,6 +170,8 @@ mod tests {
             .replace("when = \"power.active > 2.5 kW\"", condition)
             .replace("clear = \"power.active < 2.2 kW\"", "# ");
         assert_ne!(changed, sample);
+        // What ends the sample's alarm would not end every other.
+        let changed = changed.replace("clear = \"power.active < 2.2 kW\"", "");
         let folder = Folder::new("bus-urgent");
         let path = folder.path().join("andon.toml");
         std::fs::create_dir_all(folder.path()).unwrap();

@@ -109,6 +109,7 @@ impl Owner {
                     progress.waiting.push_front(Arc::new(right.clone()));
                     progress.waiting.push_front(Arc::new(left.clone()));
                     progress.splits.push((left, right));
+                    self.units[unit].counters.part();
                 }
                 None => {
                     progress.refused.push(batch.block);

@@ -163,7 +163,7 @@ impl UnitStatus {
     /// How it stands on a bus that is `down` or not, and why it is not online.
     pub fn standing(&self, down: bool) -> (Standing, Option<Unavailable>) {
         let failure = self.counters.last_failure;
-        let asked = self.counters.answers + self.counters.errors() > 0;
+        let asked = self.counters.requests() > 0;
         match self.state {
             _ if down => (Standing::BusDown, Some(Unavailable::Disconnected)),
             _ if !asked => (Standing::NotAsked, Some(Unavailable::NotYet)),
@@ -183,8 +183,11 @@ pub struct Counters {
     pub timeouts: u64,
     /// Answered with something else.
     pub garbled: u64,
-    /// Answered with an exception.
+    /// Answered with an exception that stands.
     pub exceptions: u64,
+    /// Refused as a whole and asked again in parts, as where a read spans registers that the device
+    /// does not have: how holes are found, and no fault of anybody's.
+    pub parted: u64,
     /// The port went away meanwhile.
     pub disconnects: u64,
     /// Answered after the deadline; those answers were thrown away.
@@ -208,9 +211,15 @@ impl Counters {
         self.last_failure = failure.or(self.last_failure);
     }
 
+    /// The last request was refused, and is asked again in parts.
+    pub(super) const fn part(&mut self) {
+        self.exceptions = self.exceptions.saturating_sub(1);
+        self.parted += 1;
+    }
+
     /// Requests that went out, or would have if there had been a line.
     pub const fn requests(&self) -> u64 {
-        self.answers + self.errors()
+        self.answers + self.parted + self.errors()
     }
 
     /// Requests that failed.

@@ -50,6 +50,8 @@ struct Judged<'a> {
     load: BusLoad,
     /// Units whose turnaround was measured.
     measured: usize,
+    /// Units that have run before, so that their holes are known.
+    learned: usize,
     proposal: Option<Proposal>,
 }
 
@@ -69,13 +71,14 @@ fn judge<'a>(plan: &'a Plan, bus: &'a BusPlan, args: &PlanArgs) -> Judged<'a> {
     let mut assumed = remembered(&plan.state_dir, bus);
     let known = |unit: &&Remembered| args.answer.is_none() && unit.turnaround.is_some();
     let measured = assumed.iter().filter(known).count();
+    let learned = assumed.iter().filter(|unit| unit.turnaround.is_some()).count();
     for unit in &mut assumed {
         unit.turnaround = Some(args.answer.or(unit.turnaround).unwrap_or(ANSWER));
     }
     let load = load(bus, &assumed);
     let over = load.occupancy > 1.0;
     let proposal = over.then(|| propose(bus, &assumed, &urgent(plan))).flatten();
-    Judged { bus, load, measured, proposal }
+    Judged { bus, load, measured, learned, proposal }
 }
 
 fn print(plan: &Plan, args: &PlanArgs) -> (String, String, u8) {
@@ -120,7 +123,7 @@ fn complaint(judged: &Judged<'_>) -> String {
 
 fn as_table(judged: &[Judged<'_>], items: bool) -> String {
     let mut text = String::new();
-    for Judged { bus, load, measured, .. } in judged {
+    for Judged { bus, load, measured, learned, .. } in judged {
         let of = bus.units.len();
         let _ = writeln!(
             text,
@@ -131,6 +134,13 @@ fn as_table(judged: &[Judged<'_>], items: bool) -> String {
             load.reads_per_second,
             load.worst_age.as_secs_f64()
         );
+        if *learned < of {
+            let _ = writeln!(
+                text,
+                "  registers that a device refuses are found when it runs; its reads are then parted, \
+                 and more than here"
+            );
+        }
         for SourceLoad { source, occupancy, turnaround, items: all } in &load.sources {
             let answer = turnaround.as_secs_f64() * 1e3;
             let share = occupancy * 100.0;
@@ -169,7 +179,7 @@ fn devices(plans: &[DevicePlan]) -> String {
 fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
     let buses: Vec<Value> = judged
         .iter()
-        .map(|Judged { bus, load, measured, proposal }| {
+        .map(|Judged { bus, load, measured, proposal, .. }| {
             json!({
                 "bus": &*bus.id,
                 "occupancy": load.occupancy,
@@ -295,6 +305,7 @@ mod tests {
         let (stdout, stderr, code) = print(&plan, &args);
         assert_eq!(code, 1);
         assert!(stdout.starts_with("bus panel"), "{stdout}");
+        assert!(stdout.contains("are found when it runs"), "nothing has run: {stdout}");
         assert!(stderr.contains("does not fit"), "{stderr}");
         let (stdout, _, _) = print(&plan, &PlanArgs { json: true, ..args });
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();

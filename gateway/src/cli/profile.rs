@@ -142,7 +142,8 @@ fn check_file(file: &Path) -> Result<String, Vec<Problem>> {
     }
     let text =
         fs::read_to_string(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
-    let found = profile::check(&text, &id_of(file)).map_err(|mut problems| {
+    let id = id_of(file).map_err(problem)?;
+    let found = profile::check(&text, &id).map_err(|mut problems| {
         for problem in &mut problems {
             problem.file = file.display().to_string();
         }
@@ -152,13 +153,29 @@ fn check_file(file: &Path) -> Result<String, Vec<Problem>> {
     Ok(format!("{} ({}): {items} items, {examples} examples", found.id, found.evidence.word()))
 }
 
-/// The id that a file has as a profile: its folder and its name without ending.
-fn id_of(file: &Path) -> String {
+/// The id that a file has as a profile: its folder and its name without ending, whatever path leads
+/// there.
+///
+/// # Errors
+/// When a configuration could not name it so.
+fn id_of(file: &Path) -> Result<String, String> {
+    let whole = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    match file.parent().and_then(Path::file_name) {
-        Some(vendor) => format!("{}/{name}", vendor.to_string_lossy()),
-        None => name.into_owned(),
+    let Some(vendor) = whole.parent().and_then(Path::file_name) else {
+        return Err("a profile is in a folder of its vendor: VENDOR/DEVICE.toml".to_owned());
+    };
+    let vendor = match file.parent().and_then(Path::file_name) {
+        Some(given) => given.to_string_lossy(),
+        None => vendor.to_string_lossy(),
+    };
+    let id = format!("{vendor}/{name}");
+    let lower: String = id.to_lowercase().replace(['_', ' '], "-");
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/.".contains(c);
+    if lower != id || !id.chars().all(plain) {
+        let message = format!("\"{id}\" cannot be a profile's id, of a-z, 0-9 and -");
+        return Err(format!("{message}; name folder and file {lower}.toml"));
     }
+    Ok(id)
 }
 
 fn protocols(as_json: bool) -> String {
@@ -357,12 +374,23 @@ mod tests {
     }
 
     #[test]
+    fn an_id_has_its_vendor_whatever_path_leads_there_and_no_capitals() {
+        let id = |path: &str| id_of(Path::new(path));
+        assert_eq!(id("/nonexistent/hengtai/ht-330.toml").unwrap(), "hengtai/ht-330");
+        // Relative to the folder that tests run in.
+        assert_eq!(id("./Cargo.toml").unwrap_err().rsplit(' ').next(), Some("gateway/cargo.toml"));
+        let capitals = id("/nonexistent/Hengtai/HT_330.toml").unwrap_err();
+        assert!(capitals.ends_with("name folder and file hengtai/ht-330.toml"), "{capitals}");
+        assert!(id("/device.toml").unwrap_err().contains("VENDOR/DEVICE"));
+    }
+
+    #[test]
     fn problems_name_the_file_as_it_was_given() {
         let missing = PathBuf::from("/nonexistent/vendor/device.toml");
         let wrong = profiles().join("../Cargo.toml");
         let (stdout, stderr, code) = check(&[missing, wrong.clone()], true);
         assert_eq!(code, 78);
-        assert!(stderr.contains("/nonexistent/vendor/device.toml:0: cannot be read"), "{stderr}");
+        assert!(stderr.contains("/nonexistent/vendor/device.toml: cannot be read"), "{stderr}");
         assert!(stderr.contains(&wrong.display().to_string()), "{stderr}");
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(report["ok"], false);

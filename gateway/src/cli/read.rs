@@ -1,5 +1,6 @@
 //! `andon read`: poll sources once and show what was said beside what it means: raw registers and
-//! decoded values, or a device's own words and the items made of them.
+//! decoded values, or a device's own words and the items made of them. A value that the engine would
+//! refuse is refused here by the same function, and shown as what was refused, never as a value.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use andon_engine::item::Item;
-use andon_engine::unit::Unit;
-use andon_engine::value::Unavailable;
+use andon_engine::normalize::plausible;
+use andon_engine::value::{Measured, Unavailable, Value};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
@@ -64,9 +65,11 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
                     continue;
                 }
             };
-            if readings.iter().all(|reading| reading.measured.is_err()) {
-                let mut faults = readings.iter().filter_map(|reading| reading.fault);
-                let why = faults.next_back().map_or_else(|| "no item is polled".to_owned(), cause);
+            if readings
+                .iter()
+                .all(|reading| Judged::of(&reading.item, &reading.measured).why.is_some())
+            {
+                let why = nothing(&readings);
                 silent.push(format!("{} ({} on {}: {why})", unit.source, unit.station, bus.id));
             }
             let text = if args.json {
@@ -99,7 +102,7 @@ async fn read_device(device: &DevicePlan, plan: &Plan, json: bool) -> Option<Str
     };
     let text = if json { device_json(device, &probed) } else { device_table(device, &probed) };
     super::say(text.trim_end());
-    let gave = probed.said.iter().any(|(_, measured)| measured.is_ok());
+    let gave = probed.said.iter().any(|(item, said)| Judged::of(item, said).why.is_none());
     let why = probed.trouble.as_deref().unwrap_or("it said nothing");
     (!gave).then(|| format!("{} ({why})", device.source))
 }
@@ -110,12 +113,14 @@ fn device_json(device: &DevicePlan, probed: &ProbedDevice) -> String {
         .said
         .iter()
         .map(|(item, measured)| {
+            let judged = Judged::of(item, measured);
             json!({
                 "source": device.source,
                 "item": item,
                 "unit": symbol(item),
-                "value": measured.as_ref().ok(),
-                "why": measured.as_ref().err(),
+                "value": judged.value,
+                "why": judged.why,
+                "refused": judged.refused,
             })
             .to_string()
         })
@@ -144,11 +149,7 @@ fn device_table(device: &DevicePlan, probed: &ProbedDevice) -> String {
         writeln!(table, "  ! {trouble}").ok();
     }
     for (item, measured) in &probed.said {
-        let meaning = match measured {
-            Ok(value) => format!("{value} {}", shown(item)),
-            Err(why) => format!("– {}", missing(*why)),
-        };
-        writeln!(table, "  {item:<26} {}", meaning.trim_end()).ok();
+        writeln!(table, "  {item:<26} {}", Judged::of(item, measured).meaning(item)).ok();
     }
     table
 }
@@ -156,16 +157,16 @@ fn device_table(device: &DevicePlan, probed: &ProbedDevice) -> String {
 /// One JSON line per reading.
 fn as_json(source: &str, readings: &[RawReading]) -> String {
     let lines = readings.iter().map(|reading| {
-        let value = reading.measured.as_ref().ok();
-        let why = reading.measured.as_ref().err();
+        let judged = Judged::of(&reading.item, &reading.measured);
         json!({
             "source": source,
             "item": reading.item,
             "unit": symbol(&reading.item),
             "register": register(reading),
             "words": reading.words,
-            "value": value,
-            "why": why,
+            "value": judged.value,
+            "why": judged.why,
+            "refused": judged.refused,
             "fault": reading.fault.map(cause),
         })
         .to_string()
@@ -178,16 +179,13 @@ fn as_table(source: &str, station: Station, bus: &str, readings: &[RawReading]) 
     for reading in readings {
         let words: Vec<String> = reading.words.iter().map(|word| format!("{word:04x}")).collect();
         let words = if words.is_empty() { "–".to_owned() } else { words.join(" ") };
-        let meaning = match &reading.measured {
-            Ok(value) => format!("{value} {}", shown(&reading.item)),
-            Err(why) => match reading.fault {
-                Some(Fault::Exception(code)) => format!("– {why} (exception {code})"),
-                _ => format!("– {}", missing(*why)),
-            },
-        };
+        let mut meaning = Judged::of(&reading.item, &reading.measured).meaning(&reading.item);
+        if let Some(Fault::Exception(code)) = reading.fault {
+            write!(meaning, " (exception {code})").ok();
+        }
         let (register, item) = (register(reading), &reading.item);
         // Writing to a String cannot fail.
-        writeln!(table, "  {register:<16} {words:<20} {item:<22} {}", meaning.trim_end()).ok();
+        writeln!(table, "  {register:<16} {words:<20} {item:<22} {meaning}").ok();
     }
     table
 }
@@ -197,6 +195,59 @@ fn missing(why: Unavailable) -> &'static str {
     match why {
         Unavailable::Sentinel => "none: the device says so",
         other => other.word(),
+    }
+}
+
+/// A reading as the engine takes a first one: a value, or why there is none.
+struct Judged<'a> {
+    value: Option<&'a Value>,
+    why: Option<Unavailable>,
+    /// What was said and is not believed.
+    refused: Option<&'a Value>,
+}
+
+impl<'a> Judged<'a> {
+    /// An item outside the closed list is nothing that could be believed.
+    fn of(item: &str, measured: &'a Measured) -> Self {
+        let value = match measured {
+            Ok(value) => value,
+            Err(why) => return Self { value: None, why: Some(*why), refused: None },
+        };
+        let refusal = Item::named(item)
+            .map_or(Some(Unavailable::Garbled), |item| plausible(&item, value.clone()).err());
+        match refusal {
+            None => Self { value: Some(value), why: None, refused: None },
+            Some(why) => Self { value: None, why: Some(why), refused: Some(value) },
+        }
+    }
+
+    /// For people: the value with its unit, or the reason with what was refused and what could be.
+    fn meaning(&self, item: &str) -> String {
+        let unit = shown(item);
+        if let Some(value) = self.value {
+            return format!("{value} {unit}").trim_end().to_owned();
+        }
+        let why = self.why.map_or("", missing);
+        match (self.refused, Item::named(item)) {
+            (Some(refused), Ok(item)) if self.why == Some(Unavailable::OutOfRange) => {
+                let said =
+                    format!("– {why}: {refused} is not in {} to {}", item.least, item.greatest);
+                format!("{said} {unit}").trim_end().to_owned()
+            }
+            (Some(refused), _) => format!("– {why}: {refused}"),
+            (None, _) => format!("– {why}"),
+        }
+    }
+}
+
+/// Why a unit gave no value, of readings that are all without.
+fn nothing(readings: &[RawReading]) -> String {
+    if let Some(fault) = readings.iter().filter_map(|reading| reading.fault).next_back() {
+        return cause(fault);
+    }
+    match readings.first().map(|reading| Judged::of(&reading.item, &reading.measured)) {
+        Some(Judged { why: Some(why), .. }) => format!("{why}; is the profile right?"),
+        _ => "no item is polled".to_owned(),
     }
 }
 
@@ -243,7 +294,7 @@ fn symbol(item: &str) -> &'static str {
 
 /// The same for people: a share of one is written without.
 fn shown(item: &str) -> &'static str {
-    Some(symbol(item)).filter(|symbol| *symbol != Unit::Ratio.symbol()).unwrap_or_default()
+    Item::named(item).map_or("", |item| item.unit.shown())
 }
 
 #[cfg(test)]
@@ -257,5 +308,37 @@ mod tests {
         assert!(cause(Fault::Exception(2)).contains("profile"));
         assert!(cause(Fault::Exception(0x0B)).contains("gateway"));
         assert!(cause(Fault::Disconnected).contains("is Modbus spoken there"));
+    }
+
+    #[test]
+    fn what_the_quantity_cannot_be_is_refused_and_still_shown() {
+        let said = Ok(Value::Number(4.998));
+        let judged = Judged::of("power.factor", &said);
+        assert_eq!((judged.value, judged.why), (None, Some(Unavailable::OutOfRange)));
+        assert_eq!(judged.meaning("power.factor"), "– out_of_range: 4.998 is not in -1 to 1");
+        let reading = RawReading {
+            table: andon_adapters::modbus::Table::Holding,
+            address: 0x1003,
+            words: vec![0x1170, 1],
+            item: "current.l1".into(),
+            measured: Ok(Value::Number(260_833.28)),
+            fault: None,
+        };
+        let table = as_table("meter", Station::Unit(1), "bench", std::slice::from_ref(&reading));
+        assert!(table.contains("– out_of_range: 260833.28 is not in -10000 to 10000 A"), "{table}");
+        let line: serde_json::Value =
+            serde_json::from_str(&as_json("meter", std::slice::from_ref(&reading))).unwrap();
+        assert_eq!(line["value"], json!(null));
+        assert_eq!(line["refused"], json!(260_833.28));
+        assert_eq!(line["why"], json!("out_of_range"));
+        assert_eq!(nothing(&[reading]), "out_of_range; is the profile right?");
+    }
+
+    #[test]
+    fn what_can_be_is_a_value_with_its_unit() {
+        let said = Ok(Value::Number(-2734.5));
+        assert_eq!(Judged::of("power.active", &said).meaning("power.active"), "-2734.5 W");
+        let none = Err(Unavailable::Sentinel);
+        assert_eq!(Judged::of("power.active", &none).meaning("power.active"), "– sentinel");
     }
 }

@@ -1,19 +1,23 @@
 //! `andon why MACHINE.ITEM`: one item of a running gateway, from the register or message that it comes
-//! from to the rules that look at it.
+//! from to the rules that look at it. `andon why MACHINE`: why its state is what it is, from the items
+//! that it is told from.
 
 use std::fmt::Write as _;
 
-use anyhow::Context as _;
+use andon_engine::unit::Unit;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use serde_json::Value;
 
-use super::asking::{Whereabouts, lasting, plain};
+use super::asking::{Gateway, Whereabouts, lasting, plain};
+use crate::config::did_you_mean;
 use crate::diagnostics::{Explanation, Heard, Origin, Register, Requests, Watchers};
 
 /// Arguments of `andon why`.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// The machine and its item: laser.power.active
-    #[arg(value_name = "MACHINE.ITEM")]
+    /// The machine and its item, laser.power.active; or the machine, for its state
+    #[arg(value_name = "MACHINE[.ITEM]")]
     item: String,
     #[command(flatten)]
     whereabouts: Whereabouts,
@@ -27,23 +31,86 @@ pub struct WhyArgs {
 /// # Errors
 /// When the gateway cannot be reached, or knows no such item; the message names the likest one.
 pub async fn run(args: WhyArgs) -> anyhow::Result<()> {
-    let (machine, item) = args
-        .item
-        .split_once('.')
-        .filter(|(machine, item)| !machine.is_empty() && !item.is_empty())
-        .with_context(|| {
-            format!("{:?} is no MACHINE.ITEM, such as laser.power.active", args.item)
-        })?;
     let gateway = args.whereabouts.gateway()?;
+    let Some((machine, item)) = args.item.split_once('.') else {
+        return machine(&gateway, &args.item, args.json).await;
+    };
+    if machine.is_empty() || item.is_empty() {
+        bail!("{:?} is no MACHINE.ITEM, such as laser.power.active", args.item);
+    }
     let told = gateway.get("why", &[machine, item]).await?;
     if args.json {
         super::say(&told.to_string());
         return Ok(());
     }
-    let explanation: Explanation = serde_json::from_value(told)
-        .with_context(|| format!("{} explains nothing of this version", gateway.url()))?;
-    super::say(text(&explanation).trim_end());
+    super::say(text(&read(&gateway, told)?).trim_end());
     Ok(())
+}
+
+fn read(gateway: &Gateway, told: Value) -> anyhow::Result<Explanation> {
+    serde_json::from_value(told)
+        .with_context(|| format!("{} explains nothing of this version", gateway.url()))
+}
+
+/// Asks for a machine's state and for the items that it is told from.
+async fn machine(gateway: &Gateway, id: &str, as_json: bool) -> anyhow::Result<()> {
+    let picture = gateway.get("picture", &[]).await?;
+    let machines = picture["machines"].as_array().map_or(&[][..], Vec::as_slice);
+    let Some(machine) = machines.iter().find(|machine| machine["id"] == id) else {
+        let ids = machines.iter().filter_map(|machine| machine["id"].as_str());
+        let hint = did_you_mean(id, ids).map_or(String::new(), |hint| format!("; {hint}"));
+        bail!("there is no machine {id:?}{hint}");
+    };
+    if as_json {
+        super::say(&machine.to_string());
+        return Ok(());
+    }
+    let mut signals = Vec::new();
+    for item in machine["activity_from"].as_array().into_iter().flatten().filter_map(Value::as_str)
+    {
+        signals.push(read(gateway, gateway.get("why", &[id, item]).await?)?);
+    }
+    super::say(state(id, machine, &signals).trim_end());
+    Ok(())
+}
+
+/// Why a machine's state is what it is, for a person.
+fn state(id: &str, machine: &Value, signals: &[Explanation]) -> String {
+    let why = machine["why"].as_str();
+    let word = machine["execution"].as_str().unwrap_or("unknown");
+    let since = machine["in_state_ms"]
+        .as_u64()
+        .map_or(String::new(), |ms| format!(", for {}", lasting(ms)));
+    let mut out = format!("{id} is {}{since}", plain(word));
+    // Writing to a String cannot fail.
+    writeln!(out, "{}", why.map_or(String::new(), |why| format!(": {}", plain(why)))).ok();
+    if signals.is_empty() {
+        writeln!(
+            out,
+            "  nothing tells what it does; its values are all there is. For a state, write\n  \
+             activity = {{ from = \"power.active\", … }} into [machine.{id}]"
+        )
+        .ok();
+    }
+    for it in signals {
+        writeln!(out, "  told from  {} = {}", it.item, believed(it)).ok();
+        if let Some(meaning) = &it.watchers.meaning {
+            writeln!(out, "  meaning    {}", plain(meaning)).ok();
+        }
+    }
+    if why == Some("conflict") {
+        out.push_str(if signals.len() > 1 {
+            "  conflict   one of these says that it runs and the power says that it is off, or the \
+             power is\n             far below zero: look which of them is wrong\n"
+        } else {
+            "  conflict   a power far below zero is no consumption: the meter may be wired the wrong \
+             way round,\n             or the machine feeds back\n"
+        });
+    }
+    for it in signals {
+        writeln!(out, "  ask        andon why {id}.{}", it.item).ok();
+    }
+    out
 }
 
 /// The explanation for a person.
@@ -79,10 +146,17 @@ fn text(it: &Explanation) -> String {
 fn believed(it: &Explanation) -> String {
     let age = it.heard.age_ms.map_or(String::new(), |ms| format!(", {} old", lasting(ms)));
     match (&it.heard.value, it.heard.why) {
-        (Some(value), _) => plain(&format!("{value} {}", it.unit)).trim_end().to_owned() + &age,
+        (Some(value), _) => {
+            plain(&format!("{value} {}", shown(&it.unit))).trim_end().to_owned() + &age
+        }
         (None, Some(why)) => format!("no value: {}{age}", why.word()),
         (None, None) => format!("no value{age}"),
     }
+}
+
+/// A unit for people: a share of one is written without.
+fn shown(unit: &str) -> &str {
+    if unit == Unit::Ratio.symbol() { "" } else { unit }
 }
 
 fn reports(heard: &Heard) -> String {
@@ -138,6 +212,7 @@ fn requests(it: &Requests) -> String {
         (it.timeout, "timed out"),
         (it.garbled, "garbled"),
         (it.refused, "refused"),
+        (it.parted, "parted at a hole"),
         (it.disconnected, "lost with the port"),
         (it.late, "late"),
         (it.retries, "of these asked again"),
@@ -160,7 +235,8 @@ fn watchers(it: &Watchers, line: &mut impl FnMut(&str, &str)) {
         line("rule", &format!("{} ({severity}{trips}): {}", rule.id, rule.message.en));
     }
     if let Some(by) = &it.activity {
-        line("activity", &format!("the machine's activity is told from it ({by})"));
+        let meaning = it.meaning.as_ref().map_or(String::new(), |words| format!(": {words}"));
+        line("activity", &format!("the machine's activity is told from it ({by}){meaning}"));
     }
     if it.energy {
         line("energy", "its differences are the machine's energy");
@@ -170,5 +246,56 @@ fn watchers(it: &Watchers, line: &mut impl FnMut(&str, &str)) {
     }
     if *it == Watchers::default() {
         line("watched", "by no rule");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use andon_engine::value::Value as Believed;
+
+    fn power(watts: f64) -> Explanation {
+        Explanation {
+            v: 1,
+            machine: "mains".into(),
+            item: "power.active".into(),
+            kind: "gauge".into(),
+            unit: "W".into(),
+            period_ms: 1000,
+            stale_after_ms: 5000,
+            heard: Heard { value: Some(Believed::Number(watts)), ..Heard::default() },
+            origin: None,
+            watchers: Watchers {
+                meaning: Some("off below 15 W".to_owned()),
+                ..Watchers::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_state_that_is_told_from_nothing_says_what_to_write() {
+        let machine = json!({ "execution": "unknown", "why": null, "in_state_ms": 12_000 });
+        let said = state("mains", &machine, &[]);
+        assert!(said.starts_with("mains is unknown, for 12"), "{said}");
+        assert!(said.contains("into [machine.mains]"), "{said}");
+    }
+
+    #[test]
+    fn a_state_names_its_signal_what_it_means_and_what_contradicts() {
+        let machine = json!({ "execution": "unknown", "why": "conflict", "in_state_ms": 900 });
+        let said = state("mains", &machine, &[power(-2734.5)]);
+        for words in
+            [": conflict\n", "power.active = -2734.5 W", "off below 15 W", "wrong way round"]
+        {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(said.contains("andon why mains.power.active"), "{said}");
+    }
+
+    #[test]
+    fn a_share_of_one_has_no_unit() {
+        assert_eq!((shown("1"), shown("W")), ("", "W"));
     }
 }

@@ -91,6 +91,14 @@ impl Machine {
         self.items.iter().position(|item| &*item.item.name == name)
     }
 
+    /// Whether it has an item that its activity could be told from.
+    pub(super) fn could_tell(&self) -> bool {
+        self.items.iter().any(|it| {
+            it.item.kind == Kind::Flag
+                || (it.item.unit == Unit::Watt && it.item.kind == Kind::Gauge)
+        })
+    }
+
     /// The position of the item that a key names; a problem when the machine has none such.
     pub(super) fn named_by(&self, section: &Section<'_>, key: &str) -> Option<usize> {
         let name = section.text(key)?;
@@ -239,7 +247,7 @@ fn of_loop(
         table.problem(name, "a loop stands for a quantity that goes up and down", None);
         return None;
     }
-    let example = |number: u8| format!("\"{number} {}\"", item.unit);
+    let example = |number: u8| format!("\"{number} {}\"", item.unit.written());
     let ends = [("at_4ma", 0), ("at_20ma", 100)]
         .map(|(key, number)| section.need(key, &example(number), section.quantity(key, item.unit)));
     let (source, profile_item) = from?;
@@ -298,7 +306,8 @@ fn max_rates(section: &Section<'_>, machine: &mut Machine) {
         match rate.filter(|rate| *rate > 0.0) {
             Some(rate) => machine.items[position].max_rate = Some(rate),
             None => {
-                let hint = format!("write a number above 0 and its unit, \"20 {unit}/s\"");
+                let hint =
+                    format!("write a number above 0 and its unit, \"20 {}/s\"", unit.written());
                 rates.problem(name, format!("\"{text}\" is not a rate"), Some(hint));
             }
         }
@@ -416,7 +425,7 @@ fn activity(activity: &Section<'_>, machine: &Machine) -> Option<Activity> {
                 activity.only(keys::ACTIVITY_POWER);
                 Some(Signal::Power { idle: bands.idle(), run: bands.run() })
             }
-            None => power(activity),
+            None => power(activity, kinds::of(&machine.kind).is_some()),
         },
         Item { kind: Kind::Flag, .. } => {
             activity.only(keys::ACTIVITY_INPUT);
@@ -446,9 +455,16 @@ fn bands_of_kind(
     kind.map(|kind| &kind.activity)
 }
 
-/// The bands of a power, the right way up.
-fn power(activity: &Section<'_>) -> Option<Signal> {
+/// The bands of a power, the right way up. A kind without bands of its own wants them written.
+fn power(activity: &Section<'_>, kind_has_bands: bool) -> Option<Signal> {
     activity.only(keys::ACTIVITY_POWER);
+    if !kind_has_bands && !activity.has("idle_above") && !activity.has("run_above") {
+        let message = "kind \"other\" has no bands of its own";
+        let hint = "write idle_above = \"15 W\" and run_above = \"120 W\" with this machine's numbers; \
+                    \"andon learn\" proposes them";
+        activity.problem("", message, Some(hint.to_owned()));
+        return None;
+    }
     let watts = |key| activity.quantity(key, Unit::Watt);
     let idle_enter = activity.need("idle_above", "\"15 W\"", watts("idle_above"));
     let run_enter = activity.need("run_above", "\"120 W\"", watts("run_above"));

@@ -94,6 +94,7 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
     let outputs = output::outputs(root, &sources, &machines);
     unused(root, &sources, &machines, &outputs);
     unused_buses(root, &buses, &sources);
+    silent(root, &machines);
     let shop = assemble::shop(&buses.list, &sources.list, &machines.list, &outputs.list);
     let (faces, rules) = rule::rules(root, &machines, &outputs, &shop.engine);
     Some(Plan {
@@ -150,6 +151,32 @@ fn unused(
             section.warn(&source.id, "no machine uses it; it is not polled", Some(hint));
         }
     }
+}
+
+/// Says of which machines nothing tells what they do, although a power or a contact could: the board
+/// shows their values and no state. One warning for all, and `activity = []` says that it is meant.
+fn silent(root: &Section<'_>, machines: &named::Named<'_, machine::Machine>) {
+    /// Named beside the first.
+    const NAMED: usize = 3;
+    let Some(section) = root.table("machine") else { return };
+    let unsaid = |it: &&machine::Machine| {
+        let written = section.table(&it.id).is_some_and(|machine| machine.has("activity"));
+        it.could_tell() && it.activity.is_empty() && !written
+    };
+    let mut ids = machines.list.iter().filter(unsaid).map(|it| &*it.id);
+    let Some(first) = ids.next() else { return };
+    let also: Vec<&str> = ids.by_ref().take(NAMED).collect();
+    let more = ids.count();
+    let mut message = "nothing tells what it does: the board shows its values only".to_owned();
+    if !also.is_empty() {
+        message += &format!("; nor of {}", also.join(", "));
+    }
+    if more > 0 {
+        message += &format!(" and {more} more");
+    }
+    let hint =
+        "add activity = { from = \"power.active\", … }, or activity = [] if values are enough";
+    section.warn(first, message, Some(hint.to_owned()));
 }
 
 /// Warns of buses without a source: they are opened, and nobody is asked.

@@ -206,7 +206,7 @@ fn proof(
             proof.problem("item", "is not a quantity that goes up and down", Some(hint));
             return None;
         }
-        let example = format!("\"20 {}\"", item.unit);
+        let example = format!("\"20 {}\"", item.unit.written());
         proof.need("below", &example, proof.quantity("below", item.unit))
     });
     let (position, within, below) = (position?, within?, below?);

@@ -231,7 +231,7 @@ impl<'a> Section<'a> {
         let node = self.get(key)?;
         let text = match &node.content {
             Content::Integer(_) | Content::Number(_) if unit != Unit::None => {
-                let hint = format!("write it in quotes with its unit, \"20 {unit}\"");
+                let hint = format!("write it in quotes with its unit, \"20 {}\"", unit.written());
                 self.problem_at(&node.place, key, "has no unit", Some(hint));
                 return None;
             }
@@ -239,7 +239,7 @@ impl<'a> Section<'a> {
         };
         parse_as(text, unit)
             .map_err(|error| {
-                let hint = format!("write a number and its unit, \"20 {unit}\"");
+                let hint = format!("write a number and its unit, \"20 {}\"", unit.written());
                 self.problem_at(&node.place, key, error.to_string(), Some(hint));
             })
             .ok()

@@ -380,6 +380,53 @@ fn what_works_but_should_be_known_is_a_warning() {
 }
 
 #[test]
+fn the_configuration_for_a_new_meter_is_sound() {
+    let page = fs::read_to_string(repository().join("CONTRIBUTING.md")).unwrap();
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let text = text.replace("VENDOR/MODEL", "eastron/sdm120");
+    // Nobody has added a profile in this folder.
+    let text = text.replace("profiles.dir", "# profiles.dir");
+    let folder = Folder::new(&[("andon.toml", &text)]);
+    let loaded = folder.load(&[]).map_err(|problems| told(&problems)).unwrap();
+    assert_eq!(told(&loaded.warnings), "");
+    assert_eq!((loaded.plan.buses.len(), loaded.plan.machines.len()), (1, 1));
+}
+
+#[test]
+fn machines_of_which_nothing_tells_what_they_do_are_named_in_one_warning() {
+    let machine = |n: usize| format!("[machine.m{n}]\nkind = \"other\"\nsource = \"s{n}\"\n");
+    let source = |n: usize| {
+        format!("[source.s{n}]\nbus = \"b\"\nunit_id = {n}\nprofile = \"eastron/sdm120\"\n")
+    };
+    let head = "[site]\nid = \"x\"\ntime_zone = \"UTC\"\n\
+                [bus.b]\ntype = \"modbus-tcp\"\nhost = \"127.0.0.1\"\n";
+    let report = |count: usize| {
+        let more: String = (1..=count).map(|n| source(n) + &machine(n)).collect();
+        told(&Folder::new(&[("andon.toml", &format!("{head}{more}"))]).load(&[]).unwrap().warnings)
+    };
+    let one = report(1);
+    assert!(one.contains("machine.m1: nothing tells what it does"), "{one}");
+    assert!(!one.contains("nor of"), "{one}");
+    let many = report(6);
+    assert!(many.contains("; nor of m2, m3, m4 and 2 more"), "{many}");
+    let told_by = format!(
+        "{head}{}{}activity = {{ from = \"power.active\", idle_above = \"15 W\", run_above = \"120 W\" }}\n",
+        source(1),
+        machine(1)
+    );
+    let meant = format!("{head}{}{}activity = []\n", source(1), machine(1));
+    for sound in [&told_by, &meant] {
+        let loaded = Folder::new(&[("andon.toml", sound)]).load(&[]).unwrap();
+        assert_eq!(told(&loaded.warnings), "");
+    }
+    let without = told_by.replace(", idle_above = \"15 W\", run_above = \"120 W\"", "");
+    let refused = told(&Folder::new(&[("andon.toml", &without)]).load(&[]).unwrap_err());
+    assert!(refused.contains("kind \"other\" has no bands of its own"), "{refused}");
+    assert!(refused.contains("andon learn") && !refused.contains("missing"), "{refused}");
+}
+
+#[test]
 fn a_thousand_sources_load() {
     let mut text = "[site]\nid = \"big\"\ntime_zone = \"UTC\"\n".to_owned();
     for n in 0..1000 {

@@ -138,6 +138,7 @@ const fn requests(counters: &Counters) -> Requests {
         timeout: counters.timeouts,
         garbled: counters.garbled,
         refused: counters.exceptions,
+        parted: counters.parted,
         disconnected: counters.disconnects,
         late: counters.late,
         retries: counters.retries,

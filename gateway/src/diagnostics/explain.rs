@@ -143,6 +143,9 @@ pub struct Watchers {
     pub rules: Vec<RuleWatch>,
     /// `controller`, `power` or `input`, when the machine's activity is told from it.
     pub activity: Option<Arc<str>>,
+    /// What it then means, in words.
+    #[serde(default)]
+    pub meaning: Option<String>,
     /// Whether its differences are the machine's energy.
     pub energy: bool,
     /// The outputs whose effect it proves.
@@ -319,8 +322,25 @@ fn watchers(plan: &Plan, index: ItemIndex) -> Watchers {
     Watchers {
         rules: rules.map(watch).collect(),
         activity: told.map(|activity| activity_word(activity).into()),
+        meaning: told.map(meaning),
         energy: plan.engine.machines.iter().any(|machine| machine.energy == Some(index)),
         proves: proves.map(|trip| trip.id.clone()).collect(),
+    }
+}
+
+/// What the values of a signal mean for the machine.
+fn meaning(activity: &ActivityPlan) -> String {
+    match activity {
+        ActivityPlan::Controller { .. } => "the machine does what its controller says".to_owned(),
+        ActivityPlan::Power { idle, run, .. } => format!(
+            "off below {} W, idle from there, run from {} W (left below {} W and {} W), nothing below \
+             zero",
+            idle.enter, run.enter, idle.exit, run.exit
+        ),
+        ActivityPlan::Input { run_when, .. } => {
+            let means = if *run_when { ["run", "idle"] } else { ["idle", "run"] };
+            format!("on means {}, off means {}", means[0], means[1])
+        }
     }
 }
 

@@ -79,7 +79,11 @@ fn units(out: &mut Exposition, buses: &[Bus]) {
         outcomes(&unit.requests)
             .map(|(word, n)| ([bus.clone(), source.clone(), word.to_owned()], count(n)))
     });
-    let about = ("andon_unit_requests_total", Counter, "Requests by what became of them.");
+    let about = (
+        "andon_unit_requests_total",
+        Counter,
+        "Requests by what became of them; parted: read in parts.",
+    );
     out.family(about, ["bus", "source", "outcome"], requests);
     let standings = all().flat_map(|(bus, unit)| {
         let (bus, source) = named(bus, unit);
@@ -116,12 +120,13 @@ fn units(out: &mut Exposition, buses: &[Bus]) {
     each(out, about, |unit| Some(unit.allowance_ms / 1000.0));
 }
 
-const fn outcomes(requests: &Requests) -> [(&'static str, u64); 5] {
+const fn outcomes(requests: &Requests) -> [(&'static str, u64); 6] {
     [
         ("answered", requests.answered),
         ("timeout", requests.timeout),
         ("garbled", requests.garbled),
         ("refused", requests.refused),
+        ("parted", requests.parted),
         ("disconnected", requests.disconnected),
     ]
 }

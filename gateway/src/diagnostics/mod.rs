@@ -149,8 +149,11 @@ pub struct Requests {
     pub timeout: u64,
     /// Answered with something else.
     pub garbled: u64,
-    /// Answered with an exception.
+    /// Answered with an exception that stands.
     pub refused: u64,
+    /// Refused as a whole and asked again in parts: how holes are found, and no failure.
+    #[serde(default)]
+    pub parted: u64,
     /// The port went away meanwhile.
     pub disconnected: u64,
     /// Answered after the deadline; those answers were thrown away.
@@ -167,7 +170,7 @@ impl Requests {
 
     /// Requests whose outcome is known.
     pub const fn ended(&self) -> u64 {
-        self.answered + self.failed()
+        self.answered + self.parted + self.failed()
     }
 }
 

@@ -22,6 +22,7 @@ fn what_is_not_known_has_no_sample_and_a_state_is_one_sample_per_word() {
         andon_unit_requests_total{bus="panel",source="meter-4",outcome="timeout"} 2
         andon_unit_requests_total{bus="panel",source="meter-4",outcome="garbled"} 0
         andon_unit_requests_total{bus="panel",source="meter-4",outcome="refused"} 0
+        andon_unit_requests_total{bus="panel",source="meter-4",outcome="parted"} 0
         andon_unit_requests_total{bus="panel",source="meter-4",outcome="disconnected"} 0"#]];
     expected.assert_eq(&requests.join("\n"));
 }

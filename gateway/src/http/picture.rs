@@ -12,7 +12,7 @@ use std::time::Duration;
 use andon_engine::Output;
 use andon_engine::event::{Activity, AlarmState, Event, Execution};
 use andon_engine::item::Kind;
-use andon_engine::plan::{ItemIndex, ItemPlan, MachineIndex};
+use andon_engine::plan::{ActivityPlan, ItemIndex, ItemPlan, MachineIndex};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable};
 
@@ -85,6 +85,7 @@ struct Machine {
     /// What it did before the start, until it is known whether that goes on.
     left: Option<Left>,
     started: BootTime,
+    activity_from: Vec<ItemIndex>,
     /// Those of the tile first.
     items: Vec<ItemIndex>,
     key_items: usize,
@@ -323,7 +324,18 @@ impl Picture {
         // reason that its first item gives.
         let silent = items.iter().all(|item| item.value.is_none());
         let silence = items.first().filter(|_| silent).and_then(|item| item.why);
-        let why = (machine.execution == Execution::Unknown).then(|| machine.why.or(silence));
+        let named = |index: &ItemIndex| self.plan.items.get(index.0 as usize);
+        let from: Vec<&str> =
+            machine.activity_from.iter().filter_map(named).map(|it| &*it.item.name).collect();
+        // Nor is there a conflict any longer of signals that say nothing any more.
+        let mut signals = items.iter().filter(|item| from.contains(&item.name));
+        let mute = signals.clone().all(|item| item.value.is_none());
+        let conflict = machine.why == Some(Unavailable::Conflict);
+        let told = match signals.next() {
+            Some(signal) if conflict && mute => signal.why,
+            _ => machine.why,
+        };
+        let why = (machine.execution == Execution::Unknown).then(|| told.or(silence));
         MachineView {
             id: &machine.id,
             name: &machine.name,
@@ -331,6 +343,7 @@ impl Picture {
             execution: machine.execution,
             activity: machine.activity,
             why: why.flatten(),
+            activity_from: from,
             in_state_ms: millis(now.since(machine.since).saturating_add(machine.before)),
             items,
             stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| stop::worry(stop.phase)),
@@ -379,6 +392,7 @@ impl Machine {
             before: Duration::ZERO,
             left: None,
             started,
+            activity_from: machine.activity.iter().map(ActivityPlan::item).collect(),
             items,
             key_items: face.key_items.len(),
             stops: trips.map(|trip| Stop::new(trip.id.clone())).collect(),

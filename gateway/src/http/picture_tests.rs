@@ -74,6 +74,7 @@ fn a_machine_is_rendered_with_ages() {
           "execution": "running",
           "activity": "run",
           "why": null,
+          "activity_from": [],
           "in_state_ms": 3000,
           "items": [
             {
@@ -106,6 +107,32 @@ fn a_machine_is_rendered_with_ages() {
           }
         }"#]],
     );
+}
+
+#[test]
+fn what_the_activity_is_told_from_is_named_and_contradicts_only_while_it_speaks() {
+    let mut plan = shop();
+    let mut engine = andon_engine::plan::Plan::clone(&plan.engine);
+    engine.machines[0].activity =
+        vec![ActivityPlan::Controller { item: ItemIndex(0), exit_for: Default::default() }];
+    plan.engine = engine.into();
+    let picture = Picture::new(&plan, &rules(), "b".into(), s(0));
+    assert_eq!(picture.machine(MachineIndex(0), s(1)).unwrap().activity_from, ["power.active"]);
+    // A contradiction lasts as long as there is somebody who contradicts.
+    let mut picture = picture;
+    picture.fold(&sample(0, s(2), number(-40.0)));
+    picture.fold(&Output::Event(Event::Activity {
+        machine: "laser".into(),
+        at: s(2),
+        activity: Activity::Unknown,
+        execution: Execution::Unknown,
+        why: Some(Unavailable::Conflict),
+        raw_run_ms: 0,
+    }));
+    let why = |picture: &Picture, at| picture.machine(MachineIndex(0), at).unwrap().why;
+    assert_eq!(why(&picture, s(3)), Some(Unavailable::Conflict));
+    picture.fold(&sample(0, s(4), Err(Unavailable::Disconnected)));
+    assert_eq!(why(&picture, s(5)), Some(Unavailable::Disconnected));
 }
 
 #[test]

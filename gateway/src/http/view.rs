@@ -117,6 +117,9 @@ pub struct MachineView<'a> {
     pub activity: Activity,
     /// Why it is unknown, when a reason is known.
     pub why: Option<Unavailable>,
+    /// The items that its activity is told from, highest authority first. Without any it is unknown
+    /// for ever, whatever its values.
+    pub activity_from: Vec<&'a str>,
     /// How long the execution has been this one.
     pub in_state_ms: u64,
     /// Its items, those of the tile first.

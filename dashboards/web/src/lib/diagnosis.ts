@@ -2,7 +2,7 @@
 //! Durations are milliseconds as of the gateway's answer; null and absent mean that nobody knows.
 
 export interface Requests {
-  answered: number; timeout: number; garbled: number; refused: number; disconnected: number; late: number; retries: number;
+  answered: number; timeout: number; garbled: number; refused: number; disconnected: number; parted: number; late: number; retries: number;
 }
 
 export interface Unit {
@@ -97,7 +97,7 @@ export function failures(requests: Requests): [string, number][] {
 }
 
 export function asked(requests: Requests): number {
-  return requests.answered + requests.timeout + requests.garbled + requests.refused + requests.disconnected;
+  return requests.answered + requests.parted + requests.timeout + requests.garbled + requests.refused + requests.disconnected;
 }
 
 /** An answer of the gateway, or null for what is none. */

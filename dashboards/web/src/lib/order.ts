@@ -1,9 +1,30 @@
 //! Which machine comes first and how many fit: who needs a person, then the configured order.
 //! The sort is stable, so tiles move only when the need changes.
 
-import type { Alarm, Machine } from "./types";
+import { freshness } from "./freshness";
+import type { Seen } from "./controller";
+import type { Alarm, Execution, Machine } from "./types";
 
 export type Look = "stop" | "fault" | "attention" | "unknown" | "running" | "calm";
+/** The word and the sign of a tile: a state, or what stands in its place while there is none to tell. */
+export type Headline = Execution | "conflict" | "values";
+
+/** Nobody asked for its activity, and what it measures is fresh: neither a state nor missing data. Of the values of
+ * the tile one is enough, for each of them says itself when it is missing. */
+export function valuesOnly({ machine, at, now }: Seen): boolean {
+  if (machine.execution !== "unknown" || machine.activity_from.length > 0) return false;
+  const keys = machine.items.filter((item) => item.key);
+  return (keys.length > 0 ? keys : machine.items).some((item) => !freshness(item, at, now).stale);
+}
+
+/** Unknown is never one thing: nothing is heard, or too much, or nothing was asked for. What has fallen silent
+ * contradicts nobody. */
+export function headline(seen: Seen): Headline {
+  if (valuesOnly(seen)) return "values";
+  const { execution, why, items, activity_from } = seen.machine;
+  const speaks = () => items.some((item) => activity_from.includes(item.name) && !freshness(item, seen.at, seen.now).stale);
+  return execution === "unknown" && why === "conflict" && speaks() ? "conflict" : execution;
+}
 
 /** Alarms of a machine that still ask for something: a minor one that a person has seen does not. */
 export function urgent(alarms: Alarm[], machine: string): Alarm[] {
@@ -12,7 +33,8 @@ export function urgent(alarms: Alarm[], machine: string): Alarm[] {
 }
 
 /** 0 is the most urgent. */
-export function need(machine: Machine, alarms: Alarm[]): number {
+export function need(seen: Seen, alarms: Alarm[]): number {
+  const { machine } = seen;
   const phase = machine.stop?.phase;
   const own = urgent(alarms, machine.id);
   if (phase === "failed") return 0;
@@ -21,7 +43,7 @@ export function need(machine: Machine, alarms: Alarm[]): number {
   if (machine.execution === "fault") return 3;
   if (own.length > 0) return 4;
   // A stop that nobody has heard of may or may not protect: that is not calm.
-  if (machine.execution === "unknown" || phase === "unknown") return 5;
+  if ((machine.execution === "unknown" && !valuesOnly(seen)) || phase === "unknown") return 5;
   if (machine.execution === "paused") return 6;
   if (machine.execution === "finished") return 7;
   return 8;
@@ -32,20 +54,21 @@ export function stopFailed(machine: Machine): boolean {
   return machine.stop?.phase === "failed";
 }
 
-export function look(machine: Machine, alarms: Alarm[]): Look {
-  const rank = need(machine, alarms);
+export function look(seen: Seen, alarms: Alarm[]): Look {
+  const { machine } = seen;
+  const rank = need(seen, alarms);
   if (rank <= 1) return "stop";
   // Nothing reads as normal or merely "attend" while nobody knows the state.
-  if (machine.execution === "unknown") return "unknown";
+  if (machine.execution === "unknown" && !valuesOnly(seen)) return "unknown";
   if (rank <= 3) return "fault";
   if (rank === 4) return "attention";
   if (rank === 5) return "unknown";
   return machine.execution === "running" || machine.execution === "preparing" ? "running" : "calm";
 }
 
-export function byNeed<T>(entries: T[], machine: (entry: T) => Machine, alarms: Alarm[]): T[] {
+export function byNeed<T>(entries: T[], seen: (entry: T) => Seen, alarms: Alarm[]): T[] {
   return entries
-    .map((entry) => ({ entry, rank: need(machine(entry), alarms) }))
+    .map((entry) => ({ entry, rank: need(seen(entry), alarms) }))
     .sort((a, b) => a.rank - b.rank)
     .map(({ entry }) => entry);
 }

@@ -4,6 +4,7 @@ import en from "../words/en.ftl?raw";
 import zh from "../words/zh-CN.ftl?raw";
 import { conflict, draws, type Seen } from "./controller";
 import { duration, reading, roughly, toGo, whole } from "./format";
+import { headline } from "./order";
 import type { Item, Words } from "./types";
 import { choose, named, parse, speaker, type Language } from "./words";
 
@@ -99,7 +100,7 @@ class Speech {
 
   /** Of a machine whose stop has failed: what it still draws, and what its own signals say of it. */
   unstopped = (seen: Seen): string => {
-    const state = this.say(`execution-${seen.machine.execution}`);
+    const state = this.say(`execution-${headline(seen)}`);
     const power = draws(seen);
     if (power === undefined) return this.say("unstopped", { state });
     if (power === null) return this.say("unstopped-unmeasured", { state });

@@ -41,6 +41,8 @@ export interface Machine {
   execution: Execution;
   activity: string;
   why: string | null;
+  /** The items that its activity is told from; without any nothing ever tells it. */
+  activity_from: string[];
   in_state_ms: number | null;
   items: Item[];
   stop: Stop | null;

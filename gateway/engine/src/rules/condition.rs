@@ -137,7 +137,10 @@ impl Condition {
                     let item = &plan.items[index.0 as usize];
                     let name = format!("{}{}", prefix(item.machine), item.item.name);
                     match &view.values[index.0 as usize] {
-                        Ok(value) => format!("{name} {value} {}", item.item.unit),
+                        Ok(value) => {
+                            let unit = item.item.unit.shown();
+                            format!("{name} {value} {unit}").trim_end().to_owned()
+                        }
                         Err(why) => format!("{name} unknown ({why})"),
                     }
                 }

@@ -52,7 +52,8 @@ pub(super) fn other_side(when: &Condition, clear: &Condition, plan: &Plan) -> St
         Relation::Equal | Relation::NotEqual => return advice.to_owned(),
     };
     let item = &plan.items[item.0 as usize].item;
-    format!("{advice}: \"{} {sign} {end} {}", item.name, item.unit).trim_end().to_owned() + "\""
+    format!("{advice}: \"{} {sign} {end} {}", item.name, item.unit.shown()).trim_end().to_owned()
+        + "\""
 }
 
 fn leaves(condition: &Condition) -> impl Iterator<Item = Operation> + '_ {

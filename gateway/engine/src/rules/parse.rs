@@ -150,7 +150,7 @@ impl<'a> Parser<'a> {
                 Kind::Flag => self.push(Operation::Flag(index)),
                 _ => {
                     let message = format!("{} is a quantity; compare it with one", item.name);
-                    let hint = format!("{} > 1 {}", item.name, item.unit);
+                    let hint = format!("{} > 1 {}", item.name, item.unit.written());
                     Err(self.problem(span, &message, Some(hint.trim_end())))
                 }
             };

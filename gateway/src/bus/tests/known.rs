@@ -55,6 +55,25 @@ async fn a_hole_is_remembered_over_a_restart_and_forgotten_when_it_is_filled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_that_is_parted_at_a_hole_is_no_error() {
+    let (asked, there) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(1)));
+    let mut bench = Bench::start(false, 1, &[15, 16, 18, 19], holed(&asked, &there));
+    assert_eq!(bench.readings(3).await.iter().filter(|it| it.1.is_ok()).count(), 3 * 4);
+    assert_eq!(asked.lock().unwrap()[0], (15, 5), "the first read spans what nobody wants");
+    let counters = bench.handle.status().units[0].counters;
+    assert_eq!((counters.parted, counters.errors()), (1, 0));
+    let asked = u64::try_from(asked.lock().unwrap().len()).unwrap();
+    assert!(counters.requests() >= asked - 1, "{} of {asked}", counters.requests());
+
+    // Where an item's own register is refused, that stays an error.
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let mut bench = Bench::start(false, 1, &[16, 17, 18], holed(&asked, &there));
+    bench.readings(1).await;
+    let counters = bench.handle.status().units[0].counters;
+    assert_eq!((counters.exceptions, counters.errors()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_words_behind_a_value_are_kept_with_their_address_and_moment() {
     let mut bench = Bench::start(false, 2, &[100, 103], script(|it| soon(it.honest())));
     assert_eq!(bench.handle.last_words(1, 1), None);
