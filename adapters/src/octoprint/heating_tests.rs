@@ -52,7 +52,10 @@ fn the_lines_before_the_wait_are_preparation() {
     let mut watch = Watch::new();
     watch.heating.rests(false);
     for line in 0..8 {
-        assert!(watch.look(18.0 * f64::from(line), 150.0, 20.0), "homing, and a purge line's start");
+        assert!(
+            watch.look(18.0 * f64::from(line), 150.0, 20.0),
+            "homing, and a purge line's start"
+        );
     }
     assert!(watch.look(126.0, 199.0, 59.0));
     assert!(!watch.look(150.0, 200.0, 60.0));
