@@ -36,7 +36,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 
 use self::document::{Document, Kind};
-use self::picture::Picture;
+use self::picture::{Picture, State};
 use self::stream::Stream;
 use crate::device::{Device, Heard, Outbox, Request, Response};
 use crate::http::{Asked, encoded, refusal, silence};
@@ -123,6 +123,10 @@ struct Agent {
     stream: Stream,
     /// The first sequence number that was not seen.
     gap: Option<u64>,
+    /// What the machine does, as it was said last.
+    said: Option<State>,
+    /// Nothing was said in this period yet.
+    owed: bool,
 }
 
 impl Agent {
@@ -148,6 +152,8 @@ impl Agent {
             rounds: 0,
             stream: Stream::default(),
             gap: None,
+            said: None,
+            owed: true,
         })
     }
 
@@ -333,7 +339,14 @@ impl Agent {
             return self.ask(now, out);
         }
         out.alive = true;
-        self.picture.say(&self.items, &self.axes, out);
+        // An agent that tells by itself does so more often than anybody wants to keep: what the machine
+        // does is said at once, the rest once a period.
+        let state = self.picture.state();
+        let news = question != Question::Follow || self.said.as_ref() != Some(&state);
+        if std::mem::take(&mut self.owed) || news {
+            self.said = Some(state);
+            self.picture.say(&self.items, &self.axes, out);
+        }
         if let Some(gap) = self.gap.take().filter(|gap| *gap < next) {
             let words = format!("a gap: observations {gap} to {} were not seen", next - 1);
             out.trouble = Some(words);
@@ -356,6 +369,7 @@ impl Device for Agent {
             }
             Heard::Due => {
                 self.rounds = 0;
+                self.owed = true;
                 if self.stream.is_silent(now) {
                     self.stream.end(now);
                     self.asked.clear();
@@ -372,7 +386,12 @@ impl Device for Agent {
             Heard::Response(response) => self.response(now, response, out),
             Heard::NoResponse(why) => {
                 self.stream.close();
-                self.asked.answered();
+                let question = self.asked.answered();
+                if question == Some(Question::Follow) && why != Unavailable::Disconnected {
+                    // It does not go on in a way that could be heard: it is asked.
+                    self.stream.refuse(now);
+                    return self.ask(now, out);
+                }
                 self.trouble(why, silence(why), out);
             }
             Heard::Closed => {

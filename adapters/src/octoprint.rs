@@ -298,8 +298,12 @@ impl OctoPrint {
         let holds = ["pausing", "paused", "resuming"].into_iter().any(flag);
         let ends = ["finishing", "cancelling"].into_iter().any(flag);
         if execution != Some(Execution::Running) || holds || ends {
-            self.heating.rests(holds);
-            return execution;
+            let prepared = self.heating.rests(holds);
+            return if prepared && flag("pausing") {
+                Some(Execution::Preparing)
+            } else {
+                execution
+            };
         }
         let on_card = job.pointer("/job/file/origin").is_some_and(|origin| origin == "sdcard");
         let place = job.pointer("/progress/filepos").and_then(Json::as_f64).filter(|_| !on_card);

@@ -136,9 +136,10 @@ const HEAT: [(&str, &str, &str); 4] = [
 /// What OctoPrint says, in the board's words: by its own flags, as its manual explains them; and
 /// whether its printer waits for heat, by the printer's own log.
 fn own_word(octoprint: &OctoPrint) -> Result<Facts> {
-    let waits = octoprint.waits_for_heat()?;
     let (status, printer) = octoprint.get("/api/printer")?;
     let (_, job) = octoprint.get("/api/job")?;
+    // Not before it is asked: a job that begins meanwhile would seem to wait for nothing.
+    let waits = octoprint.waits_for_heat()?;
     let flag = |name: &str| printer["state"]["flags"][name] == true;
     let completion = job["progress"]["completion"].as_f64();
     let execution = if status == 409 {

@@ -179,16 +179,18 @@ impl OctoPrint {
         Ok(())
     }
 
-    /// Whether its printer has been told to wait for a heater and has not said yet that it has, by the
-    /// printer's own log.
+    /// Whether its printer has been told to wait for a heater and has not said yet that it has, or has
+    /// begun a job and is about to be told, by the printer's own log.
     ///
     /// # Errors
     /// When that cannot be read.
     pub fn waits_for_heat(&self) -> Result<bool> {
         let log = std::fs::read_to_string(&self.printer_log)?;
         let waits = |line: &str| ["M109", "M190"].iter().any(|code| line.contains(code));
-        let mut after = log.lines().rev().take_while(|line| !waits(line));
-        Ok(!after.any(|line| line.ends_with(">>> ok")) && log.lines().any(waits))
+        // A job begins with its first line's number.
+        let job = log.rfind("M110 N0").map_or("", |at| &log[at..]);
+        let mut after = job.lines().rev().take_while(|line| !waits(line));
+        Ok(!after.any(|line| line.ends_with(">>> ok")) || !job.lines().any(waits))
     }
 
     /// Whether somebody was let in to its push, by its own log.

@@ -34,10 +34,13 @@ enum Role {
 
 /// How bad a condition is, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+pub(super) enum Level {
     Fault,
     Warning,
 }
+
+/// Availability, execution and emergency stop, and the conditions that are not normal.
+pub(super) type State = ([Option<String>; 3], Vec<(Level, String)>);
 
 /// What is known of a machine.
 #[derive(Debug, Default)]
@@ -114,6 +117,14 @@ impl Picture {
     fn text(&self, role: Role) -> Option<&str> {
         let text = self.texts.get(&role).map(|text| text.trim());
         text.filter(|text| !text.is_empty() && *text != "UNAVAILABLE")
+    }
+
+    /// What the machine does, in the agent's words, as far as it is said at once when it changes.
+    pub(super) fn state(&self) -> State {
+        let roles = [Role::Availability, Role::Execution, Role::EmergencyStop];
+        let texts = roles.map(|role| self.texts.get(&role).cloned());
+        let conditions = self.conditions.values();
+        (texts, conditions.map(|(level, words)| (*level, words.clone())).collect())
     }
 
     /// Says all of it, as items of a device with these axes.

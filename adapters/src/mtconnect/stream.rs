@@ -41,8 +41,9 @@ impl Stream {
         self.parts = self.parts.saturating_add(1);
     }
 
+    /// Whether it has stopped to come. One that has not begun is waited for like any answer.
     pub(super) fn is_silent(&self, now: BootTime) -> bool {
-        self.heard.is_some_and(|heard| now.since(heard) >= SILENCE)
+        self.parts > 0 && self.heard.is_some_and(|heard| now.since(heard) >= SILENCE)
     }
 
     /// We have no use for the rest of it.

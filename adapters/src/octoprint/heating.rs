@@ -5,11 +5,11 @@
 //! A heater is cold from [`COLD`] degrees below its target on, until less than [`WARM`] are missing.
 //! A job that has just begun prepares, for its first lines say what is to be heated, until its nozzle
 //! is warm or its file goes on: homing and levelling belong to it. While a nozzle is cold nothing is
-//! printed, so that the lines before the wait do not count as going on unless it lasts. After that, and where the job's beginning was not seen, the
-//! file must have stood for [`STANDS`] as well: a heater that sags, or is turned up, while the file
-//! goes on is no preparation. It lasts until the file goes on, for firmware waits until a temperature
-//! has held; while something is still cold, until it does so at two looks in a row: such a job prints,
-//! however cold its bed.
+//! printed, and the lines before the wait do not count, unless they go on for [`GOES_ON_COLD`] looks.
+//! After that, and where the job's beginning was not seen, the file must have stood for [`STANDS`] as
+//! well: a heater that sags, or is turned up, while the file goes on is no preparation. It lasts until
+//! the file goes on, for firmware waits until a temperature has held; while something is still cold,
+//! until it does so at two looks in a row: such a job prints, however cold its bed.
 //!
 //! What cannot be told stays *running*: a wait for something to cool, a file on the printer's own
 //! card (its place is known too rarely), a heater without a reading.
@@ -53,6 +53,8 @@ pub(super) struct Heating {
     /// A nozzle is.
     nozzle_cold: bool,
     prepares: bool,
+    /// It prepared when it was asked to hold.
+    held: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,10 +76,13 @@ impl Heating {
         *self = Self::default();
     }
 
-    /// There is no job, or one that does not print just now: it `goes_on` later, or not.
-    pub(super) fn rests(&mut self, goes_on: bool) {
+    /// There is no job, or one that does not print just now: it `goes_on` later, or not. Returns
+    /// whether it was preparing when it was asked to hold: it does so until it holds.
+    pub(super) fn rests(&mut self, goes_on: bool) -> bool {
         let job = if goes_on { self.job } else { Job::None };
-        *self = Self { job, ..Self::default() };
+        let held = goes_on && (self.prepares || self.held);
+        *self = Self { job, held, ..Self::default() };
+        held
     }
 
     /// A job prints, by OctoPrint's word. Returns whether it prepares: `place` is how far the file has
@@ -93,6 +98,7 @@ impl Heating {
             Job::None => Job::Beginning,
             known => known,
         };
+        self.held = false;
         self.look(now, place);
         self.feel(temperatures);
         let begins_cold = self.job == Job::Beginning && self.nozzle_cold;
@@ -121,6 +127,10 @@ impl Heating {
             name.starts_with("tool") && lacks(heater, f64::NEG_INFINITY, WARM)
         };
         if heaters.iter().any(is_warm) {
+            if self.job == Job::Beginning {
+                // Where the file went until now, it went cold.
+                self.gone_on = 0;
+            }
             self.job = Job::Begun;
         }
         let missing = if self.cold { WARM } else { COLD };

@@ -48,6 +48,15 @@ fn the_first_heat_up_is_preparation_until_it_is_warm() {
 }
 
 #[test]
+fn a_file_that_went_on_before_it_was_warm_is_still_waited_for() {
+    let mut watch = Watch::new();
+    watch.heating.rests(false);
+    assert!(watch.look(0.0, 21.0, 20.0));
+    assert!(watch.look(18.0, 200.0, 60.0), "two looks, far apart");
+    assert!(!watch.look(26.0, 200.0, 60.0));
+}
+
+#[test]
 fn the_lines_before_the_wait_are_preparation() {
     let mut watch = Watch::new();
     watch.heating.rests(false);
@@ -102,6 +111,17 @@ fn a_job_whose_beginning_was_not_seen_is_not_preparing_on_a_single_look() {
     let mut watch = Watch::new();
     let looks: Vec<bool> = (0..8).map(|_| watch.look(1000.0, 150.0, 60.0)).collect();
     assert_eq!(looks, [false, false, false, false, false, false, true, true]);
+}
+
+#[test]
+fn a_job_that_is_to_hold_prepares_until_it_does() {
+    let mut watch = Watch::new();
+    watch.heating.rests(false);
+    assert!(watch.look(18.0, 21.0, 20.0));
+    assert!(watch.heating.rests(true) && watch.heating.rests(true));
+    assert!(watch.look(18.0, 21.0, 20.0), "it goes on heating");
+    assert!(!watch.heating.rests(false), "that job is over");
+    assert!(!Watch::printing().heating.rests(true));
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //! throttled here. A session that is void (`reauthRequired`) is bought anew. `connected`, `event`,
 //! `plugin` and whatever else may come tell nothing that is shown.
 //!
-//! `temps` are the temperatures since the last `current`, oldest first, often none; there is none
-//! of `offset`, which is not shown either.
+//! `temps` are the temperatures since the last `current`, oldest first, often none. They carry no
+//! `offset`; andon shows none.
 //!
 //! Bounds: one session asked for, one WebSocket; the next try after [`AGAIN_AFTER`], or after
 //! [`AGAIN_AFTER_REFUSAL`] where a login was refused, because OctoPrint lets an address be refused ten

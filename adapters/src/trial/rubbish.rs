@@ -37,6 +37,8 @@ pub(crate) enum Sound {
     Frame(String),
     Response(u16, Vec<u8>, bool),
     NoResponse(Unavailable),
+    /// Whether the WebSocket beside the requests stands.
+    Listening(bool),
     Message(String, Vec<u8>, bool),
 }
 
@@ -59,6 +61,9 @@ impl Trial {
             Sound::Closed => self.hear(Heard::Closed),
             Sound::Stop(stop) => self.hear(Heard::Stop(*stop)),
             Sound::NoResponse(why) => self.hear(Heard::NoResponse(*why)),
+            Sound::Listening(stands) => {
+                self.hear(Heard::Listening(stands.then_some(()).ok_or("HTTP error: 403 Forbidden")))
+            }
             Sound::Frame(text) => self.hear(Heard::Frame(&text.replace('@', &last_id.to_string()))),
             Sound::Response(status, body, is_part) => {
                 let (status, is_part) = (*status, *is_part);
@@ -183,6 +188,7 @@ fn scenes(
         5 => Just(Sound::Due),
         1 => Just(Sound::Closed),
         1 => prop::sample::select(&Unavailable::ALL[..]).prop_map(Sound::NoResponse),
+        2 => any::<bool>().prop_map(Sound::Listening),
         1 => prop::collection::vec(any::<u8>(), 0..64).prop_map(Sound::Bytes),
         6 => reply(genuine).prop_map(Sound::Frame),
         6 => (status, payload(), prop::bool::weighted(0.2))

@@ -2,11 +2,10 @@
 //!
 //! Every reply is matched by its attempt, so a late one changes nothing. What is not read back
 //! within its deadline is commanded again, and what is refused after [`RETRY_REFUSED`] at the
-//! latest; after the configured attempts the stop is failed,
-//! which a person must see, and is tried on at [`RETRY_FAILED`], even of a device that may take
-//! longer: a device that was away and refused may be back. Proof comes from an independent
-//! meter: several samples, all newer than the command, by magnitude: a meter wired the wrong way
-//! round reads a large negative power, which is no proof of none. Power that flows again, or still,
+//! latest; after the configured attempts the stop is failed, which a person must see, and is tried
+//! on at [`RETRY_FAILED`], even where the attempt's deadline is later: a device that was away and
+//! refused may be back. Proof comes from an independent meter: several samples, all newer than the
+//! command, by magnitude: a meter wired the wrong way round reads a large negative power, which is no proof of none. Power that flows again, or still,
 //! reopens the stop as failed: a weld is suspected, and the stop is commanded every
 //! [`RETRY_FAILED`], whether or not the meter goes on reading. Nothing here releases an output but
 //! a person's reset.

@@ -1,5 +1,4 @@
 use std::fs;
-use std::time::Duration;
 
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -61,6 +60,5 @@ fn those_who_wait_are_bounded_and_those_who_gave_up_make_room() {
     journal.events_synced().blocking_recv().unwrap_err();
     waiting.clear();
     let mut again = journal.events_synced();
-    std::thread::sleep(Duration::from_millis(20));
     assert_eq!(again.try_recv(), Err(TryRecvError::Empty));
 }

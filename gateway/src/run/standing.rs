@@ -75,7 +75,12 @@ impl Standings {
         };
         self.0.iter().filter_map(move |(machine, known)| {
             let execution = known.execution;
-            let left = Left { execution, began: ago(known.since)?, seen: ago(known.seen?)? };
+            let (since, seen) = (known.since, known.seen?);
+            let unseen = ago(seen)?;
+            // Within a boot no clock that was set can make it longer or shorter.
+            let began =
+                if since.0 == seen.0 { unseen + seen.1.since(since.1) } else { ago(since)? };
+            let left = Left { execution, began, seen: unseen };
             Some((machine, left))
         })
     }

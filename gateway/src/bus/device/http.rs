@@ -182,16 +182,17 @@ async fn carry(session: Arc<Session>, mut side: Side, mut ends: Ends) -> String 
                 Some(Order::Send(frame @ Outgoing::Frame(_))) => side.send(frame),
                 Some(Order::Send(_) | Order::Due) => {}
             },
-            news = side.next() => {
-                if ends.news.send(news).await.is_err() {
-                    return String::new();
-                }
-            }
             (news, parts) = next(&mut asking) => {
                 // Nor does it go on when something else waits already.
                 let parts = parts.filter(|_| waiting.is_empty());
                 goes_on = parts.is_some();
                 asking = parts.map(part);
+                if ends.news.send(news).await.is_err() {
+                    return String::new();
+                }
+            }
+            // After the answers: a device that tells without end must not hold up a stop.
+            news = side.next() => {
                 if ends.news.send(news).await.is_err() {
                     return String::new();
                 }

@@ -119,7 +119,11 @@ impl Owner {
         while !(ending && self.stops.is_idle()) {
             self.begin_stops();
             let sink = self.sink.clone();
-            let (due, deadline) = (self.instant(self.next_due), self.stops.deadline());
+            let due = self.instant(self.next_due);
+            // A stop that waits for the opening waits no longer than this.
+            let waits = self.link.is_opening().then(|| self.changed_at + PATIENCE);
+            let waits = waits.filter(|until| *until > self.now());
+            let deadline = self.stops.deadline().into_iter().chain(waits).min();
             let deadline = deadline.map_or(due, |until| self.instant(until));
             let flows = self.flows();
             tokio::select! {
