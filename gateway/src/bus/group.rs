@@ -193,6 +193,11 @@ mod tests {
         assert_eq!(urgent("when = \"power.active > 2 kW\""), ["laser"]);
         let others = "when = \"power.active > 2 kW or kiln.temperature > 900 °C\"";
         assert_eq!(urgent(others), ["laser", "kiln"]);
+        // Its own power proves the stop, whatever asks for it.
+        assert_eq!(urgent("when = \"kiln.temperature > 900 °C\""), ["laser", "kiln"]);
+        let ends = "when = \"power.active > 2 kW\"\n\
+                    clear = \"power.active < 1 kW and kiln.temperature < 100 °C\"";
+        assert_eq!(urgent(ends), ["laser", "kiln"]);
         let states = "when = \"power.active > 2 kW and saw.activity == run\"";
         assert_eq!(urgent(states), ["saw", "laser"]);
     }

@@ -204,8 +204,9 @@ impl Gateway {
         self.engine.ended().await;
     }
 
-    /// Stops in an orderly way: what was read is in the journal, synced; what is not delivered yet
-    /// is delivered after the next start.
+    /// Stops in an orderly way: what was read is in the journal, synced, but for the readings of the
+    /// last few milliseconds that were still being gathered; what is not delivered yet is delivered
+    /// after the next start.
     pub async fn stop(self) {
         // The engine's thread ends when it hears this; its bus handles go with it.
         if self.urgent.send(Urgent::Stop).await.is_err() {
