@@ -143,7 +143,8 @@ fn converse(name: &str, mut bytes: &[u8]) {
 
 /// Brings OctoPrint to where it pushes, which no chance would: most of what is heard then are frames.
 fn listen(device: &mut dyn Device, now: BootTime, out: &mut Outbox) {
-    let answer = |body: &'static str| Response { status: 200, body: body.as_bytes() };
+    let answer =
+        |body: &'static str| Response { status: 200, body: body.as_bytes(), is_part: false };
     let job = Heard::Response(answer(r#"{"state":"Operational"}"#));
     let printer = Heard::Response(answer(r#"{"state":{"text":"Operational","flags":{}}}"#));
     let login = Heard::Response(answer(r#"{"name":"_api","session":"1"}"#));
