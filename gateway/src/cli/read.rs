@@ -339,6 +339,9 @@ mod tests {
         let said = Ok(Value::Number(-2734.5));
         assert_eq!(Judged::of("power.active", &said).meaning("power.active"), "-2734.5 W");
         let none = Err(Unavailable::Sentinel);
-        assert_eq!(Judged::of("power.active", &none).meaning("power.active"), "– none: the device says so");
+        assert_eq!(
+            Judged::of("power.active", &none).meaning("power.active"),
+            "– none: the device says so"
+        );
     }
 }
