@@ -40,13 +40,13 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Groups with these periods; each is due at the first of its grid instants from `now` on.
+    /// Groups with these periods; each is due at once, and then at its grid instants. No sample is
+    /// stamped with an instant before `now`: an earlier run may have used it.
     pub fn new(periods: impl IntoIterator<Item = Duration>, now: BootTime) -> Self {
         let groups = periods.into_iter().map(|period| {
             let period = period.max(Duration::from_millis(1));
-            let past = grid(now, period);
-            let due = if past == now { now } else { past + period };
-            Group { period, due, last_sample: None, skipped: 0 }
+            let before = BootTime(now.0.saturating_sub(1));
+            Group { period, due: grid(now, period), last_sample: Some(before), skipped: 0 }
         });
         Self { groups: groups.collect() }
     }
@@ -130,6 +130,15 @@ mod tests {
     #[test]
     fn the_earliest_deadline_goes_first() {
         let mut scheduler = Scheduler::new([SECOND * 10, SECOND], at(9_500));
+        for group in [GroupIndex(0), GroupIndex(1)] {
+            assert_eq!(
+                scheduler.next(at(9_500)),
+                Some(group),
+                "nobody waits for the grid at the start"
+            );
+            assert_eq!(scheduler.stamp(group, at(9_500)), at(9_500));
+            assert_eq!(scheduler.finish(group, at(9_550)), 0);
+        }
         assert_eq!(scheduler.next(at(9_999)), None);
         assert_eq!(scheduler.wake(), Some(at(10_000)));
         assert_eq!(scheduler.next(at(10_000)), Some(GroupIndex(1)));
@@ -158,6 +167,12 @@ mod tests {
         assert_eq!(scheduler.stamp(GroupIndex(0), at(1080)), at(1000));
         scheduler.finish(GroupIndex(0), at(1080));
         assert_eq!(scheduler.stamp(GroupIndex(0), at(2101)), at(2101));
+    }
+
+    #[test]
+    fn the_first_sample_is_no_older_than_the_start() {
+        let mut scheduler = Scheduler::new([SECOND], at(1050));
+        assert_eq!(scheduler.stamp(GroupIndex(0), at(1060)), at(1060));
     }
 
     #[test]

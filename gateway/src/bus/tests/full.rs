@@ -200,7 +200,8 @@ async fn a_slow_item_rides_along_and_is_delivered_at_its_own_period() {
         }
     }
     assert!((9..=11).contains(&slow.len()), "{slow:?}");
-    assert!(slow.iter().all(|at| at.0 % 5_000_000_000 == 0), "on its own grid: {slow:?}");
+    let on_grid = |at: &BootTime| at.0 % 5_000_000_000 == 0;
+    assert!(slow[1..].iter().all(on_grid), "on its own grid, but for the first: {slow:?}");
     let asked = asked.lock().unwrap();
     assert!(asked.iter().all(|count| (2..=3).contains(count)), "{asked:?}");
     let shared = asked.iter().filter(|count| **count == 3).count();
