@@ -200,7 +200,7 @@ async fn a_slow_item_rides_along_and_is_delivered_at_its_own_period() {
         }
     }
     assert!((9..=11).contains(&slow.len()), "{slow:?}");
-    let on_grid = |at: &BootTime| at.0 % 5_000_000_000 == 0;
+    let on_grid = |at: &BootTime| at.0.is_multiple_of(5_000_000_000);
     assert!(slow[1..].iter().all(on_grid), "on its own grid, but for the first: {slow:?}");
     let asked = asked.lock().unwrap();
     assert!(asked.iter().all(|count| (2..=3).contains(count)), "{asked:?}");
