@@ -1,3 +1,5 @@
+//! That it is said when events are on the disk, and never before: what answers of people wait for.
+
 use std::fs;
 
 use tokio::sync::oneshot::error::TryRecvError;
