@@ -24,6 +24,7 @@ pub mod recorder;
 pub mod run;
 pub mod scan;
 pub mod simulate;
+pub mod standing;
 #[cfg(test)]
 mod testing;
 pub mod wire;

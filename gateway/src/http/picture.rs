@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use andon_engine::Output;
 use andon_engine::event::{Activity, AlarmState, Event, Execution};
@@ -25,25 +24,12 @@ use super::view::{
 };
 use crate::config::plan::{Name, Plan};
 use crate::diagnostics::Heard;
+use crate::journal::BootId;
 use crate::kinds;
+use crate::standing::Standings;
 
 /// Alarms of rules that have left the configuration; a person must still be able to see them.
 const ALARMS_FOREIGN_MAX: usize = 64;
-
-/// A state goes on over a restart when nobody looked away for longer than this between: a restart
-/// takes seconds, a reboot a minute. After a longer look away it counts from when it was seen again.
-pub const UNSEEN_MAX: Duration = Duration::from_secs(120);
-
-/// A machine's state as the run before this one left it, by how long ago that was at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
-    /// What it did.
-    pub execution: Execution,
-    /// When that began.
-    pub began: Duration,
-    /// Until when it was seen.
-    pub seen: Duration,
-}
 
 /// The moment of rendering, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +52,10 @@ pub struct Picture {
     /// In the order of the plan, so that an item's index finds it.
     items: Vec<Item>,
     alarms: BTreeMap<Arc<str>, Alarm>,
+    boot: BootId,
+    /// Since when the machines are in their states.
+    standings: Standings,
+    started: BootTime,
     /// What the other parts say about themselves.
     status: Status,
     seq: u64,
@@ -79,12 +69,6 @@ struct Machine {
     execution: Execution,
     activity: Activity,
     why: Option<Unavailable>,
-    since: BootTime,
-    /// How long it had been so at `since`, by runs before this one.
-    before: Duration,
-    /// What it did before the start, until it is known whether that goes on.
-    left: Option<Left>,
-    started: BootTime,
     activity_from: Vec<ItemIndex>,
     /// Those of the tile first.
     items: Vec<ItemIndex>,
@@ -114,7 +98,7 @@ impl Picture {
         let unheard =
             Item { measured: Err(Unavailable::NotYet), at: None, reports: Reports::default() };
         let machines: Vec<_> =
-            (0..plan.engine.machines.len()).map(|n| Machine::new(plan, n, started)).collect();
+            (0..plan.engine.machines.len()).map(|n| Machine::new(plan, n)).collect();
         let by_id = (0..).map(MachineIndex).zip(&machines).map(|(n, m)| (m.id.clone(), n));
         let messages = rules.iter().cloned().zip(plan.rules.iter().map(|r| r.message.clone()));
         Self {
@@ -126,6 +110,9 @@ impl Picture {
             items: vec![unheard; plan.engine.items.len()],
             plan: Arc::clone(&plan.engine),
             alarms: BTreeMap::new(),
+            boot: BootId::default(),
+            standings: Standings::default(),
+            started,
             status: Status::new(plan),
             seq: 0,
         }
@@ -143,17 +130,9 @@ impl Picture {
         self.put_alarm(state, !this_boot);
     }
 
-    /// Takes what a machine did before the start. Nobody knows more of one that was unknown then: it
-    /// is so since then.
-    pub fn restore_state(&mut self, machine: &str, left: Left) {
-        let index = self.by_id.get(machine).map(|index| usize::from(index.0));
-        if let Some(machine) = index.and_then(|index| self.machines.get_mut(index)) {
-            if left.execution == Execution::Unknown {
-                machine.before = left.began;
-            } else {
-                machine.left = Some(left);
-            }
-        }
+    /// Takes what the machines did before this run of `boot`, with its start.
+    pub fn restore_states(&mut self, boot: BootId, standings: Standings) {
+        (self.boot, self.standings) = (boot, standings);
     }
 
     /// Takes an output of the engine; returns the machine that looks different now.
@@ -177,12 +156,13 @@ impl Picture {
     }
 
     fn fold_event(&mut self, event: &Event) -> Option<MachineIndex> {
+        self.standings.note(self.boot, event);
         let index = event.machine().and_then(|id| self.by_id.get(id)).copied();
         let machine = index.and_then(|index| self.machines.get_mut(usize::from(index.0)));
         match event {
-            Event::Activity { at, activity, execution, why, .. } => {
+            Event::Activity { activity, execution, why, .. } => {
                 let machine = machine?;
-                machine.begin(*at, *execution);
+                machine.execution = *execution;
                 machine.activity = *activity;
                 machine.why = *why;
             }
@@ -336,6 +316,7 @@ impl Picture {
             _ => machine.why,
         };
         let why = (machine.execution == Execution::Unknown).then(|| told.or(silence));
+        let lasted = self.standings.lasted(&machine.id, now);
         MachineView {
             id: &machine.id,
             name: &machine.name,
@@ -344,7 +325,7 @@ impl Picture {
             activity: machine.activity,
             why: why.flatten(),
             activity_from: from,
-            in_state_ms: millis(now.since(machine.since).saturating_add(machine.before)),
+            in_state_ms: millis(lasted.unwrap_or_else(|| now.since(self.started))),
             items,
             stop: machine.stops.iter().map(Stop::view).max_by_key(|stop| stop::worry(stop.phase)),
         }
@@ -352,25 +333,7 @@ impl Picture {
 }
 
 impl Machine {
-    /// It is in `execution` from `at` on, or has been since before the start.
-    fn begin(&mut self, at: BootTime, execution: Execution) {
-        if self.execution != execution {
-            (self.since, self.before) = (at, Duration::ZERO);
-            // A stop that stands over the restart is told once it is confirmed anew.
-            let decided = |left: &mut Left| match left.execution {
-                Execution::Stopped => execution == Execution::Stopped,
-                _ => execution != Execution::Unknown,
-            };
-            let left = self.left.take_if(decided).filter(|left| left.execution == execution);
-            let unseen = |left: &Left| left.seen.saturating_add(at.since(self.started));
-            if let Some(left) = left.filter(|left| unseen(left) <= UNSEEN_MAX) {
-                (self.since, self.before) = (self.started, left.began);
-            }
-        }
-        self.execution = execution;
-    }
-
-    fn new(plan: &Plan, position: usize, started: BootTime) -> Self {
+    fn new(plan: &Plan, position: usize) -> Self {
         let machine = &plan.engine.machines[position];
         let face = &plan.machines[position];
         let mut items = face.key_items.clone();
@@ -388,10 +351,6 @@ impl Machine {
             execution: Execution::Unknown,
             activity: Activity::Unknown,
             why: None,
-            since: started,
-            before: Duration::ZERO,
-            left: None,
-            started,
             activity_from: machine.activity.iter().map(ActivityPlan::item).collect(),
             items,
             key_items: face.key_items.len(),

@@ -211,23 +211,11 @@ fn a_stop_that_failed_is_the_most_urgent_alarm_until_it_is_confirmed() {
 #[test]
 fn a_state_goes_on_over_a_restart_that_was_short() {
     use Execution as E;
-    let left = |execution, seen| Left {
-        execution,
-        began: Duration::from_secs(1300),
-        seen: Duration::from_secs(seen),
-    };
     let does = |at, execution| {
-        let activity = Activity::Run;
-        let machine = "laser".into();
-        Output::Event(Event::Activity {
-            machine,
-            at: s(at),
-            activity,
-            execution,
-            why: None,
-            raw_run_ms: 0,
-        })
+        let (activity, machine) = (Activity::Run, "laser".into());
+        Event::Activity { machine, at, activity, execution, why: None, raw_run_ms: 0 }
     };
+    let (before, boot, noon) = (BootId([1; 16]), BootId([2; 16]), 1_790_000_000_000);
     for (was, seen, then, in_state) in [
         (E::Running, 10, &[(1, E::Running)][..], 1320),
         (E::Running, 10, &[(0, E::Unknown), (5, E::Running)], 1320),
@@ -239,11 +227,19 @@ fn a_state_goes_on_over_a_restart_that_was_short() {
         (E::Stopped, 10, &[(1, E::Ready), (5, E::Stopped)], 1320),
         (E::Unknown, 500, &[], 1320),
         (E::Unknown, 500, &[(5, E::Ready)], 15),
+        (E::Running, 10, &[], 20),
     ] {
+        // The boot before had lasted for 2000 s when this one began.
+        let mut standings = Standings::default();
+        standings.note(before, &Event::Clock { at: s(2000), wall_ms: noon });
+        standings.note(before, &does(s(700), was));
+        standings.note(before, &Event::Stopped { at: s(2000 - seen) });
+        standings.note(boot, &Event::Clock { at: s(0), wall_ms: noon });
+        standings.note(boot, &Event::Started { at: s(0), version: "1".into() });
         let mut picture = picture();
-        picture.restore_state("laser", left(was, seen));
+        picture.restore_states(boot, standings);
         for &(at, execution) in then {
-            picture.fold(&does(at, execution));
+            picture.fold(&Output::Event(does(s(at), execution)));
         }
         let view = picture.machine(MachineIndex(0), s(20)).unwrap();
         assert_eq!(view.in_state_ms, in_state * 1000, "{was:?} {seen} {then:?}");

@@ -15,6 +15,7 @@ use super::WallClock;
 use super::births::Births;
 use crate::config::plan::Plan;
 use crate::journal::{BootId, Follower, Payload};
+use crate::standing::Standings;
 use crate::wire::{self, Alarm, State, Topic, VERSION};
 
 /// Events read in one go.
@@ -30,8 +31,6 @@ enum Key {
 }
 
 struct Doing {
-    boot: BootId,
-    since: BootTime,
     activity: Activity,
     execution: Execution,
     why: Option<Unavailable>,
@@ -43,6 +42,8 @@ pub(super) struct Retained {
     events: Follower,
     births: Births,
     doing: HashMap<Arc<str>, Doing>,
+    /// Since when they do it.
+    standings: Standings,
     alarms: HashMap<Arc<str>, (BootId, BootTime, AlarmState)>,
     due: BTreeSet<Key>,
     /// What was sent while this boot had no wall time: sent again once when it has one.
@@ -57,6 +58,7 @@ impl Retained {
             events,
             births: Births::new(plan),
             doing: HashMap::new(),
+            standings: Standings::default(),
             alarms: HashMap::new(),
             due: BTreeSet::new(),
             timeless: BTreeSet::new(),
@@ -79,18 +81,17 @@ impl Retained {
     }
 
     fn note(&mut self, boot: BootId, event: &Event) {
-        if event.machine().is_none_or(|machine| !self.births.knows(machine)) {
+        if event.machine().is_some_and(|machine| !self.births.knows(machine)) {
             return;
         }
+        if self.standings.note(boot, event) {
+            self.due.extend(self.doing.keys().cloned().map(Key::State));
+        }
         match event {
-            Event::Activity { machine, at, activity, execution, why, .. } => {
-                let doing = Doing {
-                    boot,
-                    since: *at,
-                    activity: *activity,
-                    execution: *execution,
-                    why: *why,
-                };
+            // Every run tells anew what each machine does.
+            Event::Started { .. } => self.doing.clear(),
+            Event::Activity { machine, activity, execution, why, .. } => {
+                let doing = Doing { activity: *activity, execution: *execution, why: *why };
                 self.doing.insert(Arc::clone(machine), doing);
                 self.due.insert(Key::State(Arc::clone(machine)));
             }
@@ -133,10 +134,11 @@ impl Retained {
                     birth.map(|birth| (Topic::Birth(machine), Some(wire::encode(&birth))))
                 }
                 Key::State(machine) => self.doing.get(machine).map(|doing| {
+                    let since = self.standings.since(machine);
                     let state = State {
                         v: VERSION,
                         t: now_ms,
-                        since: wall(&doing.boot, doing.since),
+                        since: since.and_then(|(boot, at)| wall(&boot, at)),
                         execution: doing.execution,
                         activity: doing.activity,
                         why: doing.why,

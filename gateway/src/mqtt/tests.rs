@@ -373,6 +373,37 @@ async fn a_state_that_was_sent_before_the_clock_was_known_is_sent_again_with_its
     assert_eq!(since(), []);
 }
 
+#[tokio::test]
+async fn a_state_that_went_on_over_a_restart_is_since_when_it_began() {
+    let now = Instant::now();
+    let shop = Shop::new(1, Some("main"));
+    shop.anchor();
+    let does = |at_ms, execution: Execution| Event::Activity {
+        machine: "laser".into(),
+        at: BootTime::from_millis(at_ms),
+        activity: execution.activity(),
+        execution,
+        why: None,
+        raw_run_ms: 0,
+    };
+    let started = |at_ms| Event::Started { at: BootTime::from_millis(at_ms), version: "1".into() };
+    let events = [
+        started(500),
+        does(1000, Execution::Running),
+        Event::Stopped { at: BootTime::from_millis(90_000) },
+        started(95_000),
+        does(95_001, Execution::Unknown),
+        does(97_000, Execution::Running),
+    ];
+    shop.append(events.map(Payload::Event).to_vec(), Stream::Events, 6);
+    let mut publisher = shop.publisher(now);
+    publisher.connected(now, true);
+    let messages = take(&mut publisher, now);
+    let mut retained = messages.iter().filter(|message| message.topic.ends_with("/laser/state"));
+    let state: crate::wire::State = crate::wire::decode(&retained.next().unwrap().payload).unwrap();
+    assert_eq!((state.since, state.activity), (Some(NOON + 1000), Activity::Run));
+}
+
 /// A recorder behind the broker that can be killed and started again.
 struct Recorder {
     inputs: BrokerInputs,

@@ -9,7 +9,6 @@
 mod diary;
 pub mod engine_thread;
 mod past;
-mod standing;
 mod watch;
 
 use std::net::SocketAddr;
@@ -122,7 +121,7 @@ impl Gateway {
         let past = Past::of(&journal).context("the journal's past cannot be read")?;
         past.tell_void(&plan);
         journal.append(past.opening(&plan, started));
-        let anchors: SharedAnchors = Arc::new(RwLock::new(past.anchors.clone()));
+        let anchors: SharedAnchors = Arc::new(RwLock::new(past.anchors().clone()));
 
         let (urgent, urgent_words) = mpsc::channel(URGENT_QUEUE);
         let (sink, telemetry) = mpsc::channel(TELEMETRY_QUEUE);
@@ -133,7 +132,7 @@ impl Gateway {
 
         let (status, statuses) = channel::channel(http::Status::new(&plan));
         let now = board_clock(anchors.clone(), boot);
-        let wall_ms = believable_wall_ms(&plan, &past.anchors, boot, started);
+        let wall_ms = believable_wall_ms(&plan, past.anchors(), boot, started);
         let picture = past.picture(&plan, boot, started, wall_ms);
         let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now.clone());
         let restored = past.restored(boot, started, wall_ms);
@@ -161,7 +160,7 @@ impl Gateway {
         let told = (handle.clone(), parts.history.archive(), collector, now);
         let app = app(&plan, told, urgent.clone(), board)?;
         let watch = Watch {
-            clock: ClockWatch::new(past.anchors.of(&boot).last().copied()),
+            clock: ClockWatch::new(past.anchors().of(&boot).last().copied()),
             trust_wall: plan.trust_wall,
             clock_missed: false,
             anchors,

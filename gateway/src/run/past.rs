@@ -10,12 +10,12 @@ use andon_engine::engine::{LeftRegister, Restored};
 use andon_engine::event::{AlarmState, Event, Register, TripPhase, TripState};
 use andon_engine::time::BootTime;
 
-use super::standing::Standings;
 use crate::clock::Anchors;
 use crate::config::plan::Plan;
 use crate::hours;
 use crate::http::{self, Picture};
 use crate::journal::{BootId, Follower, Journal, Payload, Position, Record, Stream};
+use crate::standing::Standings;
 
 /// Telemetry records read back for the last hour's curves, at most: an hour of 100 machines at
 /// 1 Hz is 360,000; a site with more sees its curves begin later after a restart.
@@ -32,8 +32,6 @@ pub(super) struct Past {
     registers: BTreeMap<Arc<str>, (BootId, Register)>,
     evidence: Vec<Event>,
     standings: Standings,
-    /// The clock's anchors of every boot in the stream.
-    pub(super) anchors: Anchors,
 }
 
 impl Past {
@@ -45,18 +43,17 @@ impl Past {
         let reader = journal.reader()?;
         let mut past = Self { evidence: hours::last_evidence(&reader)?, ..Self::default() };
         reader.records(Stream::Events)?.for_each(|record| past.note(&record));
-        // What this run will write of the one before it: whose boot is named in it.
-        let Self { standings, evidence, anchors, .. } = &mut past;
-        for event in evidence.iter() {
-            standings.note(BootId::default(), event, anchors);
-        }
         Ok(past)
+    }
+
+    /// The clock's anchors of every boot in the stream.
+    pub(super) const fn anchors(&self) -> &Anchors {
+        self.standings.anchors()
     }
 
     fn note(&mut self, record: &Record) {
         let Payload::Event(event) = &record.payload else { return };
-        self.anchors.note(record.boot, event);
-        self.standings.note(record.boot, event, &self.anchors);
+        self.standings.note(record.boot, event);
         match event {
             Event::Alarm { state, .. } => {
                 self.alarms.insert(state.alarm.clone(), (record.boot, state.clone()));
@@ -117,7 +114,7 @@ impl Past {
             let away = if *of == boot {
                 Some(started.since(register.at))
             } else {
-                let then = self.anchors.wall_ms(of, register.at);
+                let then = self.anchors().wall_ms(of, register.at);
                 let away = wall_ms.zip(then).map(|(now, then)| now.saturating_sub(then));
                 away.and_then(|away| u64::try_from(away).ok()).map(Duration::from_millis)
             };
@@ -144,9 +141,17 @@ impl Past {
         for (of_boot, state) in self.alarms.values() {
             picture.restore_alarm(state.clone(), *of_boot == boot);
         }
-        for (machine, left) in self.standings.left((boot, started), wall_ms, &self.anchors) {
-            picture.restore_state(machine, left);
+        let mut standings = self.standings.clone();
+        // The clock as it is believed at the start, until it has an anchor.
+        let clock = wall_ms.map(|wall_ms| Event::Clock { at: started, wall_ms });
+        let opening = self.opening(plan, started).into_iter().filter_map(|payload| match payload {
+            Payload::Event(event) => Some(event),
+            Payload::Observation(_) => None,
+        });
+        for event in clock.into_iter().chain(opening) {
+            standings.note(boot, &event);
         }
+        picture.restore_states(boot, standings);
         picture
     }
 

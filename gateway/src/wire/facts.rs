@@ -50,7 +50,8 @@ pub struct State {
     pub v: u8,
     /// Unix milliseconds of sending; null while there is no wall time.
     pub t: Option<i64>,
-    /// Unix milliseconds of the boundary since which it is so; null without wall time.
+    /// Unix milliseconds of the boundary since which it is so, over restarts of andon that were short;
+    /// null without wall time.
     pub since: Option<i64>,
     /// The board's word.
     pub execution: Execution,
