@@ -170,27 +170,28 @@ impl Journal {
     /// Hands records to the writer; never blocks beyond a short lock. When too many are waiting
     /// already, the oldest of that stream are dropped and counted.
     pub fn append(&self, payloads: Vec<Payload>) {
+        self.append_for(payloads, Vec::new());
+    }
+
+    /// Hands records to the writer as [`Journal::append`] does. Those in `waiting` are told once every
+    /// event appended so far is synced. They are let go of without a word when that is not going to
+    /// be known: an event among those that are written with these was dropped, the journal was
+    /// closed, or too many are waiting already.
+    pub fn append_for(&self, payloads: Vec<Payload>, waiting: Vec<oneshot::Sender<()>>) {
         let mut inbox = self.shared.inbox();
-        let mut wake = !inbox.gathering;
+        let mut wake = !inbox.gathering || !waiting.is_empty();
         for payload in payloads {
             wake |= payload.stream() == Stream::Events;
             inbox.queues[payload.stream() as usize].push_back(payload);
         }
+        // Before what is too much is dropped: it may be what they wait for.
+        waiting.into_iter().for_each(|waiting| inbox.wait(waiting));
         let dropped = inbox.trim();
         drop(inbox);
         self.shared.count_dropped(dropped);
         if wake {
             self.shared.filled.notify_one();
         }
-    }
-
-    /// Resolves once every event appended so far is synced. It is an error when that is not going
-    /// to be known: the journal was closed, or too many are waiting already.
-    pub fn events_synced(&self) -> oneshot::Receiver<()> {
-        let (waiting, synced) = oneshot::channel();
-        self.shared.inbox().wait(waiting);
-        self.shared.filled.notify_one();
-        synced
     }
 
     /// Reads a stream as it grows, beginning after `after`, or with the oldest record. When the

@@ -47,7 +47,13 @@ impl Inbox {
         }
     }
 
-    /// Drops the oldest beyond the bounds and returns how many of each stream.
+    /// Lets go of those who came before `turn`: not all that they waited for is written.
+    pub(super) fn fail(&mut self, turn: u64) {
+        self.waiting.retain(|(came, _)| *came >= turn);
+    }
+
+    /// Drops the oldest beyond the bounds and returns how many of each stream. Whoever waits for
+    /// events that are not all there any more is let go of.
     pub(super) fn trim(&mut self) -> [u64; 2] {
         let mut dropped = [0; 2];
         let bounds = [TELEMETRY_QUEUE_MAX, EVENTS_QUEUE_MAX];
@@ -55,6 +61,9 @@ impl Inbox {
             let excess = queue.len().saturating_sub(bound);
             queue.drain(..excess);
             *dropped = excess as u64;
+        }
+        if dropped[Stream::Events as usize] > 0 {
+            self.waiting.clear();
         }
         dropped
     }

@@ -67,6 +67,8 @@ pub(super) struct StreamWriter {
     next_seq: u64,
     next_number: u32,
     dirty: bool,
+    /// Records that were too long to be written, not asked about yet.
+    refused: u64,
     /// The last segment that was given up.
     given_up: Option<u32>,
     /// The last segment that was sealed.
@@ -108,6 +110,7 @@ impl StreamWriter {
             next_seq: used.map_or(1, |used| used + REOPEN_JUMP),
             next_number,
             dirty: false,
+            refused: 0,
             given_up: None,
             sealed,
         }
@@ -141,6 +144,11 @@ impl StreamWriter {
             self.give_up();
             error.into()
         })
+    }
+
+    /// Whether a record was too long to be written since this was asked last.
+    pub(super) const fn take_refused(&mut self) -> bool {
+        std::mem::replace(&mut self.refused, 0) > 0
     }
 
     /// Whether something waits for [`StreamWriter::sync`].
@@ -226,6 +234,7 @@ impl StreamWriter {
         }
         if refused > 0 {
             queue.pop_front();
+            self.refused += refused;
             let mut dropped = [0; 2];
             dropped[self.stream as usize] = refused;
             self.shared.count_dropped(dropped);

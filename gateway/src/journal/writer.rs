@@ -137,8 +137,11 @@ impl Writer {
             // Not before both streams are well: an event that cannot be written is no small thing.
             self.shared.state().counters.failing = None;
         }
+        let refused = self.streams[Stream::Events as usize].take_refused();
         let mut inbox = self.shared.inbox();
-        if queues[Stream::Events as usize].is_empty() {
+        if refused {
+            inbox.fail(turn);
+        } else if queues[Stream::Events as usize].is_empty() {
             inbox.tell(turn);
         }
         for (unwritten, queue) in queues.into_iter().zip(&mut inbox.queues) {

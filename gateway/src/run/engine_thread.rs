@@ -188,12 +188,18 @@ impl Shell {
             }
         }
         let records: Vec<Payload> = self.out.iter().filter_map(|out| self.record(out)).collect();
-        if !records.is_empty() {
-            self.sinks.journal.append(records);
-        }
+        let (mut waiting, mut told) = (Vec::new(), Vec::new());
         for answer in self.done.drain(..) {
+            let (tell, synced) = oneshot::channel();
+            waiting.push(tell);
+            told.push((answer, synced));
+        }
+        if !records.is_empty() || !waiting.is_empty() {
+            self.sinks.journal.append_for(records, waiting);
+        }
+        for (answer, synced) in told {
             // The asker may have gone; what was done is done and on its way to the disk.
-            answer.send(Ok(self.sinks.journal.events_synced())).ok();
+            answer.send(Ok(synced)).ok();
         }
         self.sinks.diary.note(&self.out);
         let batch: Arc<[Output]> = self.out.drain(..).collect();
