@@ -2,8 +2,8 @@
 //! long as the device keeps it up. Knows nothing of what is in a part.
 //!
 //! A part must say its length, or it could not be told whole before the next one begins. Bounds:
-//! [`HEAD_BYTES_MAX`] before a part, [`BODY_BYTES_MAX`] of it. Facts: RFC 2046, section 5.1, and what the
-//! reference agent of MTConnect sends.
+//! [`HEAD_BYTES_MAX`] before a part, [`BODY_BYTES_MAX`] of it. Facts: RFC 2045, section 5.1 (names of
+//! parameters), RFC 2046, section 5.1, and what the reference agent of MTConnect sends.
 
 use andon_adapters::device::BODY_BYTES_MAX;
 use andon_engine::value::Unavailable;
@@ -58,9 +58,16 @@ pub(super) fn delimiter(response: &Response) -> Option<Vec<u8>> {
 
 /// The same, as the header names it.
 fn boundary(kind: &str) -> Option<&str> {
-    let rest = kind.strip_prefix("multipart/x-mixed-replace")?;
-    let mut fields = rest.split(';').map(str::trim);
-    let boundary = fields.find_map(|field| field.strip_prefix("boundary="))?.trim_matches('"');
+    let mut fields = kind.split(';').map(str::trim);
+    let essence = fields.next()?;
+    if !essence.eq_ignore_ascii_case("multipart/x-mixed-replace") {
+        return None;
+    }
+    // Names are the same in either case; the boundary itself is not.
+    let boundary = fields.find_map(|field| {
+        let (name, value) = field.split_once('=')?;
+        name.eq_ignore_ascii_case("boundary").then_some(value.trim_matches('"'))
+    })?;
     (!boundary.is_empty()).then_some(boundary)
 }
 
@@ -136,7 +143,10 @@ mod tests {
         for (kind, expected) in [
             ("multipart/x-mixed-replace;boundary=ab12", Some("ab12")),
             ("multipart/x-mixed-replace; charset=utf-8; boundary=\"a b\"", Some("a b")),
+            ("Multipart/X-Mixed-Replace; Boundary=aB", Some("aB")),
             ("multipart/x-mixed-replace", None),
+            ("multipart/x-mixed-replacement; boundary=b", None),
+            ("multipart/x-mixed-replace; boundary=\"\"", None),
             ("text/xml", None),
         ] {
             assert_eq!(boundary(kind), expected, "{kind}");
