@@ -91,6 +91,9 @@ fn execution<'a>(
         (Some(_), Some(_), Some(path)) => {
             Err(format!("there are several executions in \"{path}\"; name one: {}", names()))
         }
+        (None, _, Some(path)) if executions.is_empty() => {
+            Err(format!("the device has no execution at all, so none in \"{path}\""))
+        }
         (None, _, path) => {
             let path = path.unwrap_or("");
             Err(format!("the device has no execution in \"{path}\", but in: {}", names()))

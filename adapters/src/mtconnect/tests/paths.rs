@@ -66,3 +66,14 @@ fn a_path_that_is_named_where_there_is_but_one_must_be_that_one() {
         assert_eq!(out.trouble.is_none(), is_right, "{path}");
     }
 }
+
+#[test]
+fn a_path_that_is_named_where_nothing_executes_is_said_to_name_nothing() {
+    let mut device = made(&[("path", "path2")]).unwrap();
+    step(&mut *device, 0, Heard::Opened);
+    let model = PROBE.replace(r#"type="EXECUTION""#, r#"type="BLOCK""#);
+    let out = step(&mut *device, 0, response(200, &model));
+    assert!(all_missing(&*device, &out, Unavailable::Refused));
+    let words = "the device has no execution at all, so none in \"path2\"";
+    assert_eq!(out.trouble.as_deref(), Some(words));
+}
