@@ -117,7 +117,7 @@ fn device_json(device: &DevicePlan, probed: &ProbedDevice) -> String {
             json!({
                 "source": device.source,
                 "item": item,
-                "unit": symbol(item),
+                "unit": symbol(item, measured),
                 "value": judged.value,
                 "why": judged.why,
                 "refused": judged.refused,
@@ -161,7 +161,7 @@ fn as_json(source: &str, readings: &[RawReading]) -> String {
         json!({
             "source": source,
             "item": reading.item,
-            "unit": symbol(&reading.item),
+            "unit": symbol(&reading.item, &reading.measured),
             "register": register(reading),
             "words": reading.words,
             "value": judged.value,
@@ -223,7 +223,7 @@ impl<'a> Judged<'a> {
 
     /// For people: the value with its unit, or the reason with what was refused and what could be.
     fn meaning(&self, item: &str) -> String {
-        let unit = shown(item);
+        let unit = shown(item, self.value.or(self.refused));
         if let Some(value) = self.value {
             return format!("{value} {unit}").trim_end().to_owned();
         }
@@ -288,13 +288,22 @@ fn register(reading: &RawReading) -> String {
 }
 
 /// The unit of an item of the closed list.
-fn symbol(item: &str) -> &'static str {
-    Item::named(item).map_or("", |item| item.unit.symbol())
+fn symbol(item: &str, measured: &Measured) -> &'static str {
+    let of_signal = of_signal(item, measured.as_ref().ok());
+    of_signal.or_else(|| Some(Item::named(item).ok()?.unit.symbol())).unwrap_or("")
 }
 
 /// The same for people: a share of one is written without.
-fn shown(item: &str) -> &'static str {
-    Item::named(item).map_or("", |item| item.unit.shown())
+fn shown(item: &str, value: Option<&Value>) -> &'static str {
+    let of_signal = of_signal(item, value);
+    of_signal.or_else(|| Some(Item::named(item).ok()?.unit.shown())).unwrap_or("")
+}
+
+/// A radio's signal is a level below a milliwatt, or a share of a hundred; the closed list names no
+/// unit for it, and its value tells which it is, as on the board.
+fn of_signal(item: &str, value: Option<&Value>) -> Option<&'static str> {
+    let level = value.filter(|_| item == "signal")?.as_number()?;
+    Some(if level < 0.0 { "dBm" } else { "%" })
 }
 
 #[cfg(test)]
@@ -343,5 +352,18 @@ mod tests {
             Judged::of("power.active", &none).meaning("power.active"),
             "– none: the device says so"
         );
+    }
+
+    #[test]
+    fn a_radios_signal_has_the_unit_that_its_device_tells_it_in() {
+        for (level, meaning, unit) in [(-61.0, "-61 dBm", "dBm"), (40.0, "40 %", "%")] {
+            let said = Ok(Value::Number(level));
+            assert_eq!(Judged::of("signal", &said).meaning("signal"), meaning);
+            assert_eq!(symbol("signal", &said), unit);
+        }
+        let none = Err(Unavailable::Timeout);
+        assert_eq!(Judged::of("signal", &none).meaning("signal"), "– timeout");
+        assert_eq!(symbol("signal", &none), "");
+        assert_eq!(symbol("power.active", &none), "W");
     }
 }

@@ -31,7 +31,7 @@ impl Births {
         for unit in plan.buses.iter().flat_map(|bus| &bus.units) {
             let position = u32::try_from(units.len()).unwrap_or(NOWHERE);
             units.push((Arc::clone(&unit.source), super::profile_id(unit)));
-            for fed in unit.polls.iter().flat_map(|poll| poll.fed.direct()) {
+            for fed in unit.polls.iter().flat_map(|poll| poll.fed.all()) {
                 origin[fed.0 as usize] = position;
             }
         }
@@ -78,4 +78,38 @@ impl Births {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::fake::folder;
+
+    const SHOP: &str = r#"
+site = { id = "lab", time_zone = "UTC" }
+bus.panel = { type = "modbus-tcp", host = "127.0.0.1" }
+[source.air]
+bus = "panel"
+unit_id = 5
+profile = "waveshare/analog-input-8ch-current"
+[machine.air]
+kind = "compressor"
+[machine.air.items]
+"pressure" = { from = "air.loop.1", at_4ma = "0 bar", at_20ma = "10 bar" }
+"loop.2" = "air.loop.2"
+"#;
+
+    #[test]
+    fn a_quantity_of_a_loop_names_the_unit_that_it_is_read_from_as_any_other_item() {
+        let file = folder("births").join("andon.toml");
+        std::fs::write(&file, SHOP).unwrap();
+        let plan = crate::config::load_with(&file, std::iter::empty()).unwrap().plan;
+        let birth = Births::new(&Arc::new(plan)).of("air").unwrap();
+        for (item, symbol) in [("pressure", "Pa"), ("loop.2", "A")] {
+            let born = &birth.items[item];
+            assert_eq!(born.unit, symbol, "{item}");
+            assert_eq!(born.source.as_deref(), Some("air"), "{item}");
+            assert_eq!(born.profile.as_deref(), Some("waveshare/analog-input-8ch-current"));
+        }
+    }
 }
