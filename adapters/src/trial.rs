@@ -174,8 +174,13 @@ pub(crate) fn published(out: &Outbox, to: &str) -> Vec<String> {
 
 /// Steps a device and hands back what follows.
 pub(crate) fn step(device: &mut dyn Device, seconds: u64, heard: Heard<'_>) -> Outbox {
+    step_at(device, seconds * 1000, heard)
+}
+
+/// The same at milliseconds.
+pub(crate) fn step_at(device: &mut dyn Device, millis: u64, heard: Heard<'_>) -> Outbox {
     let mut out = Outbox::default();
-    device.step(BootTime::from_millis(seconds * 1000), heard, &mut out);
+    device.step(BootTime::from_millis(millis), heard, &mut out);
     contract::check(device, &out);
     out
 }

@@ -5,7 +5,7 @@
 use super::tests::{answer, device, paths, recorded as asked};
 use super::*;
 use crate::device::{BODY_BYTES_MAX, Outgoing};
-use crate::trial::{response, said, step, survives, told};
+use crate::trial::{response, said, step, step_at, survives, told};
 
 const PUSHES: &str = include_str!("pushes.txt");
 
@@ -17,25 +17,18 @@ fn recorded(situation: &str) -> (u64, &'static str) {
     (at.parse().unwrap(), frame)
 }
 
-/// A step at milliseconds.
-fn at(device: &mut dyn Device, millis: u64, heard: Heard<'_>) -> Outbox {
-    let mut out = Outbox::default();
-    device.step(BootTime::from_millis(millis), heard, &mut out);
-    out
-}
-
 /// Hears a recorded frame at its own time.
 fn push(device: &mut dyn Device, situation: &str) -> Outbox {
     let (millis, frame) = recorded(situation);
-    at(device, millis, Heard::Frame(frame))
+    step_at(device, millis, Heard::Frame(frame))
 }
 
 /// A device that was told one picture by requests, and asks for a session then.
 fn logging_in() -> Box<dyn Device> {
     let mut device = device();
-    at(&mut *device, 0, Heard::Opened);
+    step_at(&mut *device, 0, Heard::Opened);
     answer(&mut *device, "offline");
-    let out = at(&mut *device, 1000, Heard::Due);
+    let out = step_at(&mut *device, 1000, Heard::Due);
     assert_eq!(paths(&out), ["/api/job", "/api/printer?exclude=sd", "/api/login"]);
     answer(&mut *device, "offline");
     device
@@ -44,9 +37,9 @@ fn logging_in() -> Box<dyn Device> {
 /// A device that listens.
 fn live() -> Box<dyn Device> {
     let mut device = logging_in();
-    let out = at(&mut *device, 0, response(200, recorded("login").1));
+    let out = step_at(&mut *device, 0, response(200, recorded("login").1));
     assert_eq!(out.sends, [Outgoing::Listen("/sockjs/websocket")]);
-    let out = at(&mut *device, 0, Heard::Listening(Ok(())));
+    let out = step_at(&mut *device, 0, Heard::Listening(Ok(())));
     let session = "_api:b4cea65e04c9defc1f0302f258634ef74b048dc516dda05979cefbecaf8ba44e";
     let [Outgoing::Frame(less), Outgoing::Frame(auth)] = &*out.sends else { panic!("{out:?}") };
     let (less, auth): (Json, Json) =
@@ -64,7 +57,7 @@ fn live() -> Box<dyn Device> {
 fn what_is_pushed_is_the_picture_that_requests_give() {
     let mut device = live();
     push(&mut *device, "operational");
-    at(&mut *device, 12_060, Heard::Due);
+    step_at(&mut *device, 12_060, Heard::Due);
     for _ in 0..2 {
         step(&mut *device, 12, Heard::NoResponse(Unavailable::Timeout));
     }
@@ -120,31 +113,31 @@ fn what_changes_nothing_is_told_once_a_period_and_what_is_pushed_is_not_asked_fo
     let mut device = live();
     assert!(!push(&mut *device, "operational").said.is_empty());
     assert!(push(&mut *device, "idle").said.is_empty(), "told already");
-    assert!(at(&mut *device, 6000, Heard::Due).sends.is_empty(), "all was pushed");
-    let out = at(&mut *device, 6081, Heard::Frame(recorded("idle").1));
+    assert!(step_at(&mut *device, 6000, Heard::Due).sends.is_empty(), "all was pushed");
+    let out = step_at(&mut *device, 6081, Heard::Frame(recorded("idle").1));
     assert_eq!(said(&out)["execution"], "ready");
     assert!(!said(&out).contains_key("temperature.bed"), "none was pushed: none is confirmed");
-    assert_eq!(paths(&at(&mut *device, 7000, Heard::Due)).len(), 2, "so they are asked for");
+    assert_eq!(paths(&step_at(&mut *device, 7000, Heard::Due)).len(), 2, "so they are asked for");
     answer(&mut *device, "operational");
-    assert_eq!(paths(&at(&mut *device, 8000, Heard::Due)).len(), 2, "silence asks every time");
+    assert_eq!(paths(&step_at(&mut *device, 8000, Heard::Due)).len(), 2, "silence asks every time");
 }
 
 #[test]
 fn an_answer_that_a_push_has_overtaken_tells_temperatures_only() {
     let mut device = live();
     push(&mut *device, "heated");
-    at(&mut *device, 16_000, Heard::Due);
-    at(&mut *device, 16_010, Heard::Due);
-    at(&mut *device, 16_020, response(200, asked("operational", "job")));
+    step_at(&mut *device, 16_000, Heard::Due);
+    step_at(&mut *device, 16_010, Heard::Due);
+    step_at(&mut *device, 16_020, response(200, asked("operational", "job")));
     push(&mut *device, "printing1");
-    let out = at(&mut *device, 16_063, response(200, asked("operational", "printer")));
+    let out = step_at(&mut *device, 16_063, response(200, asked("operational", "printer")));
     let said = said(&out);
     assert_eq!(said.len(), 4, "{said:?}");
     assert!(said.keys().all(|item| item.starts_with("temperature.")));
     // Nor does one that failed hide what was pushed.
-    at(&mut *device, 17_000, Heard::Due);
+    step_at(&mut *device, 17_000, Heard::Due);
     push(&mut *device, "printing2");
-    let out = at(&mut *device, 22_000, Heard::NoResponse(Unavailable::Timeout));
+    let out = step_at(&mut *device, 22_000, Heard::NoResponse(Unavailable::Timeout));
     assert!(out.said.is_empty() && out.trouble.is_some(), "{out:?}");
 }
 
@@ -152,8 +145,8 @@ fn an_answer_that_a_push_has_overtaken_tells_temperatures_only() {
 fn a_stop_is_read_back_from_a_push_that_came_after_it() {
     let mut device = live();
     push(&mut *device, "heated");
-    at(&mut *device, 16_000, Heard::Stop(Stop::Pause));
-    let out = at(&mut *device, 16_010, response(204, ""));
+    step_at(&mut *device, 16_000, Heard::Stop(Stop::Pause));
+    let out = step_at(&mut *device, 16_010, response(204, ""));
     assert_eq!((out.stop.as_slice(), out.sends.len()), ([StopReply::Accepted].as_slice(), 2));
     // It may have been on its way before the command was.
     assert!(push(&mut *device, "paused").stop.is_empty());
@@ -165,8 +158,8 @@ fn a_stop_is_read_back_from_a_push_that_came_after_it() {
 fn without_a_push_the_reason_is_said_and_requests_tell_all() {
     let refused = "the device refuses the WebSocket: 403 Forbidden";
     let mut device = logging_in();
-    at(&mut *device, 0, response(200, recorded("login").1));
-    at(&mut *device, 10, Heard::Listening(Err(refused)));
+    step_at(&mut *device, 0, response(200, recorded("login").1));
+    step_at(&mut *device, 10, Heard::Listening(Err(refused)));
     for second in [2, 4, 58] {
         let out = step(&mut *device, second, Heard::Due);
         assert_eq!(paths(&out).len(), 2, "asked, and not tried again yet");
@@ -226,12 +219,20 @@ fn each_step_of_the_way_may_fail() {
 fn a_push_that_ends_is_begun_again_but_not_without_pause() {
     let mut device = live();
     push(&mut *device, "operational");
-    at(&mut *device, 20_000, Heard::Listening(Err("the WebSocket is gone")));
-    assert_eq!(paths(&at(&mut *device, 22_000, Heard::Due)), [] as [&str; 0], "all was pushed");
-    assert_eq!(paths(&at(&mut *device, 24_000, Heard::Due)).len(), 2);
+    step_at(&mut *device, 20_000, Heard::Listening(Err("the WebSocket is gone")));
+    assert_eq!(
+        paths(&step_at(&mut *device, 22_000, Heard::Due)),
+        [] as [&str; 0],
+        "all was pushed"
+    );
+    assert_eq!(paths(&step_at(&mut *device, 24_000, Heard::Due)).len(), 2);
     assert!(answer(&mut *device, "printing").trouble.is_some_and(|t| t.contains("is gone")));
-    assert!(at(&mut *device, 25_000, Heard::Frame(recorded("idle").1)).said.is_empty());
-    assert_eq!(paths(&at(&mut *device, 61_000, Heard::Due)).len(), 3, "a minute after the last");
+    assert!(step_at(&mut *device, 25_000, Heard::Frame(recorded("idle").1)).said.is_empty());
+    assert_eq!(
+        paths(&step_at(&mut *device, 61_000, Heard::Due)).len(),
+        3,
+        "a minute after the last"
+    );
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn frames_that_tell_nothing_and_junk_change_nothing() {
         (&long, true),
         (&deep, true),
     ] {
-        let out = at(&mut *device, 6000, Heard::Frame(frame));
+        let out = step_at(&mut *device, 6000, Heard::Frame(frame));
         let shown = &frame[..frame.len().min(60)];
         assert!(out.said.is_empty() && out.sends.is_empty(), "{shown}");
         assert_eq!(out.trouble.is_some(), trouble, "{shown}");
@@ -260,7 +261,7 @@ fn frames_that_tell_nothing_and_junk_change_nothing() {
     // Cut anywhere, a frame is no frame.
     let whole = recorded("paused").1;
     for length in (1..whole.len()).step_by(7) {
-        let out = at(&mut *device, 6000, Heard::Frame(&whole[..length]));
+        let out = step_at(&mut *device, 6000, Heard::Frame(&whole[..length]));
         assert!(out.said.is_empty() && out.trouble.is_some(), "{length}");
     }
     assert_eq!(said(&push(&mut *device, "paused"))["execution"], "paused");
