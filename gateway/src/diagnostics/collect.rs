@@ -157,25 +157,13 @@ pub(super) fn device(status: DeviceStatus, now: BootTime) -> Device {
 }
 
 fn journal(journal: &Journal) -> super::Journal {
-    let counters = journal.counters();
     let consumers = journal.consumers().into_iter();
     let consumers = consumers.map(|(consumer, stream, behind)| Consumer {
         consumer,
         stream: stream.word().into(),
         behind,
     });
-    super::Journal {
-        written: counters.written,
-        bytes: counters.bytes,
-        dropped: counters.dropped,
-        events_dropped: counters.events_dropped,
-        recycled_unread: counters.recycled_unread,
-        quarantined: counters.quarantined,
-        gaps: counters.gaps,
-        failures: counters.failures,
-        failing: counters.failing,
-        consumers: consumers.collect(),
-    }
+    super::Journal { counters: journal.counters(), consumers: consumers.collect() }
 }
 
 fn broker(status: &MqttStatus) -> Mqtt {

@@ -6,7 +6,7 @@
 
 use super::exposition::Kind::{Counter, Gauge};
 use super::exposition::{Exposition, Kind};
-use super::{Bus, Diagnostics, Requests, Unit};
+use super::{Bus, Diagnostics, Journal, Requests, Unit};
 
 /// The words of a unit's standing.
 const STANDINGS: [&str; 5] = ["not_asked", "bus_down", "online", "suspect", "quarantined"];
@@ -174,28 +174,28 @@ fn engine(out: &mut Exposition, now: &Diagnostics) {
 }
 
 fn journal(out: &mut Exposition, now: &Diagnostics) {
-    let Some(journal) = &now.journal else { return };
-    let written = Some(count(journal.written));
+    let Some(Journal { counters, consumers }) = &now.journal else { return };
+    let written = Some(count(counters.written));
     one(out, ("andon_journal_records_total", Counter, "Records written."), written);
-    let bytes = Some(count(journal.bytes));
+    let bytes = Some(count(counters.bytes));
     one(out, ("andon_journal_bytes_total", Counter, "Bytes written."), bytes);
-    let dropped = [("telemetry", journal.dropped), ("events", journal.events_dropped)];
+    let dropped = [("telemetry", counters.dropped), ("events", counters.events_dropped)];
     let dropped = dropped.map(|(stream, n)| ([stream.to_owned()], count(n)));
     let about = ("andon_journal_dropped_total", Counter, "Records that never reached the disk.");
     out.family(about, ["stream"], dropped);
-    let recycled = Some(count(journal.recycled_unread));
+    let recycled = Some(count(counters.recycled_unread));
     let about = ("andon_journal_recycled_unread_total", Counter, "Recycled before all had them.");
     one(out, about, recycled);
-    let quarantined = Some(count(journal.quarantined));
+    let quarantined = Some(count(counters.quarantined));
     let about = ("andon_journal_quarantined_total", Counter, "Blocks found broken.");
     one(out, about, quarantined);
     let about = ("andon_journal_gaps_total", Counter, "Times that a reader's place was gone.");
-    one(out, about, Some(count(journal.gaps)));
-    let failures = Some(count(journal.failures));
+    one(out, about, Some(count(counters.gaps)));
+    let failures = Some(count(counters.failures));
     one(out, ("andon_journal_failures_total", Counter, "Failed writes and syncs."), failures);
-    let failing = Some(flag(journal.failing.is_some()));
+    let failing = Some(flag(counters.failing.is_some()));
     one(out, ("andon_journal_failing", Gauge, "1 while nothing can be written."), failing);
-    let behind = journal.consumers.iter().map(|consumer| {
+    let behind = consumers.iter().map(|consumer| {
         ([consumer.consumer.clone(), consumer.stream.to_string()], count(consumer.behind))
     });
     let about = ("andon_journal_behind_records", Gauge, "Records after a consumer's saved place.");

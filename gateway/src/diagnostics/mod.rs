@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Counters;
+
 mod collect;
 mod explain;
 mod exposition;
@@ -224,24 +226,9 @@ pub struct Queue {
 /// The journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
-    /// Records written.
-    pub written: u64,
-    /// Bytes written.
-    pub bytes: u64,
-    /// Telemetry records that never reached the disk.
-    pub dropped: u64,
-    /// Events that never reached the disk.
-    pub events_dropped: u64,
-    /// Telemetry records recycled before every consumer had them.
-    pub recycled_unread: u64,
-    /// Blocks that could not be read to their end.
-    pub quarantined: u64,
-    /// Times that a reader's place was gone.
-    pub gaps: u64,
-    /// Failed writes, syncs and creations of segments.
-    pub failures: u64,
-    /// What failed last, while nothing has succeeded since.
-    pub failing: Option<String>,
+    /// What happened to its records.
+    #[serde(flatten)]
+    pub counters: Counters,
     /// How far its consumers are, as they have last saved it.
     pub consumers: Vec<Consumer>,
 }

@@ -4,6 +4,7 @@ use super::{
     Boards, Bus, Clock, Consumer, Device, Diagnostics, Engine, Journal, Mqtt, Process, Queue,
     Requests, Unit,
 };
+use crate::journal::Counters;
 
 /// One bus with a unit of each standing but `not_asked`, one that has never answered, a printer
 /// that is away, a broker that is gone.
@@ -40,15 +41,17 @@ pub(crate) fn shop() -> Diagnostics {
             urgent_queue: None,
         },
         journal: Some(Journal {
-            written: 5000,
-            bytes: 2_500_000,
-            quarantined: 2,
+            counters: Counters {
+                written: 5000,
+                bytes: 2_500_000,
+                quarantined: 2,
+                ..Counters::default()
+            },
             consumers: vec![Consumer {
                 consumer: "mqtt".to_owned(),
                 stream: "telemetry".into(),
                 behind: 412,
             }],
-            ..Journal::default()
         }),
         mqtt: Some(Mqtt {
             why: Some("connection refused".to_owned()),

@@ -59,3 +59,28 @@ fn a_snapshot_survives_its_own_json() {
     let told = serde_json::to_string(&shop()).unwrap();
     assert_eq!(serde_json::from_str::<Diagnostics>(&told).unwrap(), shop());
 }
+
+#[test]
+fn the_journals_counters_stand_beside_its_consumers_under_released_names() {
+    let told = serde_json::to_string_pretty(&shop().journal).unwrap();
+    let expected = expect![[r#"
+        {
+          "written": 5000,
+          "bytes": 2500000,
+          "dropped": 0,
+          "events_dropped": 0,
+          "recycled_unread": 0,
+          "quarantined": 2,
+          "gaps": 0,
+          "failures": 0,
+          "failing": null,
+          "consumers": [
+            {
+              "consumer": "mqtt",
+              "stream": "telemetry",
+              "behind": 412
+            }
+          ]
+        }"#]];
+    expected.assert_eq(&told);
+}

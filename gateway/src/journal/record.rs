@@ -159,8 +159,9 @@ pub struct Position {
     pub seq: u64,
 }
 
-/// What happened to records since the journal was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What happened to records since the journal was opened. Part of the shape of a snapshot
+/// ([`crate::diagnostics::Journal`]): released fields keep their meaning.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Records written.
     pub written: u64,

@@ -86,19 +86,20 @@ fn head(now: &Diagnostics, before: Option<(&Diagnostics, f64)>) -> Vec<String> {
 
 fn journal(now: &Diagnostics) -> String {
     let Some(journal) = &now.journal else { return "journal  –".to_owned() };
-    let state = journal
+    let counters = &journal.counters;
+    let state = counters
         .failing
         .as_ref()
         .map_or_else(|| "ok".to_owned(), |why| format!("FAILING: {}", plain(why)));
     let mut line = format!(
         "journal  {state}, {} records, {:.1} MB",
-        journal.written,
-        journal.bytes as f64 / 1e6
+        counters.written,
+        counters.bytes as f64 / 1e6
     );
     for (count, what) in [
-        (journal.dropped + journal.events_dropped, "dropped"),
-        (journal.recycled_unread, "recycled unread"),
-        (journal.quarantined, "blocks quarantined"),
+        (counters.dropped + counters.events_dropped, "dropped"),
+        (counters.recycled_unread, "recycled unread"),
+        (counters.quarantined, "blocks quarantined"),
     ] {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
