@@ -63,8 +63,10 @@ impl Standings {
     pub fn note(&mut self, boot: BootId, event: &Event) -> bool {
         match event {
             Event::Clock { .. } => {
+                // No later anchor changes what is known of the moments before it.
+                let is_first = self.anchors.of(&boot).is_empty();
                 self.anchors.note(boot, event);
-                return self.settle();
+                return is_first && self.settle();
             }
             Event::Started { at, .. } => self.start((boot, *at)),
             Event::Stopped { at } => {
@@ -213,6 +215,7 @@ fn away(seen: Moment, again: Moment, anchors: &Anchors) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use andon_engine::event::Activity;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -400,5 +403,38 @@ mod tests {
             (2, clock(10, 1640)),
         ];
         assert_eq!(told(&events, 10), (E::Running, 1, (2, 9)));
+    }
+
+    fn anything() -> impl Strategy<Value = (u8, Event)> {
+        use Execution as E;
+        let states = prop::sample::select(vec![E::Unknown, E::Stopped, E::Running, E::Ready]);
+        let event = (0..5, 0..400u64, states).prop_map(|(kind, at, execution)| match kind {
+            0 => started(at),
+            1 => stopped(at),
+            2 => clock(at, 1000),
+            3 => evidence(1, at),
+            _ => does(at, execution),
+        });
+        (1..3u8, event)
+    }
+
+    proptest! {
+        /// The bound on what is kept is asserted where it is kept.
+        #[test]
+        fn whatever_the_stream_says_a_machine_is_in_what_was_said_last_or_unknown(
+            events in prop::collection::vec(anything(), 0..60),
+        ) {
+            let mut standings = Standings::default();
+            let mut last = None;
+            for (of, event) in &events {
+                standings.note(boot(*of), event);
+                match event {
+                    Event::Activity { execution, .. } => last = Some(*execution),
+                    Event::Started { .. } => last = last.map(|_| Execution::Unknown),
+                    _ => {}
+                }
+                prop_assert_eq!(standings.machines.get("mill").map(|it| it.now.execution), last);
+            }
+        }
     }
 }
