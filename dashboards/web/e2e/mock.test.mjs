@@ -37,6 +37,40 @@ test("a detail opens by its link and closes", async () => {
   await close();
 });
 
+for (const [lang, year, digest] of [["en", "Year", /least .* known for \d+ % of the time/], ["zh-CN", "1 年", /最小 .*占 \d+ %/]]) {
+  test(`a machine's past is drawn as far back as one likes, and says what is not known; ${lang}`, async () => {
+    const { page, close } = await open("normal", { lang });
+    mock.pasts.length = 0;
+    await page.locator("[data-machine=laser] a").click();
+    const past = page.locator("dialog[open] [data-past]");
+    await past.locator("path.line").waitFor();
+    assert.match(await past.locator("figcaption").innerText(), digest);
+    assert.equal(await past.locator("[data-gap]").count(), 2);
+    await past.locator("label", { hasText: new RegExp(`^${year}$`) }).click();
+    await past.locator("select").selectOption("voltage");
+    await page.waitForFunction((n) => document.querySelectorAll("[data-past] path.line").length === n, 1);
+    const { machine, item, from, to } = mock.pasts.at(-1);
+    assert.deepEqual([machine, item, to - from], ["laser", "voltage", 365 * 86_400_000]);
+    await inspect(page, lang === "en" ? "en" : "zh");
+    await shot(page, `past-${lang}`);
+    await close();
+  });
+}
+
+test("a past that cannot be read is not drawn, and an old one does not stay", async () => {
+  const { page, close } = await open("normal");
+  await page.locator("[data-machine=laser] a").click();
+  const past = page.locator("dialog[open] [data-past]");
+  await past.locator("path.line").waitFor();
+  mock.forget(true);
+  await past.locator("label", { hasText: /^Day$/ }).click();
+  await past.getByText("does not answer this now").waitFor();
+  mock.forget(false);
+  assert.equal(await past.locator("path").count(), 0);
+  assert.equal(await past.locator("[data-gap]").count(), 1);
+  await close();
+});
+
 test("hazards are told in the language of the board; a kind without any has no heading", async () => {
   const { page, close } = await open("normal", { lang: "zh-CN" });
   await page.locator("[data-machine=laser] a").click();

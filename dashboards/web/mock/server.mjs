@@ -4,7 +4,7 @@ import { createReadStream, existsSync } from "node:fs";
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { diagnostics } from "./diagnostics.mjs";
-import { history, picture, SITUATIONS, untouched } from "./situations.mjs";
+import { history, past, picture, SITUATIONS, untouched } from "./situations.mjs";
 
 /** The mock's operator. */
 export const TOKEN = "00112233445566778899aabbccddeeff";
@@ -57,6 +57,9 @@ class Mock {
   build = "mock";
   /** Orders received: [deed, alarm, status, body]. */
   received = [];
+  /** Questions to the long past, and whether they are refused. */
+  pasts = [];
+  forgets = false;
   /** How often diagnostics were asked for. */
   diagnosed = 0;
 
@@ -114,7 +117,7 @@ class Mock {
 }
 
 async function answer(mock, request, response) {
-  const { pathname } = new URL(request.url, "http://localhost");
+  const { pathname, searchParams: asked } = new URL(request.url, "http://localhost");
   const json = (told, status = 200) =>
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(told));
   if (pathname === "/api/v1/events") {
@@ -123,7 +126,11 @@ async function answer(mock, request, response) {
     return mock.open(response);
   }
   if (pathname === "/api/v1/picture") return json(mock.picture());
-  if (pathname === "/api/v1/history") return json(history());
+  if (pathname === "/api/v1/history" && asked.has("span_s")) return json(history());
+  if (pathname === "/api/v1/history") {
+    mock.pasts.push(Object.fromEntries(asked));
+    return json(mock.forgets ? { error: "history cannot be read now" } : past(asked), mock.forgets ? 503 : 200);
+  }
   if (pathname === "/api/v1/diagnostics") {
     mock.diagnosed += 1;
     // A gateway in trouble takes the question and says nothing.
@@ -157,6 +164,8 @@ export async function start({ port = 0, situation = "normal", machines = 8 } = {
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     received: mock.received,
+    pasts: mock.pasts,
+    forget: (forgets) => { mock.forgets = forgets; },
     diagnosed: () => mock.diagnosed,
     set: (name, count) => mock.set(name, count),
     rebuild: (build) => { mock.build = build; },

@@ -208,3 +208,15 @@ export function history() {
   });
   return { v: 1, span_ms: 3_600_000, step_ms: 60_000, unit: "W", buckets };
 }
+
+/** The long past of one series: known but for the first third and a break in the middle. */
+export function past(asked) {
+  const [from_ms, to_ms, count] = ["from", "to", "buckets"].map((name) => Number(asked.get(name)));
+  const buckets = Array.from({ length: count }, (_, i) => {
+    if (i < count / 3 || (i > count / 2 && i < count / 2 + 9)) return null;
+    const mean = 600 + 500 * Math.sin(i / 15);
+    return { min: mean - 80, max: mean + 120, mean, last: mean, coverage: 1 };
+  });
+  const [machine, item] = [asked.get("machine"), asked.get("item")];
+  return { v: 1, from_ms, to_ms, step_ms: (to_ms - from_ms) / count, level: "samples", series: [{ machine, item, unit: "W", buckets }] };
+}

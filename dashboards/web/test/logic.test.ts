@@ -162,7 +162,7 @@ test("numbers carry the digits their unit deserves", () => {
 test("a gap in the history stays a gap", () => {
   const b = { min: 1, max: 2, mean: 1.5, coverage: 1 };
   expect(draw([b, b, null, b], "W").line.match(/M/g)).toHaveLength(2);
-  expect(draw([null, null], "W")).toEqual({ line: "", band: "" });
+  expect(draw([null, null], "W")).toEqual({ line: "", band: "", low: 0, high: 0 });
 });
 
 describe("words", () => {

@@ -70,7 +70,16 @@ export function roughly(ms: number, unit: (name: "d" | "h" | "min" | "s") => str
 /** The time of day at the site, 24 h; null when the gateway does not know it. */
 export function timeOfDay(ms: number | null, zone: string, locale: string): string | null {
   if (ms === null) return null;
-  const style = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } as const;
+  return atSite(ms, zone, locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+}
+
+/** A moment at the site: with its minute, or only its day. */
+export function momentOf(ms: number, minutes: boolean, zone: string, locale: string): string {
+  const day = { year: "numeric", month: "short", day: "numeric" } as const;
+  return atSite(ms, zone, locale, minutes ? { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" } : day);
+}
+
+function atSite(ms: number, zone: string, locale: string, style: Intl.DateTimeFormatOptions): string {
   try {
     return new Intl.DateTimeFormat(locale, { ...style, timeZone: zone }).format(ms);
   } catch {

@@ -2,11 +2,11 @@
 
 import type { Bucket } from "./types";
 
-export interface Drawn { line: string; band: string }
+export interface Drawn { line: string; band: string; /** The values at the lower and the upper edge. */ low: number; high: number }
 
 export function draw(buckets: Bucket[], unit: string): Drawn {
   const known = buckets.filter((bucket) => bucket !== null);
-  if (known.length === 0) return { line: "", band: "" };
+  if (known.length === 0) return { line: "", band: "", low: 0, high: 0 };
   const max = Math.max(...known.map((bucket) => bucket.max));
   const min = Math.min(...known.map((bucket) => bucket.min));
   // Power is read against nothing at all; a temperature against its own range.
@@ -25,7 +25,20 @@ export function draw(buckets: Bucket[], unit: string): Drawn {
     const bottom = run.part.map((b, i) => `L${at(i)} ${y(b.min)}`).reverse().join("");
     band += `${top}${bottom}Z`;
   }
-  return { line, band };
+  return { line, band, low, high };
+}
+
+/** Where nothing is known, as begin and width in the box: from the last step before to the first one after. */
+export function gaps(buckets: Bucket[]): [number, number][] {
+  const step = buckets.length > 1 ? 100 / (buckets.length - 1) : 100;
+  const edges = [...runs(buckets).map(({ start, part }) => [start, start + part.length - 1] as const), [buckets.length, 0] as const];
+  let from = -1;
+  return edges.flatMap(([first, last]): [number, number][] => {
+    const [begin, end] = [Math.max(0, from * step), Math.min(100, first * step)];
+    const missing = first - from > 1 && end > begin;
+    from = last;
+    return missing ? [[begin, end - begin]] : [];
+  });
 }
 
 function runs(buckets: Bucket[]): { start: number; part: NonNullable<Bucket>[] }[] {
