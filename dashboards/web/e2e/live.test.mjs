@@ -95,6 +95,16 @@ test("the overheated laser is shown stopped, proved by its meter", { skip }, asy
   await close();
 });
 
+test("the past of a machine is drawn, and what was before the start is not", { skip }, async () => {
+  const { page, close } = await open("en");
+  await page.locator("[data-machine=extractor] a").click();
+  const past = page.locator("dialog[open] [data-past]");
+  await past.locator("path.line").waitFor({ timeout: 15_000 });
+  assert.match(await past.locator("figcaption").innerText(), /least .*W, mean .*W, greatest .*W; known for (<1|\d) % of the time/);
+  assert.ok((await past.locator("[data-gap]").count()) > 0);
+  await close();
+});
+
 test("a gateway that stands still is covered in time, and uncovered by a picture", { skip }, async () => {
   const { page, close } = await open("en");
   demo.kill("SIGSTOP");

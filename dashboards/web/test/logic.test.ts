@@ -165,6 +165,12 @@ test("a gap in the history stays a gap", () => {
   expect(draw([null, null], "W")).toEqual({ line: "", band: "", low: 0, high: 0 });
 });
 
+test("a voltage is drawn in its own range, a power against nothing at all", () => {
+  const b = { min: 228, max: 232, mean: 230, coverage: 1 };
+  const edges = (unit: string) => { const { low, high } = draw([b, b], unit); return [low, high]; };
+  expect([edges("V"), edges("W"), edges("Wh")]).toEqual([[227, 233], [0, 232], [218, 242]]);
+});
+
 describe("words", () => {
   const text = (name: string) => readFileSync(new URL(`../src/words/${name}.ftl`, import.meta.url), "utf8");
   const [en, zh] = [parse(text("en")), parse(text("zh-CN"))];

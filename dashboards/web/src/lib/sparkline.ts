@@ -4,14 +4,18 @@ import type { Bucket } from "./types";
 
 export interface Drawn { line: string; band: string; /** The values at the lower and the upper edge. */ low: number; high: number }
 
+/** Quantities that are read against their own range, zero being far away or no news, with the least that is shown
+ * beyond it; all others are read against nothing at all. */
+const OWN_RANGE: Record<string, number> = { "°C": 1, V: 1, Hz: 0.1, Wh: 10, Pa: 100 };
+
 export function draw(buckets: Bucket[], unit: string): Drawn {
   const known = buckets.filter((bucket) => bucket !== null);
   if (known.length === 0) return { line: "", band: "", low: 0, high: 0 };
   const max = Math.max(...known.map((bucket) => bucket.max));
   const min = Math.min(...known.map((bucket) => bucket.min));
-  // Power is read against nothing at all; a temperature against its own range.
-  const low = unit === "°C" ? min - 1 : Math.min(0, min);
-  const high = Math.max(max, low + 1);
+  const beyond = OWN_RANGE[unit];
+  const low = beyond === undefined ? Math.min(0, min) : min - beyond;
+  const high = beyond === undefined ? Math.max(max, low + 1) : max + beyond;
   const step = buckets.length > 1 ? 100 / (buckets.length - 1) : 0;
   const y = (value: number) => (28 - ((value - low) / (high - low)) * 26).toFixed(1);
   let line = "";
