@@ -161,10 +161,8 @@ impl Http {
             }
         }
         let channels = self.layout.channels;
-        if stop != Stop::Off {
-            self.stopping.fail("a relay can only be switched off", out);
-        } else if channels == 0 {
-            self.stopping.fail("the device has no relay", out);
+        if let Some(words) = self.layout.refuses(stop) {
+            self.stopping.fail(words, out);
         } else if self.asked.len() + usize::from(channels) >= REQUESTS_MAX {
             self.stopping.fail("too many requests wait for an answer", out);
         } else {
@@ -188,7 +186,7 @@ impl Device for Http {
     }
 
     fn stops(&self) -> &[Stop] {
-        if self.layout.channels == 0 { &[] } else { &[Stop::Off] }
+        self.layout.stops()
     }
 
     fn step(&mut self, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {
