@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{Layout, OPTIONS, gen1};
 use crate::device::{Device, Heard, Outbox, Outgoing, REQUESTS_MAX, Request, Response, Stop};
 use crate::document;
+use crate::http::TOO_MANY;
 use crate::presence;
 use crate::protocol::{Login, Protocol, Reach, Settings};
 use crate::stopping::Stopping;
@@ -164,7 +165,7 @@ impl Http {
         if let Some(words) = self.layout.refuses(stop) {
             self.stopping.fail(words, out);
         } else if self.asked.len() + usize::from(channels) >= REQUESTS_MAX {
-            self.stopping.fail("too many requests wait for an answer", out);
+            self.stopping.fail(TOO_MANY, out);
         } else {
             for channel in 0..channels {
                 let request = match self.generation {
