@@ -273,6 +273,11 @@ impl Outbox {
         self.say("execution", value.ok_or(Unavailable::Garbled));
     }
 
+    /// Says, in words, that a stop was not carried out.
+    pub fn stop_failed(&mut self, why: impl Into<String>) {
+        self.stop.push(StopReply::Failed(why.into()));
+    }
+
     /// Says of all `items` that they are not to be had.
     pub fn unavailable(&mut self, items: &[Arc<str>], why: Unavailable) {
         self.said.extend(items.iter().map(|item| (item.clone(), Err(why))));

@@ -39,7 +39,7 @@ use serde_json::Value as Json;
 
 use self::details::{DETAILS, Details};
 use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply};
-use crate::http::{Asked, document, encoded, refusal, silence, succeeded};
+use crate::http::{Asked, TOO_MANY, document, encoded, refusal, silence, succeeded};
 use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach, Settings};
 use crate::stopping::Stopping;
@@ -186,20 +186,17 @@ impl Duet {
             Stop::Cancel if status == Some("paused") => "M0",
             Stop::Cancel | Stop::Pause => "M25",
             Stop::Off => {
-                let words = "a Duet does not switch its supply".to_owned();
-                return out.stop.push(StopReply::Failed(words));
+                return out.stop_failed("a Duet does not switch its supply");
             }
         };
         if self.session == Session::None {
-            let words = "there is no session with the board".to_owned();
-            return out.stop.push(StopReply::Failed(words));
+            return out.stop_failed("there is no session with the board");
         }
         let pauses_first = stop == Stop::Cancel && code != "M0";
         self.cancel_when_paused = pauses_first.then(|| now + PAUSED_WITHIN);
         self.stopping.begin_without_deadline(stop);
         if !self.get(Question::Stop, format!("/rr_gcode?gcode={code}"), out) {
-            let words = "too many requests wait for an answer".to_owned();
-            self.stopping.answered(StopReply::Failed(words), out);
+            self.stopping.refused(TOO_MANY, out);
         }
     }
 
@@ -309,7 +306,7 @@ impl Duet {
 
     fn no_response(&mut self, why: Unavailable, out: &mut Outbox) {
         if self.asked.answered() == Some(Question::Stop) {
-            self.stopping.answered(StopReply::Failed(silence(why).to_owned()), out);
+            self.stopping.refused(silence(why), out);
         }
         self.details = Details::default();
         self.trouble(why, silence(why), out);

@@ -28,7 +28,7 @@ use andon_engine::event::Execution;
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
 
-use crate::device::{Device, Heard, Lines, Outbox, Outgoing, Stop, StopReply, clean};
+use crate::device::{Device, Heard, Lines, Outbox, Outgoing, Stop, clean};
 use crate::protocol::{Login, Protocol, Reach, Settings};
 
 /// The registry's entry.
@@ -307,7 +307,7 @@ impl Device for Haas {
             }
             Heard::Due => self.due(now, out),
             Heard::Stop(Stop::Emergency | Stop::Cancel | Stop::Pause | Stop::Off) => {
-                out.stop.push(StopReply::Failed("data collection cannot stop a Haas".into()));
+                out.stop_failed("data collection cannot stop a Haas");
             }
             Heard::Bytes(bytes) => {
                 let mut lines = std::mem::take(&mut self.lines);

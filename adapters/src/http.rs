@@ -12,6 +12,9 @@ use serde_json::Value as Json;
 
 use crate::device::{Outbox, Outgoing, REQUESTS_MAX, Request};
 
+/// Why a command is not sent: [`REQUESTS_MAX`] questions have no answer yet.
+pub(crate) const TOO_MANY: &str = "too many requests wait for an answer";
+
 /// What was asked and has no answer yet, oldest first; at most [`REQUESTS_MAX`].
 #[derive(Debug)]
 pub(crate) struct Asked<T>(VecDeque<T>);

@@ -260,8 +260,7 @@ impl Device for Json {
                 self.message(now, topic, payload, retained, out);
             }
             Heard::Stop(_) => {
-                let words = "a device that is mapped by hand has no stop".to_owned();
-                out.stop.push(crate::device::StopReply::Failed(words));
+                out.stop_failed("a device that is mapped by hand has no stop");
             }
             Heard::Closed => {
                 self.held.clear();

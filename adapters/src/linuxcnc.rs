@@ -309,7 +309,7 @@ impl LinuxCnc {
 
     fn disconnected(&mut self, out: &mut Outbox) {
         if self.link.stop.is_some() {
-            out.stop.push(StopReply::Failed("the connection was lost".into()));
+            out.stop_failed("the connection was lost");
         }
         self.lines.clear();
         self.link = Link::default();

@@ -268,12 +268,12 @@ impl Marlin {
             Stop::Emergency => true,
             Stop::Cancel if matches!(self.link.card, Some(Card::Not)) => {
                 let words = "nothing is printed from the card, and M524 ends nothing else";
-                out.stop.push(StopReply::Failed(words.into()));
+                out.stop_failed(words);
                 return;
             }
             Stop::Cancel => false,
             Stop::Pause | Stop::Off => {
-                out.stop.push(StopReply::Failed("not offered by this protocol".into()));
+                out.stop_failed("not offered by this protocol");
                 return;
             }
         };
@@ -299,7 +299,7 @@ impl Marlin {
 
     fn disconnected(&mut self, now: BootTime, out: &mut Outbox) {
         if self.link.stop.is_some() {
-            out.stop.push(StopReply::Failed("the connection was lost".into()));
+            out.stop_failed("the connection was lost");
         }
         self.lines.clear();
         self.link = Link { opened: Some(now), ..Link::default() };

@@ -183,7 +183,7 @@ impl Moonraker {
                 self.stopping.begin_without_deadline(stop);
                 self.stop_asked = Some(self.call(method, Json::Null, out));
             }
-            Err(words) => out.stop.push(StopReply::Failed(words.to_owned())),
+            Err(words) => out.stop_failed(words),
         }
     }
 

@@ -30,7 +30,7 @@ use serde_json::Value as Json;
 
 use crate::device::{Device, Heard, Outbox, Request, Response, Stop, StopReply, clean};
 use crate::http::{
-    Asked, document, refusal, say_number, say_text, silence, succeeded, unavailable_but,
+    Asked, TOO_MANY, document, refusal, say_number, say_text, silence, succeeded, unavailable_but,
 };
 use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
@@ -169,14 +169,13 @@ impl OctoPrint {
             Stop::Cancel => ("/api/job", r#"{"command":"cancel"}"#),
             Stop::Pause => ("/api/job", r#"{"command":"pause","action":"pause"}"#),
             Stop::Off => {
-                let words = "OctoPrint does not switch the supply".to_owned();
-                return out.stop.push(StopReply::Failed(words));
+                return out.stop_failed("OctoPrint does not switch the supply");
             }
         };
         if self.asked.ask(Question::Stop, Request::post(path, command), out) {
             self.stopping.begin_without_deadline(stop);
         } else {
-            out.stop.push(StopReply::Failed("too many requests wait for an answer".to_owned()));
+            out.stop_failed(TOO_MANY);
         }
     }
 
@@ -366,7 +365,7 @@ impl OctoPrint {
     fn no_response(&mut self, now: BootTime, why: Unavailable, out: &mut Outbox) {
         match self.asked.answered() {
             Some(Question::Stop) => {
-                self.stopping.answered(StopReply::Failed(silence(why).to_owned()), out);
+                self.stopping.refused(silence(why), out);
             }
             Some(Question::Login) => {
                 return self.push.unanswered(now, silence(why));

@@ -30,7 +30,7 @@ use andon_engine::value::Unavailable;
 use serde_json::Value as Json;
 
 use crate::device::{Device, Heard, Method, Outbox, Request, Response, Stop, StopReply};
-use crate::http::{Asked, document, refusal, say_number, say_text, silence, succeeded};
+use crate::http::{Asked, TOO_MANY, document, refusal, say_number, say_text, silence, succeeded};
 use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
 use crate::stopping::Stopping;
@@ -126,7 +126,7 @@ impl PrusaLink {
         out.unavailable(&self.items, why);
         out.trouble = Some(words.to_owned());
         if self.unnumbered.take().is_some() {
-            self.stopping.answered(StopReply::Failed(words.to_owned()), out);
+            self.stopping.refused(words, out);
         }
     }
 
@@ -141,8 +141,7 @@ impl PrusaLink {
 
     fn stop(&mut self, stop: Stop, out: &mut Outbox) {
         if !STOPS.contains(&stop) {
-            let words = "PrusaLink can only cancel and pause".to_owned();
-            return out.stop.push(StopReply::Failed(words));
+            return out.stop_failed("PrusaLink can only cancel and pause");
         }
         self.stopping.begin_without_deadline(stop);
         match self.job {
@@ -161,8 +160,7 @@ impl PrusaLink {
         };
         let request = Request { method, path, body: None, headers: Vec::new() };
         if !self.asked.ask(Question::Stop, request, out) {
-            let words = "too many requests wait for an answer".to_owned();
-            self.stopping.answered(StopReply::Failed(words), out);
+            self.stopping.refused(TOO_MANY, out);
         }
     }
 
@@ -214,8 +212,7 @@ impl PrusaLink {
             match self.job {
                 Some(job) => self.command(stop, job, out),
                 None => {
-                    let words = "there is no job to stop".to_owned();
-                    self.stopping.answered(StopReply::Failed(words), out);
+                    self.stopping.refused("there is no job to stop", out);
                 }
             }
         }
@@ -224,7 +221,7 @@ impl PrusaLink {
 
     fn no_response(&mut self, why: Unavailable, out: &mut Outbox) {
         if self.asked.answered() == Some(Question::Stop) {
-            self.stopping.answered(StopReply::Failed(silence(why).to_owned()), out);
+            self.stopping.refused(silence(why), out);
         }
         self.trouble(why, silence(why), out);
     }

@@ -26,8 +26,9 @@ use andon_engine::item::CHANNELS_MAX;
 use andon_engine::value::{Measured, Unavailable, Value as Said};
 use serde_json::Value;
 
-use crate::device::Outbox;
+use crate::device::{Outbox, Stop};
 use crate::document;
+use crate::presence::Presence;
 use crate::protocol::Settings;
 
 pub mod gen1;
@@ -98,6 +99,31 @@ impl Layout {
         };
         let items = items(channels, meter, meters);
         Ok(Self { channels, meter, meters, items })
+    }
+
+    /// What can be commanded: relays can only be switched off.
+    fn stops(&self) -> &'static [Stop] {
+        if self.channels == 0 { &[] } else { &[Stop::Off] }
+    }
+
+    /// Why a stop cannot be carried out, in words; nothing when it can.
+    fn refuses(&self, stop: Stop) -> Option<&'static str> {
+        match stop {
+            Stop::Off if self.channels > 0 => None,
+            Stop::Off => Some("the device has no relay"),
+            Stop::Emergency | Stop::Cancel | Stop::Pause => {
+                Some("a relay can only be switched off")
+            }
+        }
+    }
+
+    /// Heeds what stands at a device's `online`. A kept "true" may be years old; a kept "false", its
+    /// last will, is what the broker knows last.
+    fn online(&self, payload: &[u8], presence: &mut Presence, out: &mut Outbox) {
+        if payload == b"false" {
+            let trouble = "the broker says that the device is offline (its last will)";
+            presence.offline(&self.items, out, trouble.to_owned());
+        }
     }
 
     /// The name of an item of metered channel `meter`, from 0: with a phase when there are several.
@@ -331,6 +357,11 @@ fn items(channels: u8, meter: Meter, meters: u8) -> Vec<Arc<str>> {
         }
     }
     items
+}
+
+/// What follows a device's prefix in a topic of its own.
+fn below<'t>(prefix: &str, topic: &'t str) -> Option<&'t str> {
+    topic.strip_prefix(prefix)?.strip_prefix('/')
 }
 
 #[cfg(test)]

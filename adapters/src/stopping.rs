@@ -72,6 +72,11 @@ impl Stopping {
         out.stop.push(reply);
     }
 
+    /// As [`Self::answered`], when the command is refused, or did not arrive: the words say how.
+    pub(crate) fn refused(&mut self, words: impl Into<String>, out: &mut Outbox) {
+        self.answered(StopReply::Failed(words.into()), out);
+    }
+
     /// The device has accepted the command. Returns whether that is news.
     pub(crate) fn accept(&mut self, out: &mut Outbox) -> bool {
         let news = self.under_way.as_mut().filter(|under_way| !under_way.answered);
@@ -96,7 +101,7 @@ impl Stopping {
     /// The command failed.
     pub(crate) fn fail(&mut self, words: &str, out: &mut Outbox) {
         if self.under_way.take().is_some() {
-            out.stop.push(StopReply::Failed(words.to_owned()));
+            out.stop_failed(words);
         }
     }
 

@@ -32,7 +32,7 @@ use andon_engine::value::Unavailable;
 use serde_json::Value as Json;
 
 use crate::device::{Device, Heard, Method, Outbox, Request, Response, Stop, StopReply};
-use crate::http::{Asked, document, refusal, say_number, say_text, silence, succeeded};
+use crate::http::{Asked, TOO_MANY, document, refusal, say_number, say_text, silence, succeeded};
 use crate::printer::{self, Parts};
 use crate::protocol::{Login, Protocol, Reach};
 use crate::stopping::Stopping;
@@ -111,8 +111,7 @@ impl UltiMaker {
             Stop::Cancel => r#"{"target":"abort"}"#,
             Stop::Pause => r#"{"target":"pause"}"#,
             Stop::Emergency | Stop::Off => {
-                let words = "an UltiMaker can only cancel and pause".to_owned();
-                return out.stop.push(StopReply::Failed(words));
+                return out.stop_failed("an UltiMaker can only cancel and pause");
             }
         };
         let post = Request::post("/api/v1/print_job/state", body);
@@ -120,7 +119,7 @@ impl UltiMaker {
         if self.asked.ask(Question::Stop, request, out) {
             self.stopping.begin_without_deadline(stop);
         } else {
-            out.stop.push(StopReply::Failed("too many requests wait for an answer".to_owned()));
+            out.stop_failed(TOO_MANY);
         }
     }
 
@@ -187,7 +186,7 @@ impl UltiMaker {
 
     fn no_response(&mut self, why: Unavailable, out: &mut Outbox) {
         if self.asked.answered() == Some(Question::Stop) {
-            self.stopping.answered(StopReply::Failed(silence(why).to_owned()), out);
+            self.stopping.refused(silence(why), out);
         }
         self.trouble(why, silence(why), out);
     }

@@ -96,15 +96,7 @@ fn readings(rounds: u64) -> anyhow::Result<()> {
 /// A machine with all items of the profile, an activity and a rule.
 fn plan(profile: &Profile) -> anyhow::Result<Plan> {
     let item = |item: &andon_adapters::profile::ProfileItem| {
-        ItemPlan::new(
-            MachineIndex(0),
-            Measurand {
-                item: item.item.clone(),
-                period: Duration::from_secs(1),
-                stale_after: Duration::from_secs(5),
-                max_rate: None,
-            },
-        )
+        ItemPlan::new(MachineIndex(0), Measurand::every(item.item.clone(), Duration::from_secs(1)))
     };
     let power = profile.position("power.active").context("a power")?;
     let activity = ActivityPlan::Power {

@@ -17,7 +17,7 @@ impl Grbl {
             Stop::Cancel => (Awaits::Door, vec![SAFETY_DOOR, b'?']),
             Stop::Pause => (Awaits::Hold, vec![b'!', b'?']),
             Stop::Off => {
-                out.stop.push(StopReply::Failed("a GRBL controller has no switch".into()));
+                out.stop_failed("a GRBL controller has no switch");
                 return;
             }
         };

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::device::StopReply;
 use crate::trial::{Trial, closing_makes_all_unavailable, offered, same_in_any_portions, sounds};
 
 fn trial() -> Trial {

@@ -12,7 +12,7 @@ impl LinuxCnc {
             Stop::Cancel => "set abort",
             Stop::Pause => "set pause",
             Stop::Off => {
-                out.stop.push(StopReply::Failed("not offered by this protocol".into()));
+                out.stop_failed("not offered by this protocol");
                 return;
             }
         };
@@ -34,7 +34,7 @@ impl LinuxCnc {
         match rest.split_once(' ') {
             Some(("ENABLE", "NAK")) if !pending.accepted => {
                 self.link.stop = None;
-                out.stop.push(StopReply::Failed("the control password is not accepted".into()));
+                out.stop_failed("the control password is not accepted");
             }
             Some((word, "ACK")) if word == subject => {
                 pending.accepted = true;
@@ -42,7 +42,7 @@ impl LinuxCnc {
             }
             Some((word, "NAK")) if word == subject => {
                 self.link.stop = None;
-                out.stop.push(StopReply::Failed("LinuxCNC refuses it".into()));
+                out.stop_failed("LinuxCNC refuses it");
             }
             _ => {}
         }

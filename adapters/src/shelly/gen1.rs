@@ -14,7 +14,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value as Said};
 use serde_json::Value;
 
-use super::{Layout, METERS_MAX, Meter, OPTIONS, Sums};
+use super::{Layout, METERS_MAX, Meter, OPTIONS, Sums, below};
 use crate::device::{Device, Heard, Outbox, Outgoing, Stop};
 use crate::document;
 use crate::presence::{self, Presence};
@@ -134,16 +134,9 @@ impl Gen1 {
     }
 
     fn message(&mut self, topic: &str, payload: &[u8], retained: bool, out: &mut Outbox) {
-        let Some(what) = topic.strip_prefix(&*self.topic).and_then(|rest| rest.strip_prefix('/'))
-        else {
-            return;
-        };
+        let Some(what) = below(&self.topic, topic) else { return };
         if what == "online" {
-            if payload == b"false" {
-                let trouble = "the broker says that the device is offline (its last will)";
-                self.presence.offline(&self.layout.items, out, trouble.to_owned());
-            }
-            return;
+            return self.layout.online(payload, &mut self.presence, out);
         }
         let parts: Vec<&str> = what.split('/').take(4).collect();
         if retained || parts.last() == Some(&"command") {
@@ -221,10 +214,8 @@ impl Gen1 {
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
         self.stopping.begin(now, stop);
-        if stop != Stop::Off {
-            self.stopping.fail("a relay can only be switched off", out);
-        } else if self.layout.channels == 0 {
-            self.stopping.fail("the device has no relay", out);
+        if let Some(words) = self.layout.refuses(stop) {
+            self.stopping.fail(words, out);
         } else {
             self.off = 0;
             for channel in 0..self.layout.channels {
@@ -245,7 +236,7 @@ impl Device for Gen1 {
     }
 
     fn stops(&self) -> &[Stop] {
-        if self.layout.channels == 0 { &[] } else { &[Stop::Off] }
+        self.layout.stops()
     }
 
     fn step(&mut self, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {

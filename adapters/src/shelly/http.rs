@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{Layout, OPTIONS, gen1};
 use crate::device::{Device, Heard, Outbox, Outgoing, REQUESTS_MAX, Request, Response, Stop};
 use crate::document;
+use crate::http::TOO_MANY;
 use crate::presence;
 use crate::protocol::{Login, Protocol, Reach, Settings};
 use crate::stopping::Stopping;
@@ -161,12 +162,10 @@ impl Http {
             }
         }
         let channels = self.layout.channels;
-        if stop != Stop::Off {
-            self.stopping.fail("a relay can only be switched off", out);
-        } else if channels == 0 {
-            self.stopping.fail("the device has no relay", out);
+        if let Some(words) = self.layout.refuses(stop) {
+            self.stopping.fail(words, out);
         } else if self.asked.len() + usize::from(channels) >= REQUESTS_MAX {
-            self.stopping.fail("too many requests wait for an answer", out);
+            self.stopping.fail(TOO_MANY, out);
         } else {
             for channel in 0..channels {
                 let request = match self.generation {
@@ -188,7 +187,7 @@ impl Device for Http {
     }
 
     fn stops(&self) -> &[Stop] {
-        if self.layout.channels == 0 { &[] } else { &[Stop::Off] }
+        self.layout.stops()
     }
 
     fn step(&mut self, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {

@@ -12,7 +12,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 use serde_json::{Value, json};
 
-use super::{Layout, OPTIONS};
+use super::{Layout, OPTIONS, below};
 use crate::device::{Device, Heard, Outbox, Outgoing, Stop, clean};
 use crate::document;
 use crate::presence::{self, Presence};
@@ -75,17 +75,9 @@ impl Shelly {
     }
 
     fn message(&mut self, topic: &str, payload: &[u8], retained: bool, out: &mut Outbox) {
-        let Some(what) = topic.strip_prefix(&*self.topic).and_then(|rest| rest.strip_prefix('/'))
-        else {
-            return;
-        };
+        let Some(what) = below(&self.topic, topic) else { return };
         if what == "online" {
-            // A kept "true" may be years old; a kept "false" is what the broker knows last.
-            if payload == b"false" {
-                let trouble = "the broker says that the device is offline (its last will)";
-                self.presence.offline(&self.layout.items, out, trouble.to_owned());
-            }
-            return;
+            return self.layout.online(payload, &mut self.presence, out);
         }
         if retained {
             return;
@@ -139,10 +131,8 @@ impl Shelly {
 
     fn stop(&mut self, now: BootTime, stop: Stop, out: &mut Outbox) {
         self.stopping.begin(now, stop);
-        if stop != Stop::Off {
-            self.stopping.fail("a relay can only be switched off", out);
-        } else if self.layout.channels == 0 {
-            self.stopping.fail("the device has no relay", out);
+        if let Some(words) = self.layout.refuses(stop) {
+            self.stopping.fail(words, out);
         } else {
             for channel in 0..self.layout.channels {
                 self.request("Switch.Set", &json!({ "id": channel, "on": false }), out);
@@ -163,7 +153,7 @@ impl Device for Shelly {
     }
 
     fn stops(&self) -> &[Stop] {
-        if self.layout.channels == 0 { &[] } else { &[Stop::Off] }
+        self.layout.stops()
     }
 
     fn step(&mut self, now: BootTime, heard: Heard<'_>, out: &mut Outbox) {

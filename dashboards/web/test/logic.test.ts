@@ -203,7 +203,7 @@ describe("words", () => {
   test("every refusal of the engine has words", () => {
     const source = (name: string) => readFileSync(new URL(`../../../gateway/engine/src/${name}.rs`, import.meta.url), "utf8");
     const reset = /pub fn reset\(&mut self\)[^]*?\n {4}\}/.exec(source("alarm"))?.[0] ?? "";
-    const refusals = [...reset.matchAll(/Err\("([^"]+)"\)/g), ...source("engine").matchAll(/self\.refuse\(index, "([^"]+)"/g)].map(([, why]) => why ?? "");
+    const refusals = [...reset.matchAll(/Err\("([^"]+)"\)/g), ...source("engine/protection").matchAll(/self\.refuse\(index, "([^"]+)"/g)].map(([, why]) => why ?? "");
     expect(refusals.length).toBeGreaterThanOrEqual(5);
     // The board never sends a reset without a reason.
     for (const why of refusals.filter((said) => said !== "a reset needs a reason")) expect(en.has(`refusal-${why.replaceAll(" ", "_")}`), why).toBe(true);

@@ -63,12 +63,7 @@ mod tests {
         let item = |machine| {
             ItemPlan::new(
                 MachineIndex(machine),
-                Measurand {
-                    item: Item::named("voltage").unwrap(),
-                    period: Duration::from_secs(1),
-                    stale_after: Duration::from_secs(5),
-                    max_rate: None,
-                },
+                Measurand::every(Item::named("voltage").unwrap(), Duration::from_secs(1)),
             )
         };
         let machine = |id: &str| MachinePlan { id: id.into(), activity: Vec::new(), energy: None };

@@ -1,155 +1,35 @@
 //! The one entry point: [`Engine::step`].
 //!
-//! A step takes its input into the values, lets machines, trips and rules follow, and returns what
-//! that leads to: commands first, then observations and events in the order in which they came
-//! about. All time comes in; the same inputs give the same outputs, byte for byte.
+//! A step takes its input into the values, lets machines, trips and rules follow (alarms and stops in
+//! `protection`), and returns what that leads to (in the words of `exchange`): commands first, then
+//! observations and events in the order in which they came about. All time comes in; the same inputs
+//! give the same outputs, byte for byte.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aging::Aging;
-use crate::alarm::{self, Alarm, Evaluated};
+use crate::alarm::Alarm;
 use crate::event::{Activity, AlarmState, Event, Execution, Register, TripState};
 use crate::follower::{Change, Follower};
 use crate::lookup::Lookup;
 use crate::normalize::ItemState;
 use crate::plan::{ItemIndex, MachineIndex, Plan, RuleIndex, TripIndex, TripPlan};
-use crate::rules::{Rule, View};
 use crate::time::BootTime;
 use crate::trip::{self, Trip};
 use crate::value::{Measured, Unavailable, Value};
+
+mod exchange;
+mod protection;
+
+pub use exchange::{Act, Command, Input, LeftRegister, Output, Refusal, Reply, Restored};
 
 /// How often [`Input::Tick`] is due.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// How often a machine's energy register is noted while nothing else happens.
 pub const ENERGY_EVERY: Duration = Duration::from_secs(15 * 60);
-
-/// What the engine is told.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Readings of one machine, sampled at one moment.
-    Readings {
-        /// The sample's moment; not later than the step's `now`.
-        at: BootTime,
-        /// The items of one machine.
-        readings: Vec<(ItemIndex, Measured)>,
-    },
-    /// Nothing but the time: due every [`TICK`].
-    Tick,
-    /// What became of a command to an output.
-    Reply {
-        /// The output.
-        trip: TripIndex,
-        /// Which attempt the reply belongs to.
-        attempt: u32,
-        /// What came back.
-        reply: Reply,
-    },
-    /// A person acknowledges an alarm.
-    Acknowledge {
-        /// The alarm.
-        rule: RuleIndex,
-        /// Who.
-        by: Arc<str>,
-    },
-    /// A person resets an alarm and the trips it latched.
-    Reset {
-        /// The alarm.
-        rule: RuleIndex,
-        /// Who.
-        by: Arc<str>,
-        /// Why; never empty.
-        reason: Arc<str>,
-    },
-}
-
-/// What became of a command to an output.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// The device echoed the write.
-    Echoed,
-    /// The output was read back: whether it stands at the commanded (tripped or permitted) state.
-    ReadBack(bool),
-    /// The command failed; the words say how.
-    Failed(Arc<str>),
-}
-
-/// A command to an output. It leaves before its journal record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Command {
-    /// The output.
-    pub trip: TripIndex,
-    /// Counts the commands of this output; replies carry it back.
-    pub attempt: u32,
-    /// What to do.
-    pub act: Act,
-}
-
-/// What a command does. Each is one write, checked echo, and one read-back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Cut.
-    Trip,
-    /// Permit again, after a person's reset, where the configuration says that this starts nothing.
-    Permit,
-}
-
-/// What follows from a step, in order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// A command to an output.
-    Command(Command),
-    /// Normalised values of one machine at one moment: for the telemetry stream.
-    Observation {
-        /// The machine.
-        machine: MachineIndex,
-        /// The sample's moment.
-        at: BootTime,
-        /// The items; a value that became unavailable is there with its reason.
-        items: Vec<(ItemIndex, Measured)>,
-    },
-    /// Something happened: for the events stream.
-    Event(Event),
-    /// A person's word was not carried out.
-    Refused(Refusal),
-}
-
-/// Why a person's word was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The alarm.
-    pub alarm: Arc<str>,
-    /// In words: `its condition still holds`.
-    pub why: &'static str,
-}
-
-/// What was left by the previous run: the last state of each alarm and trip in the events stream.
-#[derive(Clone, Debug, Default)]
-pub struct Restored {
-    /// Alarms by the id of their rule; those of rules that are no more are dropped.
-    pub alarms: Vec<AlarmState>,
-    /// Trips by the id of their output.
-    pub trips: Vec<TripState>,
-    /// Energy registers.
-    pub registers: Vec<LeftRegister>,
-}
-
-/// The last reading of a machine's energy register that a previous run noted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LeftRegister {
-    /// The machine's id.
-    pub machine: Arc<str>,
-    /// Watt-hours.
-    pub wh: f64,
-    /// Its epoch.
-    pub epoch: u32,
-    /// The start of this run.
-    pub now: BootTime,
-    /// How long before that it was read; `None` when nobody knows.
-    pub away: Option<Duration>,
-}
 
 /// The whole engine: one shop's state.
 #[derive(Debug)]
@@ -293,56 +173,6 @@ impl Engine {
         })
     }
 
-    /// Takes up, once, the stops that a previous run had latched.
-    fn resume(&mut self, now: BootTime, collected: &mut Collected) {
-        for left in std::mem::take(&mut self.resume) {
-            let found = self.plan.trips.iter().position(|plan| plan.id == left.output);
-            if let Some(index) = found {
-                let outcome = self.trips[index].resume(&self.plan.trips[index], now, &left);
-                self.note_trip(now, index, outcome, collected);
-                self.latch_for(now, index, left.cause.as_deref(), collected);
-            }
-        }
-        if !std::mem::replace(&mut self.resumed, true) {
-            self.trip_what_is_latched(now, collected);
-        }
-    }
-
-    /// A stop that stands has a latched alarm, so that a person can reset it: the one that caused
-    /// it, or any other of the same output when that rule is no more.
-    fn latch_for(
-        &mut self,
-        now: BootTime,
-        trip: usize,
-        cause: Option<&str>,
-        collected: &mut Collected,
-    ) {
-        let of_trip = |rule: &Rule| rule.trip.is_some_and(|it| usize::from(it.0) == trip);
-        let rules = || self.plan.rules.iter().enumerate().filter(|(_, rule)| of_trip(rule));
-        let latched = rules().any(|(index, _)| self.alarms[index].is_latched());
-        if latched || !self.trips[trip].is_tripped() {
-            return;
-        }
-        let caused = rules().find(|(_, rule)| Some(&*rule.id) == cause);
-        if let Some((index, _)) = caused.or_else(|| rules().next()) {
-            self.alarms[index].latch(now, "a stop from before the restart");
-            self.tell_alarm(now, index, None, None, collected);
-        }
-    }
-
-    /// A latched alarm has a stop that stands, even when only the alarm reached the disk.
-    fn trip_what_is_latched(&mut self, now: BootTime, collected: &mut Collected) {
-        for index in 0..self.plan.rules.len() {
-            let rule = &self.plan.rules[index];
-            let Some(trip) = rule.trip.map(|trip| usize::from(trip.0)) else { continue };
-            if self.alarms[index].is_latched() && !self.trips[trip].is_tripped() {
-                let id = rule.id.clone();
-                let outcome = self.trips[trip].trip(&self.plan.trips[trip], now, &id);
-                self.note_trip(now, trip, outcome, collected);
-            }
-        }
-    }
-
     fn take(
         &mut self,
         now: BootTime,
@@ -478,115 +308,6 @@ impl Engine {
                 self.evaluate(now, usize::from(rule.0), collected);
             }
         }
-    }
-
-    fn evaluate(&mut self, now: BootTime, index: usize, collected: &mut Collected) {
-        let rule = &self.plan.rules[index];
-        let view = View { values: &self.values, states: &self.states };
-        let when = rule.when.evaluate(view);
-        let clear = match &rule.clear {
-            Some(clear) => clear.evaluate(view),
-            None => when.map(|when| !when),
-        };
-        match self.alarms[index].step(rule, now, Evaluated { when, clear }) {
-            alarm::Outcome::Same => return,
-            alarm::Outcome::Changed => {}
-            alarm::Outcome::Raised { trips } => {
-                let cause = rule.when.describe(&self.plan, rule.machine, view);
-                self.alarms[index].set_cause(&cause);
-                if let Some(trip) = rule.trip.filter(|_| trips) {
-                    let (trip, id) = (usize::from(trip.0), rule.id.clone());
-                    let outcome = self.trips[trip].trip(&self.plan.trips[trip], now, &id);
-                    self.note_trip(now, trip, outcome, collected);
-                }
-            }
-        }
-        self.tell_alarm(now, index, None, None, collected);
-    }
-
-    fn acknowledge(
-        &mut self,
-        now: BootTime,
-        rule: RuleIndex,
-        by: Arc<str>,
-        collected: &mut Collected,
-    ) {
-        let index = usize::from(rule.0);
-        if !self.alarms[index].is_raised() {
-            return self.refuse(index, "there is nothing to acknowledge", collected);
-        }
-        if self.alarms[index].acknowledge() {
-            self.tell_alarm(now, index, Some(by), None, collected);
-        }
-    }
-
-    fn reset(
-        &mut self,
-        now: BootTime,
-        rule: RuleIndex,
-        by: Arc<str>,
-        reason: Arc<str>,
-        collected: &mut Collected,
-    ) {
-        let index = usize::from(rule.0);
-        if reason.trim().is_empty() {
-            return self.refuse(index, "a reset needs a reason", collected);
-        }
-        let trip = self.plan.rules[index].trip.map(|trip| usize::from(trip.0));
-        if trip.is_some_and(|trip| self.trips[trip].is_doubtful()) {
-            return self.refuse(index, "its stop is not confirmed", collected);
-        }
-        if let Err(why) = self.alarms[index].reset() {
-            return self.refuse(index, why, collected);
-        }
-        self.tell_alarm(now, index, Some(by), Some(reason), collected);
-        let Some(trip) = trip else { return };
-        let held_by_another = |other: usize| {
-            self.plan.rules[other].trip == self.plan.rules[index].trip
-                && self.alarms[other].is_latched()
-        };
-        if !(0..self.plan.rules.len()).any(held_by_another) {
-            let outcome = self.trips[trip].reset(&self.plan.trips[trip], now);
-            self.note_trip(now, trip, outcome, collected);
-        }
-    }
-
-    fn refuse(&self, index: usize, why: &'static str, collected: &mut Collected) {
-        let alarm = self.plan.rules[index].id.clone();
-        collected.rest.push(Output::Refused(Refusal { alarm, why }));
-    }
-
-    fn tell_alarm(
-        &self,
-        now: BootTime,
-        index: usize,
-        by: Option<Arc<str>>,
-        reason: Option<Arc<str>>,
-        collected: &mut Collected,
-    ) {
-        let rule = &self.plan.rules[index];
-        let machine = &self.plan.machines[usize::from(rule.machine.0)].id;
-        let state = self.alarms[index].state(rule, machine, now);
-        collected.rest.push(Output::Event(Event::Alarm { at: now, state, by, reason }));
-    }
-
-    fn note_trip(
-        &mut self,
-        now: BootTime,
-        index: usize,
-        outcome: trip::Outcome,
-        collected: &mut Collected,
-    ) {
-        collected.commands.extend(outcome.command);
-        if !outcome.changed {
-            return;
-        }
-        let plan = &self.plan.trips[index];
-        let machine = usize::from(plan.machine.0);
-        let state = self.trips[index].state(plan, &self.plan.machines[machine].id);
-        collected.rest.push(Output::Event(Event::Trip { at: now, state }));
-        let at = self.trips[index].confirmed().unwrap_or(now);
-        self.tell_state(machine, at, self.raw_run(machine), collected);
     }
 
     fn note_change(&mut self, index: usize, change: Change, collected: &mut Collected) {

@@ -11,6 +11,11 @@ use std::time::Duration;
 use crate::item::Item;
 use crate::rules::Rule;
 
+/// A value is stale after that many periods without a newer one …
+pub const STALE_PERIODS: u32 = 3;
+/// … but not before this: a single lost reading of a fast item means nothing.
+pub const STALE_LEAST: Duration = Duration::from_secs(5);
+
 /// Position of a machine in [`Plan::machines`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineIndex(pub u16);
@@ -83,10 +88,19 @@ pub struct Measurand {
     pub item: Item,
     /// How often it is read.
     pub period: Duration,
-    /// An older value is [`crate::value::Unavailable::Stale`]: 3 periods, at least 5 s.
+    /// An older value is [`crate::value::Unavailable::Stale`].
     pub stale_after: Duration,
     /// Fastest believable change, in the item's unit per second.
     pub max_rate: Option<f64>,
+}
+
+impl Measurand {
+    /// An item that is read every `period`: [`STALE_PERIODS`] without a value make it stale, but never
+    /// less than [`STALE_LEAST`]. Any change is believed.
+    pub fn every(item: Item, period: Duration) -> Self {
+        let stale_after = (period * STALE_PERIODS).max(STALE_LEAST);
+        Self { item, period, stale_after, max_rate: None }
+    }
 }
 
 /// How activity is told from a signal. Boundaries are stamped at the first crossing and

@@ -26,10 +26,8 @@ fn shop() -> Plan {
         ItemPlan::new(
             MachineIndex(0),
             Measurand {
-                item: Item::named(name).unwrap(),
-                period: Duration::from_secs(1),
                 stale_after: Duration::from_secs(SILENCE),
-                max_rate: None,
+                ..Measurand::every(Item::named(name).unwrap(), Duration::from_secs(1))
             },
         )
     };

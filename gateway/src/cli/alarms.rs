@@ -128,12 +128,12 @@ mod tests {
     #[test]
     fn a_refused_reset_says_what_to_do() {
         // The engine's own words; the board's test holds the list of them.
-        let engine = include_str!("../../engine/src/engine.rs");
+        let protection = include_str!("../../engine/src/engine/protection.rs");
         let alarm = include_str!("../../engine/src/alarm.rs");
         for why in
             ["its stop is not confirmed", "its condition still holds", "its condition is unknown"]
         {
-            assert!(format!("{engine}{alarm}").contains(why), "{why}");
+            assert!(format!("{protection}{alarm}").contains(why), "{why}");
             assert!(super::super::asking::advice(why).len() > 10, "{why}");
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use andon_engine::item::Item;
 use andon_engine::plan::{
     ActivityPlan, ItemIndex, ItemPlan, MachineIndex, MachinePlan, Measurand, Plan, Proof,
-    TripIndex, TripPlan,
+    STALE_LEAST, TripIndex, TripPlan,
 };
 use andon_engine::unit::Unit;
 
@@ -22,11 +22,6 @@ use super::plan::{
     UnitPlan,
 };
 use super::source::{Registers, Source, Speaks, Spoken, SpokenPlace};
-
-/// A value is stale after so many periods …
-const STALE_PERIODS: u32 = 3;
-/// … but not sooner than this.
-const STALE_LEAST: Duration = Duration::from_secs(5);
 
 /// The plan but for its rules.
 #[derive(Debug)]
@@ -111,10 +106,8 @@ impl Measurands {
         let key = (item.item.name.clone(), period, item.max_rate.map(f64::to_bits));
         let new = || {
             Arc::new(Measurand {
-                item: Item::clone(&item.item),
-                period,
-                stale_after: (period * STALE_PERIODS).max(STALE_LEAST),
                 max_rate: item.max_rate,
+                ..Measurand::every(Item::clone(&item.item), period)
             })
         };
         Arc::clone(self.0.entry(key).or_insert_with(new))

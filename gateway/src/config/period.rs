@@ -1,4 +1,5 @@
-//! `periods` of a `[source.ID]`: items that are read more or less often than the rest.
+//! `period` and `periods` of a `[source.ID]`: how often it is read, and the items that are read more
+//! or less often than the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +18,12 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 const PERIODS_MAX: usize = 8;
 /// Items that a hint names.
 const NAMES_SHOWN: usize = 12;
+
+/// How often a source is read: as written, or else the default.
+pub(super) fn every(section: &Section<'_>, least: Duration, default: Duration) -> Option<Duration> {
+    let period = section.duration("period", least..=LONGEST);
+    period.or_else(|| (!section.has("period")).then_some(default))
+}
 
 /// The items with a period of their own, by position. In
 /// `periods = { "frequency" = "5 s", "power.factor.*" = "10 s" }` an item's own name goes before a

@@ -15,12 +15,7 @@ fn rule(on_unknown: OnUnknown, trips: bool) -> Rule {
         machines: vec![MachinePlan { id: "laser".into(), activity: Vec::new(), energy: None }],
         items: vec![ItemPlan::new(
             MachineIndex(0),
-            Measurand {
-                item: Item::named("input.1").unwrap(),
-                period: Duration::from_secs(1),
-                stale_after: Duration::from_secs(5),
-                max_rate: None,
-            },
+            Measurand::every(Item::named("input.1").unwrap(), Duration::from_secs(1)),
         )],
         ..Plan::default()
     };

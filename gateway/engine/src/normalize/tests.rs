@@ -10,10 +10,8 @@ fn plan(name: &str, max_rate: Option<f64>) -> ItemPlan {
     ItemPlan::new(
         MachineIndex(0),
         Measurand {
-            item: Item::named(name).unwrap(),
-            period: Duration::from_secs(1),
-            stale_after: Duration::from_secs(5),
             max_rate,
+            ..Measurand::every(Item::named(name).unwrap(), Duration::from_secs(1))
         },
     )
 }

@@ -17,12 +17,7 @@ fn plan() -> Plan {
     let item = |machine, name| {
         ItemPlan::new(
             MachineIndex(machine),
-            Measurand {
-                item: Item::named(name).unwrap(),
-                period: Duration::from_secs(1),
-                stale_after: Duration::from_secs(5),
-                max_rate: None,
-            },
+            Measurand::every(Item::named(name).unwrap(), Duration::from_secs(1)),
         )
     };
     Plan {

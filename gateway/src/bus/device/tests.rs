@@ -155,12 +155,7 @@ fn engine() -> Arc<Plan> {
     let item = |(machine, name): (u16, &str)| {
         ItemPlan::new(
             MachineIndex(machine),
-            Measurand {
-                item: Item::named(name).unwrap(),
-                period: Duration::from_secs(1),
-                stale_after: Duration::from_secs(5),
-                max_rate: None,
-            },
+            Measurand::every(Item::named(name).unwrap(), Duration::from_secs(1)),
         )
     };
     let items = [(0, "temperature.1"), (1, "execution"), (1, "door")];

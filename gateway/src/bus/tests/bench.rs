@@ -192,15 +192,7 @@ pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusP
     };
     for machine in 0..u16::from(units) {
         engine.items.extend(profile.items.iter().map(|item| {
-            ItemPlan::new(
-                MachineIndex(machine),
-                Measurand {
-                    item: item.item.clone(),
-                    period: SECOND,
-                    stale_after: 5 * SECOND,
-                    max_rate: None,
-                },
-            )
+            ItemPlan::new(MachineIndex(machine), Measurand::every(item.item.clone(), SECOND))
         }));
     }
     let link = if tcp {

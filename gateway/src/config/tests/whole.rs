@@ -1,0 +1,164 @@
+//! Whole configurations: the annotated sample, the page for a new meter, broken ones as data, large
+//! ones and arbitrary text.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use expect_test::expect_file;
+use proptest::prelude::*;
+
+use super::{Folder, SHOP, repository, sound, told};
+use crate::config::{keys, load_with};
+
+/// Every folder of `tests/data/broken` against its `expected.txt`; `UPDATE_EXPECT=1` rewrites.
+#[test]
+fn broken_configurations_are_reported_whole() {
+    /// So that a moved folder is noticed.
+    const LEAST: usize = 20;
+    let mut folders: Vec<PathBuf> = fs::read_dir(repository().join("tests/data/broken"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= LEAST);
+    for folder in folders {
+        let folder = folder.canonicalize().unwrap();
+        let problems = load_with(&folder, std::iter::empty()).expect_err("is broken");
+        let root = format!("{}/", folder.display());
+        expect_file![folder.join("expected.txt")].assert_eq(&told(&problems).replace(&root, ""));
+    }
+}
+
+/// What stands in for something broken must hold wherever it is broken.
+#[test]
+fn the_sample_without_any_one_line_or_value_is_checked_to_the_end() {
+    let sample = fs::read_to_string(repository().join("deploy/andon.toml")).unwrap();
+    let lines: Vec<&str> = sample.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        let garbled = line.split_once('=').map(|(key, _)| format!("{key}= \"?\""));
+        for instead in [String::new()].into_iter().chain(garbled) {
+            let mut changed = lines.clone();
+            changed[number] = &instead;
+            let folder = Folder::new(&[("andon.toml", &changed.join("\n"))]);
+            if let Err(problems) = folder.load(&[]) {
+                assert!(!problems.is_empty(), "line {number}: refused without a word");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_sample_passes_and_shows_every_key() {
+    let path = repository().join("deploy/andon.toml");
+    let loaded = load_with(&path, std::iter::empty()).map_err(|p| told(&p)).unwrap();
+    assert_eq!(told(&loaded.warnings), "");
+    let text = fs::read_to_string(path).unwrap();
+    let words: BTreeSet<&str> =
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+    for (section, keys) in keys::ALL {
+        assert!(text.contains(&format!("\n[{section}")), "[{section}] is not in the sample");
+        for key in *keys {
+            assert!(words.contains(key), "{section}: {key} is not in the sample");
+        }
+    }
+    for kind in keys::MACHINE_KINDS {
+        assert!(text.contains(kind), "{kind} is not in the sample");
+    }
+}
+
+#[test]
+fn the_configuration_for_a_new_meter_is_sound() {
+    let page = fs::read_to_string(repository().join("CONTRIBUTING.md")).unwrap();
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let text = text.replace("VENDOR/MODEL", "eastron/sdm120");
+    // Nobody has added a profile in this folder.
+    let text = text.replace("profiles.dir", "# profiles.dir");
+    let loaded = sound(&text);
+    assert_eq!(told(&loaded.warnings), "");
+    assert_eq!((loaded.plan.buses.len(), loaded.plan.machines.len()), (1, 1));
+}
+
+#[test]
+fn a_thousand_sources_load() {
+    let mut text = "[site]\nid = \"big\"\ntime_zone = \"UTC\"\n".to_owned();
+    for n in 0..1000 {
+        let (bus, unit) = (n / 200, n % 200 + 1);
+        if unit == 1 {
+            let _ = writeln!(text, "[bus.b{bus}]\ntype = \"modbus-tcp\"\nhost = \"10.0.0.{bus}\"");
+        }
+        let _ = writeln!(
+            text,
+            "[source.s{n}]\nbus = \"b{bus}\"\nunit_id = {unit}\nprofile = \"eastron/sdm120\"\n\
+             [machine.m{n}]\nkind = \"other\"\nsource = \"s{n}\""
+        );
+    }
+    let plan = sound(&text).plan;
+    assert_eq!((plan.buses.len(), plan.machines.len()), (5, 1000));
+    assert_eq!(plan.engine.machines.len(), 1000);
+    // The items of a machine are contiguous.
+    assert!(plan.engine.items.is_sorted_by_key(|item| item.machine));
+    // Order is that of the file, not of the alphabet.
+    assert_eq!(&*plan.engine.machines[10].id, "m10");
+}
+
+/// Lines of a configuration, sound and mangled.
+fn lines() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(vec![
+        "site",
+        "id",
+        "bus",
+        "source",
+        "machine",
+        "output",
+        "rule",
+        "items",
+        "when",
+        "activity",
+        "port",
+        "type",
+        "\"a[99999999999]\"",
+        "\"\"",
+        "x.y",
+        "mqtt",
+        "proof",
+        "key_items",
+    ]);
+    let value = prop_oneof![
+        Just("\"15 W\"".to_owned()),
+        Just("9999999999999999999999".to_owned()),
+        Just("nan".to_owned()),
+        Just("[[1], {a = 2}]".to_owned()),
+        Just("{ from = \"power.active\", \"power.active\" = \"a.b\" }".to_owned()),
+        Just("1979-05-27".to_owned()),
+        "\"[ -~°\\n]{0,12}\"",
+        "[ -~]{0,12}",
+    ];
+    let line = prop_oneof![
+        (key.clone(), value).prop_map(|(key, value)| format!("{key} = {value}")),
+        (key.clone(), key.clone()).prop_map(|(a, b)| format!("[{a}.{b}]")),
+        key.prop_map(|key| format!("[[{key}]]")),
+        "\\PC{0,20}",
+    ];
+    prop::collection::vec(line, 0..20).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever the files hold: a plan or problems, each with a file; never a panic.
+    #[test]
+    fn arbitrary_text_never_panics(main in lines(), part in lines()) {
+        let main = format!("{SHOP}{main}");
+        let folder = Folder::new(&[("andon.toml", &main), ("conf.d/a.toml", &part)]);
+        if let Err(problems) = folder.load(&[]) {
+            prop_assert!(!problems.is_empty());
+            for problem in problems {
+                prop_assert!(!problem.file.is_empty() && !problem.message.is_empty());
+                prop_assert!(problem.line <= main.lines().count().max(part.lines().count()) + 1);
+            }
+        }
+    }
+}
