@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use andon_engine::event::Event;
 use andon_engine::time::BootTime;
+use serde::{Deserialize, Serialize};
 
 use crate::journal::BootId;
 
@@ -86,6 +87,55 @@ fn kernel_synchronised() -> bool {
         (state, timex.status)
     };
     state >= 0 && state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0
+}
+
+/// What is believed of the clock, in the words that board and terminal share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The time is known, and the kernel's clock is disciplined now.
+    Synced,
+    /// The time is known, and the configuration says to believe it without NTP.
+    Trusted,
+    /// The time is known from when the clock was disciplined; now it is not.
+    Anchored,
+    /// The time is not known: records wait for it.
+    #[default]
+    Unsynced,
+}
+
+impl Standing {
+    /// Of a boot that is `anchored` or not, by what [`synchronised`] and the configuration say.
+    pub const fn of(anchored: bool, synchronised: bool, trust_wall: bool) -> Self {
+        match (anchored, synchronised, trust_wall) {
+            (false, ..) => Self::Unsynced,
+            (true, true, _) => Self::Synced,
+            (true, false, true) => Self::Trusted,
+            (true, false, false) => Self::Anchored,
+        }
+    }
+
+    /// The word on the wire, as serde writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Synced => "synced",
+            Self::Trusted => "trusted",
+            Self::Anchored => "anchored",
+            Self::Unsynced => "unsynced",
+        }
+    }
+
+    /// The same for a person, as the board's English has it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Synced => "clock synchronised",
+            Self::Trusted => "clock trusted as configured (trust_wall)",
+            Self::Anchored => "time known, but the clock is not synchronised now",
+            Self::Unsynced => {
+                "clock NOT synchronised: no hours are counted, nothing reaches the store"
+            }
+        }
+    }
 }
 
 /// Whole milliseconds of a boot's moment, signed for arithmetic with wall time.
@@ -194,6 +244,21 @@ mod tests {
 
     fn clock(at: BootTime, wall_ms: i64) -> Event {
         Event::Clock { at, wall_ms }
+    }
+
+    #[test]
+    fn a_clock_is_told_in_one_set_of_words_on_board_and_terminal() {
+        let english = include_str!("../../dashboards/web/src/words/en.ftl");
+        for (flags, standing) in [
+            ((true, true, true), Standing::Synced),
+            ((true, false, true), Standing::Trusted),
+            ((true, false, false), Standing::Anchored),
+            ((false, true, true), Standing::Unsynced),
+        ] {
+            assert_eq!(Standing::of(flags.0, flags.1, flags.2), standing);
+            let line = format!("clock-{} = {}", standing.word(), standing.words());
+            assert!(english.lines().any(|known| known == line), "{line}");
+        }
     }
 
     #[test]

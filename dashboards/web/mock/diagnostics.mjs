@@ -16,7 +16,7 @@ function unit(source, unit_id, standing, counts, more = {}) {
 
 export function diagnostics(situation) {
   const [lost, young] = [situation === "quarantined", situation === "restart"];
-  const clock = { anchored: !lost && !young, now_ms: null, kernel_synchronised: !lost && !young, trusted: false };
+  const clock = { anchored: !lost && !young, now_ms: null, kernel_synchronised: !lost && !young, trusted: false, standing: lost || young ? "unsynced" : "synced" };
   const panel = {
     id: "panel", up: !young, why: young ? "opening" : null, occupancy: lost ? 0.87 : 0.31,
     worst_age_ms: lost || young ? null : 1300, skipped_rounds: lost ? 17 : 0, stray_bytes: lost ? 9 : 0,

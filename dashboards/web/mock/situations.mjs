@@ -168,7 +168,7 @@ function gateway(situation) {
     why: young ? "not_yet" : bad ? "timeout" : null,
   });
   return {
-    version: "0.1.0", build: "mock", clock: lost || young ? "unsynced" : "synced",
+    version: "0.1.0", build: "mock", clock: lost || young ? "unsynced" : "synced", clock_standing: lost || young ? "unsynced" : "synced",
     now_ms: lost || young ? null : Date.now(),
     mqtt: {
       ...link(lost || young, young ? "not_yet" : "connection refused"),

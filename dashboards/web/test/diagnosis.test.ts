@@ -1,7 +1,7 @@
 //! What a person looking after the gateway would notice, tested without a browser.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { asked, failures, markOfDevice, markOfUnit, readDiagnostics, stale, STALE_AFTER_MS, worstFirst, type Device, type Requests, type Unit } from "../src/lib/diagnosis";
+import { asked, failures, markOfDevice, markOfUnit, milliseconds, readDiagnostics, stale, STALE_AFTER_MS, worstFirst, type Device, type Requests, type Unit } from "../src/lib/diagnosis";
 import { parse } from "../src/lib/words";
 
 const requests = (over: Partial<Requests> = {}): Requests => ({ answered: 0, timeout: 0, garbled: 0, refused: 0, parted: 0, disconnected: 0, late: 0, retries: 0, ...over });
@@ -25,6 +25,9 @@ describe("diagnosis", () => {
   test("figures are believed for three questions", () => {
     expect(stale(1000, 1000 + STALE_AFTER_MS)).toBe(false);
     expect(stale(1000, 1001 + STALE_AFTER_MS)).toBe(true);
+  });
+  test("a device that answers at once needs little, and not nothing", () => {
+    expect([0.04, 0.1, 7.44, 11.2].map(milliseconds)).toEqual(["< 0.1", "0.1", "7.4", "11"]);
   });
   test("what is no answer of the gateway is none", () => {
     for (const told of [null, 7, "x", {}, { buses: [] }]) expect(readDiagnostics(told)).toBeNull();

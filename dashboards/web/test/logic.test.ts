@@ -11,6 +11,7 @@ import { mayReload } from "../src/lib/reload";
 import { draw } from "../src/lib/sparkline";
 import { backoff, blank, look as pass, read, reduce } from "../src/lib/stream";
 import type { Alarm, Execution, Item, Machine, Picture } from "../src/lib/types";
+import { seenBy } from "../src/lib/cause";
 import { choose, named, parse, speaker } from "../src/lib/words";
 
 const item = (over: Partial<Item> = {}): Item => ({ name: "power.active", kind: "gauge", unit: "W", value: 5, why: null, age_ms: 300, stale_after_ms: 5000, key: true, ...over });
@@ -20,9 +21,9 @@ const look = (machine: Machine, alarms: Alarm[], now = 0) => lookOf(told(machine
 const alarm = (over: Partial<Alarm> = {}): Alarm => ({ id: "a", machine: "m", severity: "high", active: true, acked: false, latched: false, for_ms: 1, cause: "", message: {}, stop: null, ...over });
 const picture = (build = "b1", machines: Machine[] = [machine("m", "ready")]): Picture => ({
   v: 1, seq: 1, site: { id: "s", name: {}, time_zone: "UTC" }, machines, kinds: { laser: { name: { en: "Laser cutter" }, hazards: [{ en: "Flames", zh: "明火" }] } }, alarms: [],
-  gateway: { version: "0", build, clock: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [], devices: [], viewers: { connected: 1, dropped: 0, missed: 0 } },
+  gateway: { version: "0", build, clock: "synced", clock_standing: "synced", now_ms: 1, mqtt: { state: "off", why: null, behind: 0, confirmed_by: null }, store: { state: "off", why: null, behind: 0 }, journal: { state: "ok", dropped: 0, quarantined: 0 }, buses: [], devices: [], viewers: { connected: 1, dropped: 0, missed: 0 } },
 });
-const tick = (build = "b1") => ({ event: "tick", told: { seq: 2, now_ms: 2, build, clock: "synced" } }) as const;
+const tick = (build = "b1") => ({ event: "tick", told: { seq: 2, now_ms: 2, build, clock: "synced", clock_standing: "synced" } }) as const;
 
 describe("stream", () => {
   const alive = reduce(blank(0), { event: "picture", told: picture() }, 0);
@@ -176,8 +177,10 @@ describe("words", () => {
   const [en, zh] = [parse(text("en")), parse(text("zh-CN"))];
   const places = (said = "") => (said.match(/\{ \$\w+ \}/g) ?? []).sort();
   test("both catalogues have the same keys and places, and every line is read", () => {
-    expect([...zh.keys()].sort()).toEqual([...en.keys()].sort());
-    for (const [key, said] of en) expect(places(zh.get(key)), key).toEqual(places(said));
+    const many = [...en.keys()].filter((key) => !key.endsWith("-one"));
+    expect([...zh.keys()].sort()).toEqual(many.sort());
+    for (const key of many) expect(places(zh.get(key)), key).toEqual(places(en.get(key)));
+    for (const key of en.keys()) if (key.endsWith("-one")) expect(many, key).toContain(key.slice(0, -4));
     for (const name of ["en", "zh-CN"]) expect(parse(text(name)).size).toBe(text(name).split("\n").filter((line) => line && !line.startsWith("#")).length);
   });
   test("every reason the gateway knows has words, as has every state", () => {
@@ -211,6 +214,23 @@ describe("words", () => {
   test("only C3 speaks of power off, and nothing of an e-stop", () => {
     for (const level of ["none", "C0", "C1", "C2"]) expect(en.get(`level-${level}`)).not.toMatch(/power/i);
     for (const said of en.values()) expect(said).not.toMatch(/e-stop/i);
+  });
+  test("one of a thing is told in the singular, in a language that has one", () => {
+    expect(speaker(en, en)("diag-holes", { count: 1 })).toBe("1 gap that it does not read");
+    expect(speaker(en, en)("diag-holes", { count: 21 })).toBe("21 gaps that it does not read");
+    expect(speaker(en, en)("diag-boards", { count: "1" })).toBe("1 board open");
+    expect(speaker(zh, en)("diag-boards", { count: 1 })).toBe("已打开 1 个看板");
+  });
+  test("what a rule saw is told in the page's language, and what nobody knows stays as it is", () => {
+    const names = (catalogue: typeof en) => ({
+      say: speaker(catalogue, en), name: (id: string) => (id === "saw" ? "锯" : id),
+      item: (name: string) => catalogue.get(`item-${name.replaceAll(".", "_")}`) ?? name,
+    });
+    const seen = (cause: string, catalogue = zh) => seenBy(cause, ["saw", "mill"], names(catalogue));
+    expect(seen("power.active unknown (timeout)")).toBe("功率未知（设备无应答）");
+    expect(seen("saw.power.active 1700 W, execution running, relay on")).toBe("锯: 功率 1700 W, 运行, 继电器 开");
+    expect(seen("power.active unknown (timeout)", en)).toBe("Power unknown (no answer from the device)");
+    for (const odd of ["", "an earlier stop", "power.active unknown (moonlight)"]) expect(seen(odd)).toBe(odd);
   });
   test("places are filled, a missing key shows itself", () => {
     expect(speaker(zh, en)("ago", { time: "5 秒" })).toBe("5 秒前");

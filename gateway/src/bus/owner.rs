@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use andon_adapters::modbus::{Block, Holes};
+use andon_adapters::modbus::{Batch, Block, Holes};
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use super::memory::Memory;
 use super::reads::Reads;
 use super::rounds::Progress;
 use super::scheduler::Scheduler;
-use super::status::{Ages, Counters, Occupancy, Status};
+use super::status::{Ages, Counters, Occupancy, Refusal, Status};
 use super::timing::{LineTiming, Turnaround};
 use super::transaction::Framing;
 use super::transport::Opener;
@@ -44,8 +44,8 @@ pub(super) struct Unit {
     pub(super) holes: Holes,
     pub(super) reads: Reads,
     pub(super) ages: Ages,
-    /// Items (positions in the profile) that are refused alone, and until when.
-    pub(super) refused: BTreeMap<usize, BootTime>,
+    /// Items (positions in the profile) that are refused alone.
+    pub(super) refused: Arc<BTreeMap<usize, Refusal>>,
     /// The read that failed last on a serial line. It is asked again before any other, so that a
     /// late answer to it is an answer to the same question.
     pub(super) fence: Option<(Block, Instant)>,
@@ -62,6 +62,16 @@ impl Unit {
     /// What it usually needs before it answers, if anybody knows.
     pub(super) fn usual(&self) -> Option<Duration> {
         self.turnaround.usual().or(self.remembered)
+    }
+
+    /// It answered for these items: what was refused of them is not any more. Returns whether any
+    /// was.
+    pub(super) fn forget_refusal(&mut self, batch: &Batch) -> bool {
+        let known = batch.items.iter().any(|item| self.refused.contains_key(item));
+        if known {
+            Arc::make_mut(&mut self.refused).retain(|item, _| !batch.items.contains(item));
+        }
+        known
     }
 
     /// What is to be remembered of it.
@@ -117,7 +127,7 @@ impl Owner {
                 holes: remembered.holes,
                 reads: Reads::new(plan, at, &groups, before),
                 ages: Ages::default(),
-                refused: BTreeMap::new(),
+                refused: Arc::default(),
                 fence: None,
                 grace: true,
                 why: Unavailable::Timeout,

@@ -16,7 +16,7 @@ use andon_engine::value::Unavailable;
 use super::group::Round;
 use super::owner::{NobodyListens, Owner, Unit};
 use super::scheduler::GroupIndex;
-use super::status::UnitStatus;
+use super::status::{Refusal, UnitStatus};
 use super::transaction::{Answer, Fault};
 use super::unit::UnitState;
 
@@ -104,19 +104,21 @@ impl Owner {
         let Some(progress) = self.rounds[group].as_mut() else { return };
         match result {
             Ok(answer) => self.answered(unit, &batch, &answer),
-            Err(Fault::Exception(2 | 3)) => match batch.split(&self.units[unit].plan.profile) {
-                Some((left, right)) => {
-                    progress.waiting.push_front(Arc::new(right.clone()));
-                    progress.waiting.push_front(Arc::new(left.clone()));
-                    progress.splits.push((left, right));
-                    self.units[unit].counters.part();
+            Err(Fault::Exception(code @ (2 | 3))) => {
+                match batch.split(&self.units[unit].plan.profile) {
+                    Some((left, right)) => {
+                        progress.waiting.push_front(Arc::new(right.clone()));
+                        progress.waiting.push_front(Arc::new(left.clone()));
+                        progress.splits.push((left, right));
+                        self.units[unit].counters.part();
+                    }
+                    None => {
+                        progress.refused.push(batch.block);
+                        self.refuse(unit, &batch, code);
+                    }
                 }
-                None => {
-                    progress.refused.push(batch.block);
-                    self.refuse(unit, &batch);
-                }
-            },
-            Err(Fault::Exception(1)) => self.refuse(unit, &batch),
+            }
+            Err(Fault::Exception(1)) => self.refuse(unit, &batch, 1),
             Err(Fault::Timeout | Fault::Garbled)
                 if online && !progress.retried && self.link.is_up() =>
             {
@@ -149,9 +151,7 @@ impl Owner {
                 self.groups[group].feed(&self.plan, place, &measured, &mut progress.round);
             }
         }
-        if batch.items.iter().any(|item| known.refused.remove(item).is_some())
-            | known.holes.forget(batch.block)
-        {
+        if known.forget_refusal(batch) | known.holes.forget(batch.block) {
             known.reads.replan();
             self.memory.learned();
         }
@@ -205,12 +205,15 @@ impl Owner {
     fn is_refused(&self, unit: usize, batch: &Batch) -> bool {
         let refused = &self.units[unit].refused;
         let now = self.now();
-        batch.items.iter().all(|item| refused.get(item).is_some_and(|&until| now < until))
+        batch.items.iter().all(|item| refused.get(item).is_some_and(|it| now < it.until))
     }
 
-    fn refuse(&mut self, unit: usize, batch: &Batch) {
-        let until = self.now() + REFUSED_RETRY;
-        self.units[unit].refused.extend(batch.items.iter().map(|&item| (item, until)));
+    fn refuse(&mut self, unit: usize, batch: &Batch, exception: u8) {
+        let (at, block) = (self.now(), batch.block);
+        let refusal =
+            Refusal { block, exception, at, until: at + REFUSED_RETRY, remembered: false };
+        let refused = Arc::make_mut(&mut self.units[unit].refused);
+        refused.extend(batch.items.iter().map(|&item| (item, refusal)));
         tracing::info!(
             bus = %self.plan.id,
             unit = %self.units[unit].plan.source,
@@ -227,6 +230,9 @@ impl Owner {
         let mut news = false;
         for block in refused {
             news |= unit.holes.insert(block.table, block.start, block.count);
+            let known = unit.holes.iter().any(|it| it == (block.table, block.start, block.count));
+            let refusals = Arc::make_mut(&mut unit.refused).values_mut();
+            refusals.filter(|it| it.block == *block).for_each(|it| it.remembered = known);
         }
         for (left, right) in splits {
             let holds = |batch: &Batch| refused.iter().any(|&block| batch.block.contains(block));
@@ -277,6 +283,7 @@ fn show(unit: &mut Unit, shown: &mut UnitStatus, now: BootTime) {
     shown.allowance = unit.turnaround.allowance();
     shown.turnaround = unit.usual();
     shown.holes = unit.holes.len();
+    shown.refused = unit.refused.clone();
     shown.age = unit.ages.greatest(now);
     shown.counters = unit.counters;
 }

@@ -1,9 +1,11 @@
 //! What a bus tells about itself: a snapshot, brought up to date once per round by its owner and
 //! read by whoever likes. Counters only grow, from the start of the process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use andon_adapters::modbus::Block;
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 
@@ -80,6 +82,9 @@ pub struct UnitStatus {
     /// Addresses and boundaries that it is known not to read, at most
     /// [`andon_adapters::modbus::HOLES_MAX`].
     pub holes: usize,
+    /// Items (positions in the profile) that it refuses alone. Shared with the bus, which changes
+    /// its own copy; bounded by the profile.
+    pub refused: Arc<BTreeMap<usize, Refusal>>,
     /// Rounds of its groups that were due and skipped, because the bus was busy.
     pub skipped: u64,
     /// Its groups, one for each period, the shortest first.
@@ -89,6 +94,21 @@ pub struct UnitStatus {
     pub age: Option<Duration>,
     /// What became of the requests.
     pub counters: Counters,
+}
+
+/// An item that a device refuses although it was asked for alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was asked for.
+    pub block: Block,
+    /// The exception's code.
+    pub exception: u8,
+    /// When it was asked for last.
+    pub at: BootTime,
+    /// When it is asked for again; until then its rounds repeat this refusal without bus time.
+    pub until: BootTime,
+    /// Whether it is known as a hole, which outlives a restart.
+    pub remembered: bool,
 }
 
 /// The items of a unit with one period, at one moment.
@@ -114,6 +134,7 @@ impl UnitStatus {
             allowance: plan.turnaround_of(unit),
             turnaround: None,
             holes: 0,
+            refused: Arc::default(),
             skipped: 0,
             groups: groups.iter().map(group).collect(),
             age: None,

@@ -9,6 +9,8 @@ use clap::Args;
 use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
 
+use super::check::count;
+
 /// The gateway bounds its own work to less.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -44,9 +46,9 @@ pub(super) fn plan_of(config: &Path, options: &str) -> anyhow::Result<crate::con
     match crate::config::load(config) {
         Ok(loaded) => Ok(loaded.plan),
         Err(problems) => bail!(
-            "the configuration at {} has {} problems (see \"andon check\"); name {options} instead",
+            "the configuration at {} has {} (see \"andon check\"); name {options} instead",
             config.display(),
-            problems.len()
+            count(problems.len(), "problem")
         ),
     }
 }
@@ -123,6 +125,14 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
+/// A word of the gateway for a person: `not_yet` is `nothing heard yet`, `out_of_range` has spaces.
+pub(super) fn reason(word: &str) -> String {
+    match word {
+        "not_yet" => "nothing heard yet".to_owned(),
+        _ => plain(&word.replace('_', " ")),
+    }
+}
+
 /// A duration in its two largest units: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 04 min`, `3 d 4 h`.
 pub(super) fn lasting(ms: u64) -> String {
     let (s, tenths) = (ms / 1000, ms % 1000 / 100);
@@ -155,9 +165,9 @@ mod tests {
 
     #[test]
     fn what_a_person_types_stays_one_segment_of_the_address() {
-        let gateway = Gateway::at("http://127.0.0.1:8080/".to_owned()).unwrap();
+        let gateway = Gateway::at("http://127.0.0.1:8480/".to_owned()).unwrap();
         let url = gateway.resource("why", &["../alarms", "a/b?c"]).unwrap();
-        assert_eq!(url.as_str(), "http://127.0.0.1:8080/api/v1/why/..%2Falarms/a%2Fb%3Fc");
+        assert_eq!(url.as_str(), "http://127.0.0.1:8480/api/v1/why/..%2Falarms/a%2Fb%3Fc");
         assert!(Gateway::at("not an address".to_owned()).unwrap().resource("why", &[]).is_err());
     }
 

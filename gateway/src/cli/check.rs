@@ -77,7 +77,8 @@ fn summary(plan: &Plan) -> String {
     )
 }
 
-fn count(n: usize, noun: &str) -> String {
+/// So many of a thing: `1 problem`, `2 problems`.
+pub(super) fn count(n: usize, noun: &str) -> String {
     match (n, noun) {
         (1, _) => format!("1 {noun}"),
         (_, "bus") => format!("{n} buses"),

@@ -123,14 +123,7 @@ fn note_of_uncounted(starts: usize) -> Option<String> {
 
 /// Where the configuration says that the journal is.
 fn site(config: &Path) -> anyhow::Result<Site> {
-    let plan = match crate::config::load(config) {
-        Ok(loaded) => loaded.plan,
-        Err(problems) => anyhow::bail!(
-            "the configuration at {} has {} problems (see \"andon check\"); name --journal instead",
-            config.display(),
-            problems.len()
-        ),
-    };
+    let plan = super::asking::plan_of(config, "--journal")?;
     Ok(Site { journal: plan.state_dir.join("journal"), time_zone: plan.site.time_zone })
 }
 

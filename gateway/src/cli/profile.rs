@@ -232,9 +232,10 @@ fn list(dir: Option<&Path>, as_json: bool) -> (String, String, u8) {
             .collect();
         format!("{}\n", json!({ "profiles": all }))
     } else {
+        let widest = library.ids().map(str::len).max().unwrap_or(0);
         profiles.fold(String::new(), |mut text, profile| {
             let evidence = profile.evidence.word();
-            let _ = writeln!(text, "{:<32} {evidence:<10} {}", &*profile.id, profile.title);
+            let _ = writeln!(text, "{:<widest$} {evidence:<10} {}", &*profile.id, profile.title);
             text
         })
     };
@@ -341,6 +342,10 @@ mod tests {
         let (stdout, _, code) = list(None, false);
         assert_eq!(code, 0);
         assert!(stdout.lines().any(|line| line.starts_with("eastron/sdm120 ")), "{stdout}");
+        let second =
+            |line: &str| line.find(' ').map(|at| line.len() - line[at..].trim_start().len());
+        let columns: Vec<_> = stdout.lines().map(second).collect();
+        assert!(columns.iter().all(|it| *it == columns[0]), "{stdout}");
     }
 
     #[test]

@@ -253,7 +253,7 @@ fn nothing(readings: &[RawReading]) -> String {
 
 /// Why a unit gave nothing, and what to look at. The codes' meanings are those of the Modbus
 /// Application Protocol 1.1b3, section 7.
-fn cause(fault: Fault) -> String {
+pub(super) fn cause(fault: Fault) -> String {
     match fault {
         Fault::Timeout => {
             "no answer; is the unit id right, and are speed, parity, A and B, power? \

@@ -24,7 +24,7 @@ const LINES: usize = 24;
 pub struct TopArgs {
     #[command(flatten)]
     whereabouts: Whereabouts,
-    /// Print once instead of once a second
+    /// Print once, after the second that rates need, instead of every second
     #[arg(long)]
     once: bool,
     /// Print the gateway's snapshot once, as JSON
@@ -44,7 +44,10 @@ pub async fn run(args: TopArgs) -> anyhow::Result<()> {
     }
     let first = look(&gateway).await?;
     if args.once || !std::io::stdout().is_terminal() {
-        super::say(&screen::lines(&first, None, usize::MAX).join("\n"));
+        // A rate is of the time between two looks.
+        tokio::time::sleep(EVERY).await;
+        let seen = look(&gateway).await?;
+        super::say(&screen::lines(&seen, Some(&first), usize::MAX).join("\n"));
         return Ok(());
     }
     let terminal = Terminal::take();

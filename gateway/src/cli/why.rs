@@ -4,14 +4,15 @@
 
 use std::fmt::Write as _;
 
-use andon_engine::unit::Unit;
+use andon_engine::unit::Unit as Symbol;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::Value;
 
-use super::asking::{Gateway, Whereabouts, lasting, plain};
-use crate::config::did_you_mean;
-use crate::diagnostics::{Explanation, Heard, Origin, Register, Requests, Watchers};
+use super::asking::{Gateway, Whereabouts, lasting, plain, reason};
+use super::read::cause;
+use crate::bus::Fault;
+use crate::diagnostics::{Explanation, Heard, Origin, Refused, Register, Requests, Unit, Watchers};
 
 /// Arguments of `andon why`.
 #[derive(Debug, Args)]
@@ -57,9 +58,9 @@ async fn machine(gateway: &Gateway, id: &str, as_json: bool) -> anyhow::Result<(
     let picture = gateway.get("picture", &[]).await?;
     let machines = picture["machines"].as_array().map_or(&[][..], Vec::as_slice);
     let Some(machine) = machines.iter().find(|machine| machine["id"] == id) else {
-        let ids = machines.iter().filter_map(|machine| machine["id"].as_str());
-        let hint = did_you_mean(id, ids).map_or(String::new(), |hint| format!("; {hint}"));
-        bail!("there is no machine {id:?}{hint}");
+        // The gateway knows its sources too, and says whose this one is.
+        gateway.get("why", &[id, "execution"]).await?;
+        bail!("there is no machine {id:?}");
     };
     if as_json {
         super::say(&machine.to_string());
@@ -83,7 +84,7 @@ fn state(id: &str, machine: &Value, signals: &[Explanation]) -> String {
         .map_or(String::new(), |ms| format!(", for {}", lasting(ms)));
     let mut out = format!("{id} is {}{since}", plain(word));
     // Writing to a String cannot fail.
-    writeln!(out, "{}", why.map_or(String::new(), |why| format!(": {}", plain(why)))).ok();
+    writeln!(out, "{}", why.map_or(String::new(), |why| format!(": {}", reason(why)))).ok();
     if signals.is_empty() {
         writeln!(
             out,
@@ -127,7 +128,7 @@ fn text(it: &Explanation) -> String {
     );
     line("reports", &reports(&it.heard));
     if let Some(last) = &it.heard.last_failure {
-        line("failed", &format!("{}, {} ago", last.why.word(), lasting(last.age_ms)));
+        line("failed", &format!("{}, {} ago", reason(last.why.word()), lasting(last.age_ms)));
     }
     match &it.origin {
         None => line("from", "nothing: no source feeds it"),
@@ -149,21 +150,22 @@ fn believed(it: &Explanation) -> String {
         (Some(value), _) => {
             plain(&format!("{value} {}", shown(&it.unit))).trim_end().to_owned() + &age
         }
-        (None, Some(why)) => format!("no value: {}{age}", why.word()),
+        (None, Some(why)) => format!("no value: {}{age}", reason(why.word())),
         (None, None) => format!("no value{age}"),
     }
 }
 
 /// A unit for people: a share of one is written without.
 fn shown(unit: &str) -> &str {
-    if unit == Unit::Ratio.symbol() { "" } else { unit }
+    if unit == Symbol::Ratio.symbol() { "" } else { unit }
 }
 
 fn reports(heard: &Heard) -> String {
     let failed: u64 = heard.failures.values().sum();
     let mut said = format!("{} with a value, {failed} without since the start", heard.values);
     if failed > 0 {
-        let by: Vec<String> = heard.failures.iter().map(|(why, n)| format!("{why} {n}")).collect();
+        let by: Vec<String> =
+            heard.failures.iter().map(|(why, n)| format!("{} {n}", reason(why))).collect();
         write!(said, " ({})", by.join(", ")).ok();
     }
     said
@@ -177,8 +179,14 @@ fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
     );
     let down = it.bus_down.as_ref().map_or(String::new(), |why| format!(", DOWN: {why}"));
     line("bus", &format!("{}{down}", it.bus));
-    let why = unit.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-    line("unit", &format!("{}{why}, {}", unit.standing, last_answer(unit.last_answer_age_ms)));
+    let why = unit.why.as_ref().map_or(String::new(), |why| format!(" ({})", reason(why)));
+    let again =
+        unit.asked_again_ms.map_or(String::new(), |ms| format!(", asked again in {}", lasting(ms)));
+    let standing = reason(&unit.standing);
+    line("unit", &format!("{standing}{why}, {}{again}", last_answer(unit.last_answer_age_ms)));
+    if &*unit.standing == "quarantined" {
+        line("check", &advice(unit));
+    }
     line("requests", &requests(&unit.requests));
     let mut form = format!("{}, {} register(s) of {}", it.place, it.registers, it.form);
     if it.registers > 1 {
@@ -196,6 +204,9 @@ fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
         write!(scale, ", 4 mA is {low}, 20 mA is {high}").ok();
     }
     line("scale", &scale);
+    if let Some(refused) = &it.refused {
+        refusal(refused, line);
+    }
     match &it.raw {
         Some(raw) => {
             let before = if raw.place == it.place { "" } else { &*raw.place };
@@ -204,6 +215,43 @@ fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
         }
         None => line("raw", "nothing read yet"),
     }
+}
+
+/// What to look at where a unit is silent, as the answer to `andon read` has it.
+fn advice(unit: &Unit) -> String {
+    let id = &unit.unit_id;
+    match unit.why.as_deref() {
+        Some("garbled") => format!(
+            "speed and parity of the line, termination, and that no other device is unit {id}"
+        ),
+        _ => format!(
+            "address (is it unit {id}?), wiring (A and B, both ends), power; then speed and parity"
+        ),
+    }
+}
+
+/// Which registers a device refuses, and when it is asked for them.
+fn refusal(it: &Refused, line: &mut impl FnMut(&str, &str)) {
+    line("refused", &format!("{} alone: {}", it.block, cause(Fault::Exception(it.exception))));
+    let again = match it.again_ms {
+        0 => "again with its next round".to_owned(),
+        ms => format!("again in {}", lasting(ms)),
+    };
+    line(
+        "asked",
+        &format!(
+            "last {} ago, {again}; in between each round reports the refusal without asking",
+            lasting(it.age_ms)
+        ),
+    );
+    line(
+        "hole",
+        if it.remembered {
+            "remembered over restarts: other registers are read around it"
+        } else {
+            "not remembered: the next start asks for it again"
+        },
+    );
 }
 
 fn requests(it: &Requests) -> String {
@@ -254,7 +302,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use andon_engine::value::Value as Believed;
+    use andon_engine::value::{Unavailable, Value as Believed};
 
     fn power(watts: f64) -> Explanation {
         Explanation {
@@ -292,6 +340,76 @@ mod tests {
             assert!(said.contains(words), "{words}: {said}");
         }
         assert!(said.contains("andon why mains.power.active"), "{said}");
+    }
+
+    fn register(unit: Unit, refused: Option<Refused>) -> String {
+        let mut it = power(0.0);
+        it.heard = Heard { why: Some(Unavailable::Refused), age_ms: Some(900), ..Heard::default() };
+        it.origin = Some(Origin::Register(Box::new(Register {
+            bus: "panel".into(),
+            bus_down: None,
+            unit,
+            profile: "eastron/sdm120".into(),
+            item: "power.active".into(),
+            place: "input:0x0034".to_owned(),
+            table: "input".into(),
+            address: 0x34,
+            registers: 2,
+            form: "f32".to_owned(),
+            order: "ABCD".into(),
+            scale: 1.0,
+            scale_register: None,
+            ratio: 1.0,
+            span: None,
+            raw: None,
+            refused,
+        })));
+        text(&it)
+    }
+
+    #[test]
+    fn a_hole_names_its_registers_the_exception_and_when_it_is_asked_for() {
+        let refused = Refused {
+            block: "input:0x0034+2".to_owned(),
+            exception: 2,
+            age_ms: 250_000,
+            again_ms: 350_000,
+            remembered: true,
+        };
+        let online = Unit { standing: "online".into(), ..Unit::default() };
+        let said = register(online.clone(), Some(refused.clone()));
+        for words in [
+            "input:0x0034+2 alone: refused with exception 2: it has no such register",
+            "last 4 min 10 s ago, again in 5 min 50 s; in between",
+            "remembered over restarts",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let soon = Refused { again_ms: 0, remembered: false, ..refused };
+        let said = register(online, Some(soon));
+        assert!(said.contains("again with its next round"), "{said}");
+        assert!(said.contains("not remembered"), "{said}");
+    }
+
+    #[test]
+    fn a_dead_unit_says_when_it_is_asked_and_what_to_look_at() {
+        let dead = Unit {
+            unit_id: "7".to_owned(),
+            standing: "quarantined".into(),
+            why: Some("timeout".into()),
+            asked_again_ms: Some(12_000),
+            ..Unit::default()
+        };
+        let said = register(dead, None);
+        assert!(said.contains("has never answered, asked again in 12 s"), "{said}");
+        assert!(said.contains("address (is it unit 7?), wiring"), "{said}");
+    }
+
+    #[test]
+    fn a_machine_that_nobody_heard_of_yet_says_so_in_words() {
+        let machine = json!({ "execution": "unknown", "why": "not_yet", "in_state_ms": 900 });
+        let said = state("mill", &machine, &[power(0.0)]);
+        assert!(said.contains(": nothing heard yet\n"), "{said}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::bus::device::DeviceStatus;
 use crate::bus::status::{Counters, Status, UnitStatus};
+use crate::bus::unit::UnitState;
 use crate::bus::{BusHandle, Delivery};
 use crate::clock;
 use crate::config::plan::{Plan, Station};
@@ -61,15 +62,17 @@ impl Collector {
     pub fn diagnostics(&self, now: Moment, boards: Option<Boards>) -> Diagnostics {
         let Parts { plan, lines, .. } = &self.parts;
         let buses = plan.buses.iter().zip(lines.buses.iter());
+        let (anchored, synchronised) = (now.wall_ms.is_some(), clock::synchronised());
         let uptime = now.boot.since(self.parts.started);
         Diagnostics {
             v: VERSION,
             process: process::of_this(uptime, clock::process_cpu(), self.parts.boot.to_string()),
             clock: Clock {
-                anchored: now.wall_ms.is_some(),
+                anchored,
                 now_ms: now.wall_ms,
-                kernel_synchronised: clock::synchronised(),
+                kernel_synchronised: synchronised,
                 trusted: plan.trust_wall,
+                standing: clock::Standing::of(anchored, synchronised, plan.trust_wall),
             },
             buses: buses.map(|(plan, handle)| bus(&plan.id, handle, now.boot)).collect(),
             devices: lines.devices.iter().map(|it| device(it.status(), now.boot)).collect(),
@@ -129,6 +132,10 @@ pub(super) fn unit(status: &UnitStatus, bus_down: bool, now: BootTime) -> Unit {
         skipped_rounds: status.skipped,
         holes: status.holes,
         last_answer_age_ms: status.last_answer.map(|at| millis(now.since(at))),
+        asked_again_ms: match status.state {
+            UnitState::Quarantined { until } if !bus_down => Some(millis(until.since(now))),
+            _ => None,
+        },
     }
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::collect::{device, unit};
 use super::{Collector, Device, Unit, VERSION, millis};
 use crate::bus::LastWords;
+use crate::bus::status::Refusal;
 use crate::config::did_you_mean;
 use crate::config::plan::{BusPlan, Name, Plan, PollPlan, UnitPlan};
 use crate::http::item_kind;
@@ -123,6 +124,25 @@ pub struct Register {
     pub span: Option<[f64; 2]>,
     /// What stood there last; none before the first answer.
     pub raw: Option<Raw>,
+    /// The device's refusal to tell it, while that stands.
+    #[serde(default)]
+    pub refused: Option<Refused>,
+}
+
+/// A device's refusal of registers that it was asked for alone. Until it is asked again each round
+/// reports it without asking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// As blocks are written: `input:0x0034+2`.
+    pub block: String,
+    /// The exception's code.
+    pub exception: u8,
+    /// Since it was asked last.
+    pub age_ms: u64,
+    /// Until it is asked again; with the next round that is due then.
+    pub again_ms: u64,
+    /// Whether the next start knows it too.
+    pub remembered: bool,
 }
 
 /// What stood in registers when the item was last read.
@@ -212,7 +232,9 @@ impl Collector {
         let item = plan.profile.items.get(poll.profile_item)?;
         let status = handle.status();
         let told = unit(status.units.get(position)?, status.down.is_some(), now);
+        let known = status.units.get(position)?.refused.get(&poll.profile_item);
         Some(Origin::Register(Box::new(Register {
+            refused: known.map(|it| refused(it, now)),
             bus_down: status.down,
             unit: told,
             raw: handle.last_words(position, poll.profile_item).map(|last| raw(&last, now)),
@@ -238,6 +260,16 @@ fn raw(last: &LastWords, now: BootTime) -> Raw {
         place: last.block.table.place(last.block.start),
         words: last.words().iter().map(|word| format!("{word:04x}")).collect(),
         age_ms: millis(now.since(last.at)),
+    }
+}
+
+fn refused(it: &Refusal, now: BootTime) -> Refused {
+    Refused {
+        block: it.block.to_string(),
+        exception: it.exception,
+        age_ms: millis(now.since(it.at)),
+        again_ms: millis(it.until.since(now)),
+        remembered: it.remembered,
     }
 }
 
@@ -267,6 +299,7 @@ fn wired(
         ratio: poll.ratio,
         span: span.map(|(_, span)| [span.at_4ma, span.at_20ma]),
         raw: None,
+        refused: None,
     }
 }
 
@@ -283,6 +316,9 @@ fn poll_of(plan: &Plan, index: ItemIndex) -> Option<(usize, usize, &PollPlan)> {
 fn find(plan: &Plan, machine: &str, item: &str) -> Result<ItemIndex, Unknown> {
     let machines = plan.engine.machines.iter();
     let Some(position) = machines.clone().position(|known| *known.id == *machine) else {
+        if let Some(known) = of_source(plan, machine) {
+            return Err(known);
+        }
         let hint = did_you_mean(machine, machines.map(|known| &*known.id));
         return Err(Unknown { error: format!("there is no machine {machine:?}"), hint });
     };
@@ -294,6 +330,31 @@ fn find(plan: &Plan, machine: &str, item: &str) -> Result<ItemIndex, Unknown> {
         let hint = did_you_mean(item, own().map(|(_, known)| &*known.item.name));
         Unknown { error: format!("{machine} has no item {item:?}"), hint }
     })
+}
+
+/// That a name is a source's and not a machine's, and which machine to ask for instead.
+fn of_source(plan: &Plan, name: &str) -> Option<Unknown> {
+    let units = plan.buses.iter().flat_map(|bus| &bus.units).map(|unit| {
+        (&unit.source, unit.polls.iter().flat_map(|poll| poll.fed.all()).collect::<Vec<_>>())
+    });
+    let devices = plan.devices.iter().map(|device| {
+        (&device.source, device.feeds.iter().flat_map(|(_, feeds)| feeds).copied().collect())
+    });
+    let (_, fed) = units.chain(devices).find(|(source, _)| ***source == *name)?;
+    let mut machines: Vec<&str> = Vec::new();
+    for index in fed {
+        let item = usize::try_from(index.0).ok().and_then(|at| plan.engine.items.get(at));
+        let machine = item.and_then(|item| plan.engine.machines.get(usize::from(item.machine.0)));
+        if let Some(machine) = machine.filter(|it| !machines.contains(&&*it.id)) {
+            machines.push(&machine.id);
+        }
+    }
+    let (of, hint) = match machines.as_slice() {
+        [] => ("no machine".to_owned(), None),
+        [one] => (format!("machine {one}"), Some(format!("ask for {one}"))),
+        many => (format!("machines {}", many.join(", ")), Some("ask for one of these".to_owned())),
+    };
+    Some(Unknown { error: format!("{name} is a source of {of}"), hint })
 }
 
 fn watchers(plan: &Plan, index: ItemIndex) -> Watchers {
@@ -349,5 +410,25 @@ const fn activity_word(activity: &ActivityPlan) -> &'static str {
         ActivityPlan::Controller { .. } => "controller",
         ActivityPlan::Power { .. } => "power",
         ActivityPlan::Input { .. } => "input",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn whoever_asks_for_a_source_is_told_its_machine() {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/andon.toml");
+        let plan = crate::config::load(&sample).unwrap().plan;
+        let of = |name: &str| find(&plan, name, "execution").unwrap_err();
+        let known = of("meter-1");
+        assert_eq!(known.error, "meter-1 is a source of machine saw");
+        assert_eq!(known.hint.as_deref(), Some("ask for saw"));
+        let unknown = of("lasr");
+        assert_eq!(unknown.error, "there is no machine \"lasr\"");
+        assert!(unknown.hint.unwrap().contains("laser"));
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::journal::Counters;
 
 mod collect;
@@ -25,7 +26,9 @@ pub(crate) mod testing;
 mod tests;
 
 pub use collect::{Collector, Parts};
-pub use explain::{Explanation, Heard, LastFailure, Origin, Raw, Register, Unknown, Watchers};
+pub use explain::{
+    Explanation, Heard, LastFailure, Origin, Raw, Refused, Register, Unknown, Watchers,
+};
 pub(crate) use exposition::CONTENT_TYPE;
 pub use exposition::{Exposition, Kind};
 pub use metrics::exposition;
@@ -90,6 +93,8 @@ pub struct Clock {
     pub kernel_synchronised: bool,
     /// Whether the configuration says that the clock is to be believed without.
     pub trusted: bool,
+    /// What follows from these: `synced`, `trusted`, `anchored` or `unsynced`.
+    pub standing: clock::Standing,
 }
 
 /// One bus.
@@ -140,6 +145,9 @@ pub struct Unit {
     pub holes: usize,
     /// Since its last answer, exceptions counted; unknown before the first.
     pub last_answer_age_ms: Option<u64>,
+    /// Until it is asked again, of one that is set aside; with the next round that is due then.
+    #[serde(default)]
+    pub asked_again_ms: Option<u64>,
 }
 
 /// What became of requests.

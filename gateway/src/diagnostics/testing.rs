@@ -78,6 +78,7 @@ fn bus() -> Bus {
         skipped_rounds: 0,
         holes: usize::from(standing == "suspect"),
         last_answer_age_ms: (standing != "quarantined").then_some(300),
+        asked_again_ms: (standing == "quarantined").then_some(12_000),
     };
     let some = |answered, timeout| Requests { answered, timeout, ..Requests::default() };
     Bus {

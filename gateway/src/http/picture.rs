@@ -22,6 +22,7 @@ use super::view::{
     AlarmView, Clock, GatewayView, ItemView, KindView, MachineView, PictureView, SiteView,
     TickView, VERSION, Viewers,
 };
+use crate::clock::Standing;
 use crate::config::plan::{Name, Plan};
 use crate::diagnostics::Heard;
 use crate::journal::BootId;
@@ -244,6 +245,7 @@ impl Picture {
             version: env!("CARGO_PKG_VERSION"),
             build: &self.build,
             clock: clock(now),
+            clock_standing: self.clock_standing(now),
             now_ms: now.wall_ms,
             mqtt: &self.status.mqtt,
             store: &self.status.store,
@@ -256,7 +258,18 @@ impl Picture {
 
     /// The heartbeat as of `now`.
     pub fn tick(&self, now: Moment) -> TickView<'_> {
-        TickView { seq: self.seq, now_ms: now.wall_ms, build: &self.build, clock: clock(now) }
+        TickView {
+            seq: self.seq,
+            now_ms: now.wall_ms,
+            build: &self.build,
+            clock: clock(now),
+            clock_standing: self.clock_standing(now),
+        }
+    }
+
+    fn clock_standing(&self, now: Moment) -> Standing {
+        let Status { synchronised, trust_wall, .. } = self.status;
+        Standing::of(now.wall_ms.is_some(), synchronised, trust_wall)
     }
 
     /// The stops that have failed, then the alarms that are active, unknown, unacknowledged or

@@ -37,6 +37,20 @@ fn everything_is_unknown_at_the_start() {
 }
 
 #[test]
+fn a_clock_that_is_trusted_as_configured_is_not_called_synchronised() {
+    let plan = Plan { trust_wall: true, ..shop() };
+    let picture = Picture::new(&plan, &rules(), "b".into(), s(0));
+    let moment = Moment { boot: s(3), wall_ms: Some(1) };
+    let gateway = serde_json::to_value(picture.gateway(moment, Viewers::default())).unwrap();
+    assert_eq!(
+        (&gateway["clock"], &gateway["clock_standing"]),
+        (&"synced".into(), &"trusted".into())
+    );
+    let tick = serde_json::to_value(picture.tick(moment)).unwrap();
+    assert_eq!(tick["clock_standing"], "trusted");
+}
+
+#[test]
 fn a_machine_is_rendered_with_ages() {
     let mut picture = picture();
     picture.fold(&sample(0, s(10), number(1500.25)));

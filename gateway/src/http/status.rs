@@ -11,6 +11,10 @@ use crate::config::plan::{Plan, Station};
 /// The state of every part that is not a machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
+    /// Whether the kernel's clock is disciplined, as far as anybody has looked.
+    pub synchronised: bool,
+    /// Whether the configuration says that the clock is to be believed without.
+    pub trust_wall: bool,
     /// The broker.
     pub mqtt: MqttStatus,
     /// The store behind the recorder in this process.
@@ -180,6 +184,8 @@ impl Status {
             None => ConfirmedBy::Puback,
         });
         Self {
+            synchronised: false,
+            trust_wall: plan.trust_wall,
             mqtt: MqttStatus { link: link(plan.mqtt.is_some()), confirmed_by },
             store: link(plan.store.is_some()),
             journal: JournalStatus { state: JournalState::Failing, dropped: 0, quarantined: 0 },

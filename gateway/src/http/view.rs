@@ -12,6 +12,7 @@ use andon_engine::value::{Unavailable, Value};
 use serde::Serialize;
 
 use super::status::{Bus, Device, JournalStatus, LinkStatus, MqttStatus};
+use crate::clock::Standing;
 use crate::config::plan::Name;
 
 /// Version of these shapes.
@@ -66,6 +67,8 @@ pub struct GatewayView<'a> {
     pub build: &'a str,
     /// Whether `now_ms` is known.
     pub clock: Clock,
+    /// Why it is believed or not; what people are told.
+    pub clock_standing: Standing,
     /// Unix milliseconds.
     pub now_ms: Option<i64>,
     /// The broker.
@@ -241,4 +244,6 @@ pub struct TickView<'a> {
     pub build: &'a str,
     /// Whether `now_ms` is known.
     pub clock: Clock,
+    /// Why it is believed or not; what people are told.
+    pub clock_standing: Standing,
 }

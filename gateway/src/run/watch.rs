@@ -136,6 +136,7 @@ impl Watch {
             .collect();
         self.status.send_if_modified(|status| {
             let before = status.clone();
+            status.synchronised = clock::synchronised();
             status.journal = journal;
             status.buses = buses;
             status.devices = devices;

@@ -1,6 +1,8 @@
 //! What the gateway knows of itself (GET /api/v1/diagnostics), as types, and what a person is to see of it first.
 //! Durations are milliseconds as of the gateway's answer; null and absent mean that nobody knows.
 
+import type { ClockStanding } from "./types";
+
 export interface Requests {
   answered: number; timeout: number; garbled: number; refused: number; disconnected: number; parted: number; late: number; retries: number;
 }
@@ -41,7 +43,7 @@ export interface Device {
 
 export interface Diagnostics {
   process: { version: string; uptime_ms: number; cpu_ms: number; resident_bytes: number | null; resident_peak_bytes: number | null };
-  clock: { anchored: boolean; kernel_synchronised: boolean; trusted: boolean };
+  clock: { anchored: boolean; kernel_synchronised: boolean; trusted: boolean; standing: ClockStanding };
   buses: Bus[];
   devices: Device[];
   engine: {
@@ -94,6 +96,12 @@ export function failures(requests: Requests): [string, number][] {
   const kinds = ["timeout", "garbled", "refused", "disconnected"] as const;
   const found = kinds.map((kind): [string, number] => [kind, requests[kind]]);
   return found.filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
+}
+
+/** One digit below ten; what a digit cannot show is less than it, and never nothing. */
+export function milliseconds(ms: number): string {
+  if (ms < 0.1) return "< 0.1";
+  return ms < 10 ? ms.toFixed(1) : String(Math.round(ms));
 }
 
 export function asked(requests: Requests): number {

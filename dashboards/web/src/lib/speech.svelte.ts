@@ -2,10 +2,11 @@
 
 import en from "../words/en.ftl?raw";
 import zh from "../words/zh-CN.ftl?raw";
+import { seenBy } from "./cause";
 import { conflict, draws, type Seen } from "./controller";
 import { duration, reading, roughly, toGo, whole } from "./format";
 import { headline } from "./order";
-import type { Item, Words } from "./types";
+import type { Item, Machine, Words } from "./types";
 import { choose, named, parse, speaker, type Language } from "./words";
 
 const CATALOGUES = { en: parse(en), "zh-CN": parse(zh) };
@@ -60,6 +61,11 @@ class Speech {
     const said = this.say(key);
     return said === key ? why : said;
   };
+
+  /** What an alarm's rule saw, "power.active unknown (timeout), execution running", in the language of the page. */
+  cause = (cause: string, machines: readonly Machine[]): string => seenBy(cause, machines.map(({ id }) => id), {
+    item: this.item, say: this.say, name: (id) => this.name(machines.find((each) => each.id === id)?.name ?? null, id),
+  });
 
   value = (item: Item): { text: string; unit: string } => {
     if (item.value === null) return { text: "–", unit: "" };

@@ -84,7 +84,7 @@ function start(board: Board, told: Picture, now: number): Board {
 
 function tick(board: Board, told: Tick, now: number): Board {
   if (board.covered || board.gateway === null) return board;
-  const gateway = { ...board.gateway.told, now_ms: told.now_ms, clock: told.clock };
+  const gateway = { ...board.gateway.told, now_ms: told.now_ms, clock: told.clock, clock_standing: told.clock_standing };
   return {
     ...board,
     gateway: { told: gateway, at: now },

@@ -5,6 +5,8 @@ export type Words = Record<string, string>;
 export type Link = "up" | "down" | "off";
 export type Execution =
   | "off" | "ready" | "preparing" | "running" | "paused" | "finished" | "fault" | "stopped" | "unknown";
+/** Why the time is believed, or not. */
+export type ClockStanding = "synced" | "trusted" | "anchored" | "unsynced";
 export type Severity = "critical" | "high" | "medium" | "low";
 
 export interface Item {
@@ -95,6 +97,7 @@ export interface Gateway {
   version: string;
   build: string;
   clock: "synced" | "unsynced";
+  clock_standing: ClockStanding;
   now_ms: number | null;
   mqtt: { state: Link; why: string | null; behind: number; confirmed_by: "recorder" | "puback" | null };
   store: { state: Link; why: string | null; behind: number };
@@ -120,6 +123,7 @@ export interface Tick {
   now_ms: number | null;
   build: string;
   clock: "synced" | "unsynced";
+  clock_standing: ClockStanding;
 }
 
 export type Bucket = { min: number; max: number; mean: number; coverage: number } | null;

@@ -16,10 +16,13 @@ export function parse(ftl: string): Catalogue {
   return found;
 }
 
-/** A key that no catalogue has is shown as it is: visible, and never an invented word. */
+/** A key that no catalogue has is shown as it is: visible, and never an invented word. Where `$count` is one, a
+ *  language that has an own message for that, KEY-one, uses it. */
 export function speaker(catalogue: Catalogue, fallback: Catalogue): Say {
+  const found = (key: string, one: boolean) =>
+    [catalogue, fallback].map((it) => (one ? it.get(`${key}-one`) : undefined) ?? it.get(key)).find((said) => said !== undefined) ?? key;
   return (key, places = {}) =>
-    (catalogue.get(key) ?? fallback.get(key) ?? key).replace(/\{ \$(\w+) \}/g, (whole, name: string) =>
+    found(key, String(places["count"]) === "1").replace(/\{ \$(\w+) \}/g, (whole, name: string) =>
       String(places[name] ?? whole),
     );
 }

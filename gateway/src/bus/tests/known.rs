@@ -42,6 +42,10 @@ async fn a_hole_is_remembered_over_a_restart_and_forgotten_when_it_is_filled() {
     first.sort_unstable();
     assert_eq!(first, [(0, 17), (17, 1), (18, 22)]);
     assert!(!asked.lock().unwrap()[3..].iter().any(|&(at, count)| (at..at + count).contains(&17)));
+    let refusal = bench.handle.status().units[0].refused[&17];
+    assert_eq!(refusal.block, Block { table: Table::Holding, start: 17, count: 1 });
+    assert_eq!((refusal.exception, refusal.remembered), (2, true));
+    assert_eq!(refusal.until.since(refusal.at), 600 * SECOND);
 
     // New firmware: within ten minutes all forty are read as one again.
     there.store(0, Ordering::Relaxed);
@@ -50,6 +54,7 @@ async fn a_hole_is_remembered_over_a_restart_and_forgotten_when_it_is_filled() {
         bench.next().await;
     }
     assert_eq!(bench.handle.status().units[0].holes, 0);
+    assert!(bench.handle.status().units[0].refused.is_empty());
     assert_eq!(asked.lock().unwrap().last(), Some(&(0, 40)));
     assert_eq!(bench.readings(1).await.iter().filter(|it| it.1.is_ok()).count(), 40);
 }

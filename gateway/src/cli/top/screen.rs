@@ -1,6 +1,6 @@
 //! A snapshot as lines of text. Pure; what is not known is a dash.
 
-use crate::cli::asking::{lasting, plain};
+use crate::cli::asking::{lasting, plain, reason};
 use crate::diagnostics::{Bus, Device, Diagnostics, Unit};
 
 use super::Seen;
@@ -36,8 +36,11 @@ pub(super) fn lines(seen: &Seen, before: Option<&Seen>, rows: usize) -> Vec<Stri
             seen.blind
                 .iter()
                 .take(BLIND_SHOWN)
-                .map(|(name, why, age)| format!("  {name:<34} {why}{}", ago(*age))),
+                .map(|(name, why, age)| format!("  {name:<34} {}{}", reason(why), ago(*age))),
         );
+        if let more @ 1.. = seen.blind.len().saturating_sub(BLIND_SHOWN) {
+            lines.push(format!("  and {more} more"));
+        }
     }
     lines.truncate(rows);
     lines
@@ -49,11 +52,7 @@ fn head(now: &Diagnostics, before: Option<(&Diagnostics, f64)>) -> Vec<String> {
         let used = process.cpu_ms.saturating_sub(before.process.cpu_ms) as f64 / 1000.0;
         format!(", cpu {:.1} %", 100.0 * used / seconds)
     });
-    let clock = match (now.clock.anchored, now.clock.kernel_synchronised) {
-        (true, true) => "clock synchronised",
-        (true, false) => "clock as once anchored, NOT synchronised now",
-        (false, _) => "clock NOT synchronised, records have no time",
-    };
+    let clock = now.clock.standing.words();
     let memory = |bytes: Option<u64>| {
         bytes.map_or("–".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6))
     };
@@ -188,14 +187,14 @@ fn device_rank(device: &Device) -> u8 {
 }
 
 fn unit_line(bus: &Bus, unit: &Unit) -> String {
-    let why = unit.why.as_deref().map_or(String::new(), |why| format!(" ({})", plain(why)));
+    let why = unit.why.as_deref().map_or(String::new(), |why| format!(" ({})", reason(why)));
     let Unit { requests, .. } = unit;
     format!(
         "  {:<16} unit {} on {}: {}{why}, {} of {} requests failed{}",
         plain(&unit.source),
         plain(&unit.unit_id),
         plain(&bus.id),
-        plain(&unit.standing),
+        reason(&unit.standing),
         requests.failed(),
         requests.ended(),
         answered(unit.last_answer_age_ms),
@@ -238,7 +237,7 @@ mod tests {
             at: Instant::now(),
         };
         expect![[r#"
-            andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised, records have no time
+            andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised: no hours are counted, nothing reaches the store
             engine   41 readings/s, turn 0.04 ms (longest 9.2), queue 1/256
             journal  ok, 5000 records, 2.5 MB, 2 blocks quarantined
             mqtt     DOWN: connection refused, 0 in flight, 412 unconfirmed (by recorder), 0 sent again or late
@@ -255,6 +254,21 @@ mod tests {
             ITEMS WITHOUT A VALUE  1
               laser.voltage                      timeout, 1 min 32 s ago"#]].assert_eq(&lines(&seen, None, usize::MAX).join("\n"));
         assert_eq!(lines(&seen, None, 3).len(), 3);
+    }
+
+    #[test]
+    fn items_beyond_those_listed_are_counted() {
+        let item = |n: usize| (format!("m.item-{n}"), "not_yet".to_owned(), None);
+        let told = |n: usize| {
+            let blind = (0..n).map(item).collect();
+            let seen = Seen { diagnostics: shop(), blind, at: Instant::now() };
+            lines(&seen, None, usize::MAX)
+        };
+        let eleven = told(11);
+        assert_eq!(eleven.last().unwrap(), "  and 3 more");
+        assert!(eleven[eleven.len() - 2].contains("m.item-7"), "{eleven:?}");
+        assert!(eleven[eleven.len() - 2].ends_with(" nothing heard yet"), "{eleven:?}");
+        assert!(told(8).last().unwrap().contains("m.item-7"));
     }
 
     #[test]

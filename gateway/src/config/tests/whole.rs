@@ -49,6 +49,34 @@ fn the_sample_without_any_one_line_or_value_is_checked_to_the_end() {
     }
 }
 
+/// A reader who writes a commented default, or copies an address, gets what there is anyway.
+#[test]
+fn ports_and_folders_in_the_documents_are_the_defaults() {
+    let plan = sound(
+        "[site]\nid = \"lab\"\ntime_zone = \"UTC\"\n[mqtt]\nhost = \"a\"\nrecorder = \"r\"\n",
+    )
+    .plan;
+    let read = |name: &str| fs::read_to_string(repository().join(name)).unwrap();
+    let sample = read("deploy/andon.toml");
+    for shown in [
+        format!("# listen = \"{}\"", plan.http.listen),
+        format!("# dir = \"{}\"", plan.state_dir.display()),
+        format!("# port = {} ", plan.mqtt.unwrap().port),
+    ] {
+        assert!(sample.contains(&shown), "{shown}");
+    }
+    let target = format!("targets: [\"{}\"]", plan.http.listen);
+    assert!(read("deploy/METRICS.md").contains(&target), "{target}");
+    for name in ["README.md", "README.zh-CN.md"] {
+        for address in read(name).split("http://").skip(1) {
+            let port = address.split(':').nth(1).unwrap_or_default();
+            let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+            let known = [plan.http.listen.port().to_string(), "8428".to_owned(), String::new()];
+            assert!(known.contains(&port), "{name}: http://{}", address.lines().next().unwrap());
+        }
+    }
+}
+
 #[test]
 fn the_sample_passes_and_shows_every_key() {
     let path = repository().join("deploy/andon.toml");
