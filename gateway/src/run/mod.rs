@@ -19,6 +19,7 @@ use andon_engine::event::Event;
 use andon_engine::time::BootTime;
 use andon_engine::{Engine, Input};
 use anyhow::Context as _;
+use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinHandle as Task;
@@ -275,6 +276,7 @@ fn app(
         token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
         commands: commands(urgent),
         rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
+        zone: TimeZone::get(&plan.site.time_zone).context("the site's time zone")?,
         loopback: board.ip().is_loopback(),
         names: Vec::new(),
     })
