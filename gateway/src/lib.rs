@@ -18,6 +18,7 @@ pub mod kinds;
 pub mod learn;
 mod lock;
 pub mod memory;
+pub mod moment;
 pub mod mqtt;
 pub mod outputs;
 pub mod recorder;

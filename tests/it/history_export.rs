@@ -1,8 +1,8 @@
 //! `andon export` beside a gateway that reads a meter and writes: whatever moment it looks at, what it
 //! prints is what the journal was given, each sample once; and in the end all of it, in both forms.
 //!
-//! A sample is in history when its hour is over, so the days that are exported lie in an earlier boot,
-//! whose journal the test writes itself; the gateway makes history of them when it starts.
+//! The days that are exported lie in an earlier boot, whose journal the test writes itself; the gateway
+//! makes history of them when it starts, and what it has not made yet comes from the journal.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -67,7 +67,7 @@ fn write_journal(dir: &Path) -> Result<()> {
     let journal = Journal::open(dir, &plan, BOOT)?;
     let anchor = Event::Clock { at: BootTime(0), wall_ms: BEGIN_MS };
     journal.append(vec![Payload::Event(anchor)]);
-    // The last one shows that the hours before it are over; it is not exported.
+    // The last one shows that the hours before it are over; it lies outside what is exported.
     let samples = (0..SAMPLES).chain([SAMPLES + 120]);
     journal.append(samples.map(|nth| Payload::Observation(observation(0, nth))).collect());
     journal.close();

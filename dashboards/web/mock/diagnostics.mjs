@@ -51,6 +51,10 @@ export function diagnostics(situation) {
       gaps: 0, failures: lost ? 1 : 0, failing: young ? "No space left on device" : null,
       consumers: [{ consumer: "mqtt", stream: "telemetry", behind: lost ? 412 : 3 }, { consumer: "mqtt", stream: "events", behind: 0 }],
     },
+    history: {
+      samples: 4_200_000, undated: 0, passed_over: 0, damaged: lost ? 1 : 0, failures: young ? 3 : 0,
+      failing: young ? "unable to open database file" : null, bytes: 1_900_000, oldest_ms: 1_767_225_600_000,
+    },
     mqtt: {
       up: !lost && !young, why: lost ? "connection refused" : null, confirmed_by: "recorder", connections: 2, in_flight: lost ? 0 : 2,
       published_live: 81_000, published_again: lost ? 120 : 0, unconfirmed: lost ? 412 : 3,

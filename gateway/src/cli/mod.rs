@@ -161,17 +161,22 @@ fn asynchronously_on(threads: usize, future: impl Future<Output = anyhow::Result
     }
 }
 
-/// An error is told on stderr with its causes; exit code 1.
+/// An error is told on stderr with its causes; exit code 1, or 2 for [`Usage`].
 #[expect(clippy::print_stderr, reason = "this is where errors are told to a person")]
 fn outcome(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("andon: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// What was typed cannot be meant; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 /// Writes a line of data to stdout. A reader that went away is no error of ours.
 pub fn say(text: &str) {

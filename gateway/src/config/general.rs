@@ -21,13 +21,13 @@ use super::section::{ID_HINT, Section, is_id};
 const SECRET_BYTES_MAX: u64 = 4096;
 /// Where the state lies unless configured.
 const STATE_DIR: &str = "/var/lib/andon";
-/// Telemetry kept until it is delivered, unless configured: a day of 100 series at 1 Hz.
+/// Telemetry kept until it is delivered, unless configured: a week of 100 series at 1 Hz.
 const TELEMETRY_BYTES: u64 = 256_000_000;
 /// How often telemetry is synced, unless configured.
 const SYNC: Duration = Duration::from_secs(5);
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Age of samples, unless configured: two years of 100 series at 1 Hz are 3 GB.
+/// Age of samples, unless configured: two years of 100 series at 1 Hz are 2.7 GB.
 const HISTORY_KEEP: Duration = Duration::from_secs(730 * 86_400);
 /// Age of minutes, unless configured.
 const HISTORY_KEEP_MINUTES: Duration = Duration::from_secs(1825 * 86_400);

@@ -16,6 +16,7 @@ use crate::bus::unit::UnitState;
 use crate::bus::{BusHandle, Delivery};
 use crate::clock;
 use crate::config::plan::{Plan, Station};
+use crate::history;
 use crate::http::Moment;
 use crate::journal::{BootId, Journal};
 use crate::mqtt::{self, MqttStatus};
@@ -41,6 +42,8 @@ pub struct Parts {
     pub urgent: mpsc::WeakSender<Urgent>,
     /// The journal; weak, because its last holder writes and syncs it.
     pub journal: Weak<Journal>,
+    /// Says how history is.
+    pub history: Option<history::Telling>,
     /// The broker's link.
     pub mqtt: Option<watch::Receiver<MqttStatus>>,
     /// The recorder in this process.
@@ -78,6 +81,7 @@ impl Collector {
             devices: lines.devices.iter().map(|it| device(it.status(), now.boot)).collect(),
             engine: self.engine(now.boot),
             journal: self.parts.journal.upgrade().map(|it| journal(&it)),
+            history: self.parts.history.as_ref().map(|telling| telling()),
             mqtt: self.parts.mqtt.as_ref().map(|status| broker(&status.borrow())),
             store: self.parts.store.as_ref().map(|status| store(&status.borrow())),
             boards,

@@ -6,7 +6,7 @@
 
 use super::exposition::Kind::{Counter, Gauge};
 use super::exposition::{Exposition, Kind};
-use super::{Bus, Diagnostics, Journal, Requests, Unit};
+use super::{Bus, Diagnostics, History, Journal, Requests, Unit};
 
 /// The words of a unit's standing.
 const STANDINGS: [&str; 5] = ["not_asked", "bus_down", "online", "suspect", "quarantined"];
@@ -22,6 +22,7 @@ pub fn exposition(now: &Diagnostics) -> String {
     devices(&mut out, now);
     engine(&mut out, now);
     journal(&mut out, now);
+    history(&mut out, now);
     mqtt(&mut out, now);
     store(&mut out, now);
     boards(&mut out, now);
@@ -200,6 +201,30 @@ fn journal(out: &mut Exposition, now: &Diagnostics) {
     });
     let about = ("andon_journal_behind_records", Gauge, "Records after a consumer's saved place.");
     out.family(about, ["consumer", "stream"], behind);
+}
+
+fn history(out: &mut Exposition, now: &Diagnostics) {
+    let Some(History { counters, failing, bytes, oldest_ms }) = &now.history else { return };
+    let bytes = bytes.map(count);
+    one(out, ("andon_history_bytes", Gauge, "Bytes of the history file and its log."), bytes);
+    let about =
+        ("andon_history_oldest_sample_timestamp_seconds", Gauge, "Unix time of its oldest hour.");
+    one(out, about, oldest_ms.map(|ms| ms as f64 / 1000.0));
+    let samples = Some(count(counters.samples));
+    one(out, ("andon_history_samples_total", Counter, "Samples written to history."), samples);
+    let undated = Some(count(counters.undated));
+    let about = ("andon_history_undated_total", Counter, "Records of boots that had no wall time.");
+    one(out, about, undated);
+    let passed = Some(count(counters.passed_over));
+    let about =
+        ("andon_history_passed_over_total", Counter, "Samples too old, or of too many series.");
+    one(out, about, passed);
+    let damaged = Some(count(counters.damaged));
+    one(out, ("andon_history_damaged_total", Counter, "Rows that did not check."), damaged);
+    let failures = Some(count(counters.failures));
+    one(out, ("andon_history_failures_total", Counter, "Failed attempts to write."), failures);
+    let failing = Some(flag(failing.is_some()));
+    one(out, ("andon_history_failing", Gauge, "1 while nothing can be written."), failing);
 }
 
 fn mqtt(out: &mut Exposition, now: &Diagnostics) {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+pub use crate::history::Health as History;
 use crate::journal::Counters;
 
 mod collect;
@@ -55,6 +56,8 @@ pub struct Diagnostics {
     pub engine: Engine,
     /// The journal; unknown while the gateway stops.
     pub journal: Option<Journal>,
+    /// The history file; unknown to snapshots of older gateways.
+    pub history: Option<History>,
     /// The broker, when one is configured.
     pub mqtt: Option<Mqtt>,
     /// The store behind the recorder in this process, when one is configured.

@@ -1,9 +1,10 @@
 //! A shop in trouble, for tests of how a snapshot is shown.
 
 use super::{
-    Boards, Bus, Clock, Consumer, Device, Diagnostics, Engine, Journal, Mqtt, Process, Queue,
-    Requests, Unit,
+    Boards, Bus, Clock, Consumer, Device, Diagnostics, Engine, History, Journal, Mqtt, Process,
+    Queue, Requests, Unit,
 };
+use crate::history;
 use crate::journal::Counters;
 
 /// One bus with a unit of each standing but `not_asked`, one that has never answered, a printer
@@ -52,6 +53,12 @@ pub(crate) fn shop() -> Diagnostics {
                 stream: "telemetry".into(),
                 behind: 412,
             }],
+        }),
+        history: Some(History {
+            counters: history::Counters { samples: 90_000, failures: 3, ..Default::default() },
+            failing: Some("unable to open database file".to_owned()),
+            bytes: Some(4_500_000),
+            oldest_ms: Some(1_790_000_000_000),
         }),
         mqtt: Some(Mqtt {
             why: Some("connection refused".to_owned()),

@@ -1,5 +1,9 @@
-//! Every sample of a stretch of time, as a stream: hour by hour, series by series, in the order of
-//! their time within each. In memory is one series of one row.
+//! Every sample of a stretch of time, as a stream: day by day, series by series, in the order of
+//! their time within each; then what only the journal has yet, in the journal's order. In memory is
+//! one series of one day.
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use rusqlite::Connection;
 
@@ -7,11 +11,13 @@ use andon_engine::value::Measured;
 
 use super::Archive;
 use super::file::{self, Stored, Trouble};
-use super::keeper::{DAY_HOURS, group_of};
+use super::keeper::{DAY_HOURS, group_of, lock};
 use super::merge::rows;
+use super::place::Place;
 use super::query::{Unreadable, whole};
 use super::samples::Samples;
 use super::summary::{DAY_MS, HOUR_MS, stretch_of};
+use super::tail;
 
 /// What is exported.
 #[derive(Clone, Debug)]
@@ -48,6 +54,9 @@ pub enum ExportError {
     /// It cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// The journal cannot be read.
+    #[error("the journal cannot be read: {0}")]
+    Journal(std::io::Error),
     /// What is exported cannot be written.
     #[error("the export cannot be written: {0}")]
     Write(#[from] std::io::Error),
@@ -62,6 +71,11 @@ pub struct Exported {
     pub damaged: u64,
     /// The end of the newest hour in the file, Unix milliseconds.
     pub until_ms: Option<i64>,
+    /// Those of the samples that came from the journal; none when there was no journal to read.
+    pub of_journal: Option<u64>,
+    /// Records of the journal that have no wall time, so that nobody knows whether they were
+    /// selected: their clock is not synchronised yet, or never was.
+    pub undated: u64,
 }
 
 impl Archive {
@@ -74,18 +88,75 @@ impl Archive {
         selection: &Selection,
         write: &mut dyn FnMut(Sample<'_>) -> std::io::Result<()>,
     ) -> Result<Exported, ExportError> {
+        self.export_with(None, selection, write)
+    }
+
+    /// Hands over every sample that was selected: those of the file, then those that only the
+    /// journal in a folder has yet. A folder without a journal is none.
+    ///
+    /// # Errors
+    /// [`ExportError`]; what was handed over before stands.
+    pub fn export_with(
+        &self,
+        journal: Option<&Path>,
+        selection: &Selection,
+        write: &mut dyn FnMut(Sample<'_>) -> std::io::Result<()>,
+    ) -> Result<Exported, ExportError> {
         let database = file::open_to_read(&self.path).map_err(Unreadable::from)?;
-        let database = database.ok_or(ExportError::None)?;
-        let series = series(&database, selection).map_err(Unreadable::from)?;
-        let span = extent(&database).map_err(Unreadable::from)?;
-        let mut exported = Exported { until_ms: span.map(|(_, to)| to), ..Exported::default() };
-        let Some((oldest, newest)) = span else { return Ok(exported) };
-        let first = stretch_of(selection.from_ms.max(oldest), DAY_MS);
-        for day in first..=stretch_of(selection.to_ms.min(newest), DAY_MS) {
-            export_day(&database, day, &series, selection, &mut exported, write)?;
+        let reader = journal.map(tail::open).transpose().map_err(ExportError::Journal)?.flatten();
+        let (mut exported, mut place) = (Exported::default(), Place::default());
+        if let Some(database) = &database {
+            let look = database.unchecked_transaction();
+            let look = look.map_err(Trouble::from).map_err(Unreadable::from)?;
+            export_file(&look, selection, &mut exported, write)?;
+            if reader.is_some() {
+                place = Place::read(&look).map_err(Unreadable::from)?;
+            }
+        } else if reader.is_none() {
+            return Err(ExportError::None);
+        }
+        if let Some(reader) = &reader {
+            tail::export(reader, &place, selection, &mut exported, write)?;
         }
         Ok(exported)
     }
+
+    /// The machines and items that there are samples of, in the file and in memory.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn series(&self) -> Result<BTreeSet<(String, String)>, Unreadable> {
+        let all = Selection { from_ms: 0, to_ms: 0, machine: None, item: None };
+        let buffer = lock(&self.buffer);
+        let fresh = buffer.fresh.iter().map(|(_, machine, item)| (&**machine, &**item));
+        let mut names: BTreeSet<_> =
+            fresh.map(|(machine, item)| (machine.to_owned(), item.to_owned())).collect();
+        drop(buffer);
+        if let Some(database) = file::open_to_read(&self.path)? {
+            let selected = series(&database, &all)?.into_iter();
+            names.extend(selected.map(|Selected { machine, item, .. }| (machine, item)));
+        }
+        Ok(names)
+    }
+}
+
+/// One look at the file from the first day to the last: what is written meanwhile, some megabytes a
+/// day, stays in the file's log until it has ended.
+fn export_file(
+    look: &Connection,
+    selection: &Selection,
+    exported: &mut Exported,
+    write: &mut dyn FnMut(Sample<'_>) -> std::io::Result<()>,
+) -> Result<(), ExportError> {
+    let series = series(look, selection).map_err(Unreadable::from)?;
+    let span = extent(look).map_err(Unreadable::from)?;
+    exported.until_ms = span.map(|(_, to)| to);
+    let Some((oldest, newest)) = span else { return Ok(()) };
+    let first = stretch_of(selection.from_ms.max(oldest), DAY_MS);
+    for day in first..=stretch_of(selection.to_ms.min(newest), DAY_MS) {
+        export_day(look, day, &series, selection, exported, write)?;
+    }
+    Ok(())
 }
 
 /// A series that was selected.
@@ -106,25 +177,23 @@ fn series(database: &Connection, selection: &Selection) -> Result<Vec<Selected>,
 }
 
 /// From when to when there are samples.
-fn extent(database: &Connection) -> Result<Option<(i64, i64)>, Trouble> {
+pub(super) fn extent(database: &Connection) -> Result<Option<(i64, i64)>, Trouble> {
     let sql = "SELECT min(start), max(start + span) FROM chunk";
     let (from, to): (Option<i64>, Option<i64>) =
         database.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(from.zip(to).map(|(from, to)| (from * HOUR_MS, to * HOUR_MS)))
 }
 
-/// One day is one look: rows of a day are replaced in one transaction.
 fn export_day(
-    database: &Connection,
+    look: &Connection,
     day: i64,
     series: &[Selected],
     selection: &Selection,
     exported: &mut Exported,
     write: &mut dyn FnMut(Sample<'_>) -> std::io::Result<()>,
 ) -> Result<(), ExportError> {
-    let look = database.unchecked_transaction().map_err(Trouble::from).map_err(Unreadable::from)?;
     for selected in series {
-        let samples = samples_of(&look, day, selected.number, selection, &mut exported.damaged);
+        let samples = samples_of(look, day, selected.number, selection, &mut exported.damaged);
         let samples = samples.map_err(Unreadable::from)?;
         for (at_ms, measured) in samples.iter() {
             if (selection.from_ms..selection.to_ms).contains(&at_ms) {

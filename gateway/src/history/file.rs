@@ -81,8 +81,9 @@ fn ruins(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-/// Opens or creates the file for writing; one that is damaged is set aside.
-pub(super) fn open(path: &Path) -> Result<Connection, Trouble> {
+/// Opens or creates the file for writing, and says whether it is new; one that is damaged is set
+/// aside.
+pub(super) fn open(path: &Path) -> Result<(Connection, bool), Trouble> {
     match open_whole(path) {
         Err(trouble) if trouble.ruins_the_file() => {
             set_aside(path, &trouble)?;
@@ -92,7 +93,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Trouble> {
     }
 }
 
-fn open_whole(path: &Path) -> Result<Connection, Trouble> {
+fn open_whole(path: &Path) -> Result<(Connection, bool), Trouble> {
     let database = Connection::open(path)?;
     database.busy_timeout(BUSY)?;
     // Before the first table: it decides how the file is laid out.
@@ -104,16 +105,41 @@ fn open_whole(path: &Path) -> Result<Connection, Trouble> {
     // The log is folded into the file at a megabyte and cut back to that after a larger one.
     database.pragma_update_and_check(None, "wal_autocheckpoint", 256, |_| Ok(()))?;
     database.pragma_update_and_check(None, "journal_size_limit", 1 << 20, |_| Ok(()))?;
+    let version = version(&database)?;
+    let transaction = database.unchecked_transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok((database, version == 0))
+}
+
+/// The version of the tables; 0 before there are any.
+fn version(database: &Connection) -> Result<i64, Trouble> {
     let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version > VERSION {
         let newer = "the history file was written by a newer andon";
         return Err(io::Error::new(io::ErrorKind::Unsupported, newer).into());
     }
-    let transaction = database.unchecked_transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()?;
-    Ok(database)
+    Ok(version)
+}
+
+/// Fails when the file was taken away, so that it is opened, which is made, again.
+pub(super) fn still_there(path: &Path) -> Result<(), Trouble> {
+    if path.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "the history file was taken away").into())
+}
+
+/// Bytes that the file and its log take on the disk; of what is not there, none.
+pub(super) fn bytes(path: &Path) -> u64 {
+    let log = beside(path, "-wal");
+    [path, &log].into_iter().filter_map(|it| Some(fs::metadata(it).ok()?.len())).sum()
+}
+
+/// A companion of the file, as SQLite names it.
+fn beside(path: &Path, extension: &str) -> PathBuf {
+    PathBuf::from(format!("{}{extension}", path.display()))
 }
 
 /// Opens the file for reading, beside whoever writes it; `None` when there is none.
@@ -124,7 +150,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, Trouble> {
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "cache_size", -256)?;
-    let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = version(&database)?;
     // Whoever makes it has not come to its tables yet.
     Ok((version == VERSION).then_some(database))
 }
@@ -135,14 +161,14 @@ pub(super) fn set_aside(path: &Path, trouble: &Trouble) -> io::Result<()> {
     let free = names.clone().find(|name| !name.exists());
     let aside: PathBuf = free.or_else(|| names.clone().next()).unwrap_or_default();
     tracing::error!(
-        %trouble, file = %path.display(), aside = %aside.display(),
+        %trouble, file = %path.display(), aside = %aside.display(), bytes = bytes(path),
         "The history file is damaged. It was set aside, and a new one is begun from what the \
-         journal still holds; curves of the time before are in the old file only."
+         journal still holds; curves of the time before are in the old file only. Nothing reads \
+         that any more: it may be deleted."
     );
     fs::rename(path, &aside)?;
     for extension in ["-wal", "-shm"] {
-        let beside = |of: &Path| PathBuf::from(format!("{}{extension}", of.display()));
-        match fs::rename(beside(path), beside(&aside)) {
+        match fs::rename(beside(path, extension), beside(&aside, extension)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }

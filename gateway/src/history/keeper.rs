@@ -14,12 +14,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::buffer::{Buffer, Hour};
 use super::column;
 use super::file::{self, Trouble};
+use super::place::{Again, Place};
 use super::row::{Builder, Entry, Kind, Place as PartPlace};
 use super::summary::{DAY_MS, HOUR_MS, digest};
 use crate::journal::{BootId, Journal, Payload, Position, Record, Stream};
@@ -38,22 +39,9 @@ pub(super) fn group_of(series: i64) -> (i64, u8) {
     (series.div_euclid(of), u8::try_from(series.rem_euclid(of)).unwrap_or(0))
 }
 
-/// Where the journal is to be read from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Place {
-    /// Begin after this record; with the oldest one without it.
-    pub(super) after: Option<Position>,
-    /// What lies up to here is in the file, but for the hours below.
-    pub(super) through: Option<Position>,
-    /// Hours of which nothing before `through` is in the file.
-    pub(super) kept: Vec<i64>,
-    /// Samples of the time before this are not taken any more: their day's raw rows are gone.
-    #[serde(default)]
-    pub(super) horizon_ms: Option<i64>,
-}
-
-/// What was passed over, and why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// What was written and what was passed over, since the start. Part of the shape of a snapshot
+/// ([`crate::diagnostics::History`]): released fields keep their meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Samples written.
     pub samples: u64,
@@ -173,8 +161,9 @@ pub(super) struct Keeper {
     boot: BootId,
     /// How far the journal was read, and the rank of that record among those read.
     read: (u64, Option<Position>),
-    /// Still reading what was read before.
-    again: bool,
+    again: Again,
+    /// Whether the file was made when it was opened.
+    pub(super) begun: bool,
     pub(super) counters: Counters,
     /// The moment of the newest sample.
     pub(super) newest_ms: Option<i64>,
@@ -202,15 +191,8 @@ impl Keeper {
         periods: Periods,
         buffer: Arc<Mutex<Buffer>>,
     ) -> Result<Self, Trouble> {
-        let database = file::open(path)?;
-        let place: Option<String> = database
-            .query_row("SELECT place FROM place WHERE id = 0", [], |row| row.get(0))
-            .optional()?;
-        let place: Place = match place.map(|place| serde_json::from_str(&place)) {
-            None => Place::default(),
-            Some(Ok(place)) => place,
-            Some(Err(_)) => return Err(Trouble::Place),
-        };
+        let (database, begun) = file::open(path)?;
+        let place = Place::read(&database)?;
         let catalogue = Catalogue::read(&database, &periods)?;
         let newest: Option<i64> =
             database.query_row("SELECT max(start + span) FROM chunk", [], |row| row.get(0))?;
@@ -219,7 +201,8 @@ impl Keeper {
             database,
             buffer,
             read: (0, place.after),
-            again: place.through.is_some(),
+            again: Again::new(&place),
+            begun,
             place,
             catalogue,
             periods,
@@ -233,7 +216,7 @@ impl Keeper {
     /// The journal may have recycled what was read before; then nothing is passed over.
     pub(super) fn meet(&mut self, journal: &Journal) {
         let through = self.place.through;
-        self.again &= through.is_some_and(|it| journal.holds(Stream::Telemetry, it.boot));
+        self.again.meet(through.is_some_and(|it| journal.holds(Stream::Telemetry, it.boot)));
     }
 
     /// Takes a record, in the order of the journal.
@@ -250,9 +233,8 @@ impl Keeper {
             self.pass(record);
             return Taken::Yes;
         };
-        let hour = super::summary::stretch_of(at_ms, HOUR_MS);
-        let old = self.place.horizon_ms.is_some_and(|horizon| at_ms <= horizon);
-        if old || (self.is_again(record) && !self.place.kept.contains(&hour)) {
+        let old = self.place.is_past(at_ms);
+        if self.again.has(&self.place, record, at_ms) || old {
             self.counters.passed_over += if old { seen.items.len() as u64 } else { 0 };
             self.pass(record);
             return Taken::Yes;
@@ -271,15 +253,8 @@ impl Keeper {
         Taken::Yes
     }
 
-    /// Whether a record was read before the place was written.
-    fn is_again(&mut self, record: &Record) -> bool {
-        let through = self.place.through;
-        self.again &= through.is_some_and(|it| it.boot != record.boot || record.seq <= it.seq);
-        self.again
-    }
-
     fn pass(&mut self, record: &Record) {
-        self.again &= self.place.through != Some(record.position());
+        self.again.pass(&self.place, record);
         self.read = (self.read.0 + 1, Some(record.position()));
     }
 
@@ -297,7 +272,7 @@ impl Keeper {
     pub(super) fn flush(&mut self) -> Result<bool, Trouble> {
         let buffer = lock(&self.buffer);
         let due = buffer.due(buffer.is_full());
-        if due.is_empty() || self.again {
+        if due.is_empty() || self.again.is_on() {
             return Ok(false);
         }
         let place = match buffer.rest(&due) {
@@ -328,7 +303,7 @@ impl Keeper {
                     .execute("INSERT OR IGNORE INTO pending VALUES (?1, ?2)", [group, day])?;
             }
         }
-        write_place(&transaction, &place)?;
+        place.write(&transaction)?;
         step("before the commit")?;
         // Whoever asks sees the hours either in the file or in memory.
         let mut buffer = lock(&self.buffer);
@@ -394,13 +369,6 @@ pub(super) fn insert(
     let sql = "INSERT INTO chunk (grp, start, span, body) VALUES (?1, ?2, ?3, ?4)";
     transaction.prepare(sql)?.execute(columns)?;
     step("between rows")?;
-    Ok(())
-}
-
-/// Writes the place.
-pub(super) fn write_place(transaction: &Transaction<'_>, place: &Place) -> Result<(), Trouble> {
-    let place = serde_json::to_string(place).map_err(std::io::Error::other)?;
-    transaction.execute("INSERT OR REPLACE INTO place (id, place) VALUES (0, ?1)", [place])?;
     Ok(())
 }
 

@@ -7,15 +7,16 @@
 //! [`keeper`] follows the journal's telemetry into [`buffer`]; an hour that is over becomes one row
 //! per group of 16 series; [`merge`] makes one row of a finished UTC day and its part of the
 //! [`rollup`]s of minutes, hours and days; [`retention`] gives up what is too old or too much.
-//! [`query`] answers from rows, roll-ups and the buffer; [`export`] streams samples. [`recent`] is
-//! the last hour in memory that the tiles' curves are drawn from.
+//! [`query`] answers from rows, roll-ups and the buffer; [`export`] streams samples, [`tail`] with
+//! those that the file does not have yet. [`recent`] is the last hour in memory that the tiles'
+//! curves are drawn from.
 //!
 //! # Format
 //!
 //! `STATE/history.db`, SQLite 3, `user_version` 1. Tables:
 //!
 //! ```text
-//! place    (place)                    JSON: where the journal is to be read from, see [`keeper`]
+//! place    (place)                    JSON: where the journal is to be read from, see [`place`]
 //! series   (id, machine, item)        numbers from 1; group = (id - 1) / 16
 //! chunk    (grp, start, span, body)   samples; start and span in hours since 1970, span 1, 6 or 24
 //! rollup   (level, grp, start, body)  level 0 minutes, 1 hours, 2 days; start in days since 1970;
@@ -37,6 +38,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use andon_engine::time::BootTime;
+
 use crate::config::plan::{HistoryPlan, Plan};
 use crate::journal::{BootId, Journal};
 use crate::mqtt::WallClock;
@@ -48,6 +51,7 @@ mod file;
 mod keeper;
 mod merge;
 pub mod offline;
+mod place;
 pub mod query;
 pub mod recent;
 mod retention;
@@ -55,6 +59,7 @@ mod rollup;
 mod row;
 mod samples;
 mod summary;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -62,7 +67,7 @@ mod thread;
 pub use file::NAME;
 pub use keeper::{Counters, Periods};
 pub use recent::Recent;
-pub use thread::Handle;
+pub use thread::{Handle, Health, Telling};
 
 use buffer::Buffer;
 
@@ -77,6 +82,8 @@ pub struct Inputs {
     pub periods: Periods,
     /// This boot.
     pub boot: BootId,
+    /// When this process started in it.
+    pub started: BootTime,
     /// Where samples come from.
     pub journal: Arc<Journal>,
     /// Wall time of moments.
@@ -85,12 +92,18 @@ pub struct Inputs {
 
 impl Inputs {
     /// Those of a plan.
-    pub fn of_plan(plan: &Plan, boot: BootId, journal: &Arc<Journal>, wall: &WallClock) -> Self {
+    pub fn of_plan(
+        plan: &Plan,
+        (boot, started): (BootId, BootTime),
+        journal: &Arc<Journal>,
+        wall: &WallClock,
+    ) -> Self {
         Self {
             dir: plan.state_dir.clone(),
             limits: plan.history,
             periods: Periods::of_plan(plan),
             boot,
+            started,
             journal: journal.clone(),
             wall: wall.clone(),
         }

@@ -41,10 +41,16 @@ pub struct Question {
     pub series: Vec<(String, String)>,
 }
 
-/// History cannot be asked now.
+/// History cannot be asked now. It says why itself, and has no source that would say so again.
 #[derive(Debug, thiserror::Error)]
 #[error("history cannot be read: {0}")]
-pub struct Unreadable(#[from] Trouble);
+pub struct Unreadable(Trouble);
+
+impl From<Trouble> for Unreadable {
+    fn from(trouble: Trouble) -> Self {
+        Self(trouble)
+    }
+}
 
 /// How a question is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

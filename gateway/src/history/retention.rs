@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::file::Trouble;
-use super::keeper::{DAY_HOURS, Keeper, step, write_place};
+use super::keeper::{DAY_HOURS, Keeper, step};
 use super::rollup::Level;
 use super::summary::DAY_MS;
 use crate::config::plan::HistoryPlan;
@@ -73,7 +73,7 @@ impl Keeper {
         transaction.execute("DELETE FROM chunk WHERE start >= ?1 AND start < ?2", hours)?;
         let many = "DELETE FROM damaged WHERE id <= (SELECT max(id) FROM damaged) - ?1";
         transaction.execute(many, [DAMAGED_MAX])?;
-        write_place(&transaction, &place)?;
+        place.write(&transaction)?;
         step("before giving up")?;
         transaction.commit()?;
         self.place = place;

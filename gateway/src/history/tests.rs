@@ -17,12 +17,14 @@ use super::file::Trouble;
 use super::keeper::Keeper;
 use super::offline::Offline;
 use super::query::{Question, Step};
-use super::{Archive, BootId, NAME, Periods, WallClock};
+use super::{Archive, BootId, Inputs, NAME, Periods, WallClock};
+use crate::config::plan::HistoryPlan;
 use crate::journal::tests::Folder;
-use crate::journal::{Observation, Payload, Record};
+use crate::journal::{Journal, Observation, Payload, Record};
 
 mod answers;
 mod damage;
+mod journal;
 mod keeping;
 mod rows;
 
@@ -145,4 +147,21 @@ fn reopened(dir: &Path, records: &[Record]) -> (Keeper, usize) {
     let after = keeper.position().map_or(0, |position| position.seq);
     let next = records.iter().position(|record| record.seq > after).unwrap_or(records.len());
     (keeper, next)
+}
+
+/// What the thread is given: a history of all of `journal`, at the beginning of its boot.
+fn live(folder: &Folder, journal: &Arc<Journal>) -> Inputs {
+    Inputs {
+        dir: folder.path().to_owned(),
+        limits: HistoryPlan {
+            keep: Duration::from_secs(DAY_S * 99),
+            keep_minutes: Duration::from_secs(DAY_S * 99),
+            bytes: 1 << 30,
+        },
+        periods: periods(60),
+        boot: BOOT,
+        started: BootTime(0),
+        journal: Arc::clone(journal),
+        wall: wall(),
+    }
 }

@@ -6,12 +6,15 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::file::{self, Trouble};
 use super::keeper::{Counters, Keeper, Taken};
+use super::tail::{self, Stock};
 use super::{Archive, Inputs, NAME, merge};
 use crate::journal::{Follower, Record, Stream};
 
@@ -33,10 +36,27 @@ const CONSUMER: &str = "history";
 #[derive(Debug)]
 pub struct Handle {
     archive: Archive,
-    counters: Arc<Mutex<Counters>>,
+    health: Arc<Mutex<Health>>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
+
+/// How history is. Part of the shape of a snapshot ([`crate::diagnostics::History`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What was written and what not, since the start.
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// What failed last, while nothing has succeeded since.
+    pub failing: Option<String>,
+    /// Bytes of the file and its log, within the last minute; unknown before it was opened.
+    pub bytes: Option<u64>,
+    /// Begin of the oldest hour with samples in the file, Unix milliseconds; unknown without any.
+    pub oldest_ms: Option<i64>,
+}
+
+/// Says how history is.
+pub type Telling = Arc<dyn Fn() -> Health + Send + Sync>;
 
 impl Handle {
     /// Whom to ask.
@@ -44,10 +64,10 @@ impl Handle {
         self.archive.clone()
     }
 
-    /// Says what was written and what was not, since the start.
-    pub fn counting(&self) -> Arc<dyn Fn() -> Counters + Send + Sync> {
-        let counters = Arc::clone(&self.counters);
-        Arc::new(move || *counters.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Says how it is.
+    pub fn telling(&self) -> Telling {
+        let health = Arc::clone(&self.health);
+        Arc::new(move || health.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Ends the thread. What is not in the file yet is read again at the next start.
@@ -62,27 +82,24 @@ impl Handle {
 
 pub(super) fn start(inputs: Inputs) -> std::io::Result<Handle> {
     let archive = Archive { path: inputs.dir.join(NAME), buffer: Arc::default() };
-    let (counters, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let (health, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
     let worker = Worker {
         inputs,
         archive: archive.clone(),
-        counters: Arc::clone(&counters),
+        health: Arc::clone(&health),
         stop: stop.clone(),
         pause: PAUSES[0],
-        told: false,
     };
     let thread = std::thread::Builder::new().name("history".to_owned()).spawn(|| worker.run())?;
-    Ok(Handle { archive, counters, stop, thread })
+    Ok(Handle { archive, health, stop, thread })
 }
 
 struct Worker {
     inputs: Inputs,
     archive: Archive,
-    counters: Arc<Mutex<Counters>>,
+    health: Arc<Mutex<Health>>,
     stop: Arc<AtomicBool>,
     pause: Duration,
-    /// That it fails was said.
-    told: bool,
 }
 
 /// An open file and the way to it.
@@ -124,8 +141,12 @@ impl Worker {
         let buffer = Arc::clone(&self.archive.buffer);
         let mut keeper =
             Keeper::open(&self.archive.path, *boot, wall.clone(), periods.clone(), buffer)?;
-        keeper.counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        keeper.counters = self.health().counters;
         keeper.meet(journal);
+        if keeper.begun {
+            self.tell_begun();
+        }
+        self.measure(&keeper)?;
         journal.note_consumer(CONSUMER, Stream::Telemetry, keeper.position());
         let follower = journal.follow(Stream::Telemetry, keeper.position());
         // What was over before the start is written once the journal has been read; after a failure
@@ -155,6 +176,8 @@ impl Worker {
         if !caught_up && !waits {
             return Ok(true);
         }
+        // SQLite would go on writing to a file that nobody can find any more.
+        file::still_there(&self.archive.path)?;
         *looks += 1;
         if *looks >= LOOKS_PER_FLUSH {
             *looks = 0;
@@ -167,8 +190,37 @@ impl Worker {
         // What was found to be too much at once is given up at once, a day at a time.
         if *looks == 0 {
             while keeper.retain(&self.inputs.limits)? && !self.stop.load(Ordering::Relaxed) {}
+            self.measure(keeper)?;
         }
         Ok(false)
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how large the file is and how far it reaches back.
+    fn measure(&self, keeper: &Keeper) -> Result<(), Trouble> {
+        let oldest_ms = super::export::extent(&keeper.database)?.map(|(oldest, _)| oldest);
+        let bytes = Some(file::bytes(&self.archive.path));
+        let mut health = self.health();
+        (health.bytes, health.oldest_ms) = (bytes, oldest_ms);
+        Ok(())
+    }
+
+    /// Says that there was no file, and how much of the past the journal gives back.
+    fn tell_begun(&self) {
+        match tail::stock(&self.inputs) {
+            Stock::Nothing => tracing::info!("There is no history yet; its file begins now."),
+            Stock::Since(oldest_ms) => {
+                let from = oldest_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+                tracing::warn!(
+                    from = from.map(tracing::field::display),
+                    "There was no history file, so a new one begins. It is filled with what the \
+                     journal still holds; curves and exports reach back no further."
+                );
+            }
+        }
     }
 
     fn flush(&self, keeper: &mut Keeper) -> Result<bool, Trouble> {
@@ -181,15 +233,16 @@ impl Worker {
     }
 
     fn succeeded(&mut self, open: &Open) {
-        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let damaged = open.keeper.counters.damaged - counters.damaged;
-        *counters = open.keeper.counters;
-        drop(counters);
+        let mut health = self.health();
+        let damaged = open.keeper.counters.damaged - health.counters.damaged;
+        health.counters = open.keeper.counters;
+        let failed = health.failing.take().is_some();
+        drop(health);
         if damaged > 0 {
             tracing::error!(rows = damaged, "Rows of history were damaged; they are set aside.");
         }
         self.pause = PAUSES[0];
-        if std::mem::take(&mut self.told) {
+        if failed {
             tracing::info!("History is written again.");
         }
     }
@@ -197,14 +250,15 @@ impl Worker {
     /// Everything in memory is forgotten and read again from the journal: what a failed
     /// transaction left behind cannot be in doubt then.
     fn failed(&mut self, trouble: &Trouble) -> Duration {
-        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.failures += 1;
-        drop(counters);
+        let mut health = self.health();
+        health.counters.failures += 1;
+        let known = health.failing.replace(trouble.to_string()).is_some();
+        drop(health);
         if trouble.ruins_the_file() {
             if let Err(error) = file::set_aside(&self.archive.path, trouble) {
                 tracing::error!(%error, "The damaged history file could not be set aside.");
             }
-        } else if !std::mem::replace(&mut self.told, true) {
+        } else if !known {
             tracing::error!(
                 %trouble,
                 "History cannot be written; it is tried again. The journal keeps the samples \

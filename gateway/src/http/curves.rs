@@ -1,9 +1,11 @@
 //! `GET /api/v1/history`: the two forms of its question.
 //!
 //! `machine`, `item`, `span_s`, `buckets`: the last hour at most, from memory, for the curves of
-//! the tiles. `series` (`machine.item`, up to 128 times), `from`, `to` (RFC 3339 or Unix
-//! milliseconds; now without), `buckets`: years, from the file. At most [`ASKED_MAX`] of the latter
-//! are answered at once, each on a thread that may wait for the disk; the rest wait in line.
+//! the tiles. `series` (`machine.item`, up to 128, by commas or repeated), `from`, `to` (moments as
+//! people write them, or Unix milliseconds; now without), `buckets`: years, from the file. At most
+//! [`ASKED_MAX`] of the latter are answered at once, each on a thread that may wait for the disk; the
+//! rest wait in line. `deploy/HISTORY.md` describes both for users; what is not described there is
+//! refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +14,15 @@ use axum::body::{Body, Bytes};
 use axum::extract::Query as Parameters;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::routes::{App, busy, failure};
+use super::routes::{App, busy, failure, unknown};
 use crate::clock;
 use crate::history::query::{Question, SERIES_MAX, SPAN_MAX_MS, STEPS_MAX};
 use crate::history::recent::Query;
+use crate::moment::moment;
 
 /// Steps of a question to the last hour.
 const RECENT_STEPS: usize = 120;
@@ -25,6 +30,13 @@ const RECENT_STEPS: usize = 120;
 const STEPS: usize = 500;
 /// Questions to years that are answered at once: a Pi has few cores, and its card one head.
 const ASKED_MAX: usize = 2;
+/// What a question to the last hour consists of.
+const RECENT: &[&str] = &["machine", "item", "span_s", "buckets"];
+/// What a question to years consists of.
+const YEARS: &[&str] = &["series", "machine", "item", "from", "to", "buckets"];
+/// 2000-01-01: no sample is older, and a number of seconds of this century, taken as milliseconds,
+/// lies before it.
+const EARLIEST_MS: i64 = 946_684_800_000;
 /// Pieces of an answer that wait for a slow reader.
 const PIECES: usize = 2;
 
@@ -36,13 +48,54 @@ pub(super) async fn answer(app: &Arc<App>, uri: Uri) -> Response {
     let Ok(Parameters(pairs)) = Parameters::<Pairs>::try_from_uri(&uri) else {
         return failure(StatusCode::BAD_REQUEST, "the question cannot be read");
     };
-    if value(&pairs, "span_s").is_some() {
+    let is_recent = value(&pairs, "span_s").is_some();
+    if let Err(what) = only(&pairs, if is_recent { RECENT } else { YEARS }) {
+        return failure(StatusCode::BAD_REQUEST, &what);
+    }
+    if is_recent {
         return recent(app, &pairs).await;
     }
-    match question(&pairs, clock::wall_now_ms()) {
-        Ok(question) => years(app, question).await,
-        Err(what) => failure(StatusCode::BAD_REQUEST, what),
+    match question(&pairs, clock::wall_now_ms(), &app.zone) {
+        Ok(question) => match named(app, &question.series).await {
+            Ok(()) => years(app, question).await,
+            Err(refused) => refused,
+        },
+        Err(what) => failure(StatusCode::BAD_REQUEST, &what),
     }
+}
+
+/// Refuses what is not known, and what is there twice although it can be there once.
+fn only(pairs: &Pairs, known: &[&str]) -> Result<(), String> {
+    for (place, (name, _)) in pairs.iter().enumerate() {
+        if !known.contains(&&**name) {
+            return Err(format!("{name:?} is not known here; known are {}", known.join(", ")));
+        }
+        if name != "series" && pairs[..place].iter().any(|(before, _)| before == name) {
+            return Err(format!("{name} is there twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a series that is neither configured nor in history.
+async fn named(app: &App, series: &[(String, String)]) -> Result<(), Response> {
+    let find = |(machine, item): &(String, String)| app.collector.find(machine, item).err();
+    let strange: Vec<_> = series.iter().filter_map(|name| Some((name, find(name)?))).collect();
+    if strange.is_empty() {
+        return Ok(());
+    }
+    let archive = app.archive.clone();
+    let held = tokio::task::spawn_blocking(move || archive.series()).await;
+    let Ok(Ok(held)) = held else { return Err(unreadable()) };
+    match strange.into_iter().find(|(name, _)| !held.contains(*name)) {
+        Some((_, why)) => Err(unknown(why)),
+        None => Ok(()),
+    }
+}
+
+fn unreadable() -> Response {
+    let what = "history cannot be read now; /api/v1/diagnostics says how it is";
+    failure(StatusCode::SERVICE_UNAVAILABLE, what)
 }
 
 fn value<'p>(pairs: &'p Pairs, key: &str) -> Option<&'p str> {
@@ -56,6 +109,9 @@ async fn recent(app: &App, pairs: &Pairs) -> Response {
     else {
         return failure(StatusCode::BAD_REQUEST, "machine, item, span_s and buckets are needed");
     };
+    if let Err(why) = app.collector.find(machine, item) {
+        return unknown(why);
+    }
     let query = Query {
         machine: machine.to_owned(),
         item: item.to_owned(),
@@ -70,44 +126,63 @@ async fn recent(app: &App, pairs: &Pairs) -> Response {
 }
 
 /// The question, or what is wrong with it.
-fn question(pairs: &Pairs, now_ms: i64) -> Result<Question, &'static str> {
+fn question(pairs: &Pairs, now_ms: i64, zone: &TimeZone) -> Result<Question, String> {
     let mut series = Vec::new();
-    for (_, name) in pairs.iter().filter(|(key, _)| key == "series") {
+    let named = pairs.iter().filter(|(key, _)| key == "series");
+    for name in named.flat_map(|(_, names)| names.split(',')) {
         let (machine, item) = name.split_once('.').ok_or("series must be machine.item")?;
         series.push((machine.to_owned(), item.to_owned()));
     }
-    if let (Some(machine), Some(item)) = (value(pairs, "machine"), value(pairs, "item")) {
-        series.push((machine.to_owned(), item.to_owned()));
+    match (value(pairs, "machine"), value(pairs, "item")) {
+        (Some(machine), Some(item)) => series.push((machine.to_owned(), item.to_owned())),
+        (None, None) => {}
+        _ => return Err("machine and item go together; series=machine.item is both".to_owned()),
     }
     if series.is_empty() || series.len() > SERIES_MAX {
-        return Err("1 to 128 series=machine.item are needed");
+        return Err("1 to 128 series=machine.item are needed".to_owned());
     }
-    let from = value(pairs, "from").ok_or("from is needed, RFC 3339 or Unix milliseconds")?;
-    let from_ms = moment(from).ok_or("from must be RFC 3339 or Unix milliseconds")?;
+    let from = value(pairs, "from").ok_or("from is needed: -24h, a date, RFC 3339 or Unix ms")?;
+    let from_ms = unix_ms("from", from, now_ms, zone)?;
     let to_ms = match value(pairs, "to") {
         None => now_ms,
-        Some(to) => moment(to).ok_or("to must be RFC 3339 or Unix milliseconds")?,
+        Some(to) => unix_ms("to", to, now_ms, zone)?,
     };
     let steps = match value(pairs, "buckets") {
         None => STEPS,
         Some(buckets) => buckets.parse().map_err(|_| "buckets must be 1 to 2000")?,
     };
     if !(1..=STEPS_MAX).contains(&steps) {
-        return Err("buckets must be 1 to 2000");
+        return Err("buckets must be 1 to 2000".to_owned());
     }
     if !(1..=SPAN_MAX_MS).contains(&to_ms.saturating_sub(from_ms)) {
-        return Err("from must be before to, by at most a century");
+        return Err("from must be before to, by at most a century".to_owned());
     }
     Ok(Question { from_ms, to_ms, steps, series })
 }
 
-/// Unix milliseconds of the years that andon can have seen, or may be asked about.
-fn moment(text: &str) -> Option<i64> {
-    let ms = match text.parse() {
-        Ok(ms) => ms,
-        Err(_) => text.parse::<jiff::Timestamp>().ok()?.as_millisecond(),
-    };
-    (-SPAN_MAX_MS..=2 * SPAN_MAX_MS).contains(&ms).then_some(ms)
+/// Unix milliseconds of the years that andon can have seen, or may be asked about; 0 is the begin of
+/// everything in seconds as well.
+fn unix_ms(key: &str, text: &str, now_ms: i64, zone: &TimeZone) -> Result<i64, String> {
+    let number = text.parse::<i64>().ok();
+    if let Some(ms) = number.filter(|ms| (1..EARLIEST_MS).contains(ms)) {
+        return Err(format!(
+            "{key}={ms} lies before 2000 as Unix milliseconds; seconds are told as {}",
+            ms.saturating_mul(1000)
+        ));
+    }
+    let now = Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    let read = |text: &str| moment(text, now, zone).ok().map(Timestamp::as_millisecond);
+    let asked = -SPAN_MAX_MS..=2 * SPAN_MAX_MS;
+    if let Some(ms) = number.or_else(|| read(text)).filter(|ms| asked.contains(ms)) {
+        return Ok(ms);
+    }
+    let plus = text.replace(' ', "+");
+    if plus != text && read(&plus).is_some() {
+        let escaped = plus.replace('+', "%2B");
+        return Err(format!("{key}: a + in an address is a space; write {escaped}, or end in Z"));
+    }
+    let forms = "-24h, 2026-01-31, 2026-01-31T08:00 (both of the site), RFC 3339 or Unix ms";
+    Err(format!("{key}={text:?} is none of {forms}"))
 }
 
 async fn years(app: &Arc<App>, question: Question) -> Response {
@@ -130,7 +205,7 @@ async fn years(app: &Arc<App>, question: Question) -> Response {
     let first = match answer.recv().await {
         Some(Ok(first)) => first,
         Some(Err(_)) | None => {
-            return failure(StatusCode::SERVICE_UNAVAILABLE, "history cannot be read now");
+            return unreadable();
         }
     };
     let rest = futures_util::stream::unfold(answer, async |mut answer| {
@@ -145,10 +220,11 @@ async fn years(app: &Arc<App>, question: Question) -> Response {
 mod tests {
     use super::*;
 
-    fn ask(query: &str) -> Result<Question, &'static str> {
+    fn ask(query: &str) -> Result<Question, String> {
         let uri: Uri = format!("/api/v1/history?{query}").parse().unwrap();
         let Parameters(pairs) = Parameters::<Pairs>::try_from_uri(&uri).unwrap();
-        question(&pairs, 1_790_000_000_000)
+        only(&pairs, YEARS)?;
+        question(&pairs, 1_790_000_000_000, &TimeZone::get("Asia/Shanghai").unwrap())
     }
 
     #[test]
@@ -160,6 +236,10 @@ mod tests {
         assert_eq!(asked.series, [name("laser", "power.active"), name("kiln", "temperature")]);
         assert_eq!((asked.from_ms, asked.to_ms), (1_789_833_600_000, 1_789_948_800_000));
         assert_eq!(asked.steps, 7);
+        let commas = ask("series=laser.power.active,kiln.temperature&from=-1h").unwrap();
+        assert_eq!((commas.series, commas.from_ms), (asked.series, 1_789_996_400_000));
+        // A date is the site's.
+        assert_eq!(ask("series=a.b&from=2026-09-20").unwrap().from_ms, 1_789_833_600_000);
         let until_now = ask("machine=laser&item=temperature&from=0").unwrap();
         assert_eq!((until_now.to_ms, until_now.steps), (1_790_000_000_000, STEPS));
     }
@@ -177,7 +257,14 @@ mod tests {
             ("series=a.b&from=0&buckets=2001", "2000"),
             ("series=a.b&from=0&buckets=0", "2000"),
             ("series=a.b&from=0&buckets=-1", "2000"),
-            ("series=a.b&from=5&to=5", "before"),
+            ("series=a.b&from=2026-01-01&to=2026-01-01", "before"),
+            ("series=a.b&from=1790000000", "1790000000000"),
+            ("series=a.b&from=0&to=1790000000", "seconds"),
+            ("series=a.b&from=2026-09-20T00:00:00+08:00", "2026-09-20T00:00:00%2B08:00"),
+            ("series=a.b&from=0&step=60", "known are series, machine, item, from, to, buckets"),
+            ("series=a.b&from=0&from=-1h", "twice"),
+            ("series=a.b&item=power.active&from=0", "together"),
+            ("series=a.b,&from=0", "machine.item"),
             ("series=a.b&from=-9223372036854775808&to=9223372036854775807", "RFC 3339"),
         ] {
             let told = ask(query).unwrap_err();

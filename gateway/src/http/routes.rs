@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -154,6 +155,8 @@ pub struct App {
     pub commands: Commands,
     /// Ids of the plan's rules, in its order.
     pub rules: Vec<Arc<str>>,
+    /// The site's, of dates in questions.
+    pub zone: TimeZone,
     /// Whether the server listens on loopback: then foreign host names are refused.
     pub loopback: bool,
     /// Host names that are ours beside `localhost`, without ports.
@@ -280,10 +283,7 @@ async fn why(app: &App, request: Request) -> Response {
     };
     let index = match app.collector.find(&machine, &item) {
         Ok(index) => index,
-        Err(Unknown { error, hint }) => {
-            let told = axum::Json(json!({ "error": error, "hint": hint }));
-            return (StatusCode::NOT_FOUND, told).into_response();
-        }
+        Err(why) => return unknown(why),
     };
     let heard = match app.hub.heard(index).await {
         Ok(heard) => heard.unwrap_or_default(),
@@ -355,6 +355,12 @@ fn json_bytes(bytes: Bytes) -> Response {
 
 pub(super) fn busy(error: Busy) -> Response {
     failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+}
+
+/// There is no such machine or item.
+pub(super) fn unknown(Unknown { error, hint }: Unknown) -> Response {
+    let told = axum::Json(json!({ "error": error, "hint": hint }));
+    (StatusCode::NOT_FOUND, told).into_response()
 }
 
 pub(super) fn failure(status: StatusCode, error: &str) -> Response {

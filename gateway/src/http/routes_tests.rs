@@ -37,6 +37,7 @@ pub(in super::super) fn app() -> (App, super::super::Feed) {
         token: Token::of(SECRET),
         commands: Arc::new(|_| Box::pin(async { Ok(()) })),
         rules: rules(),
+        zone: jiff::tz::TimeZone::UTC,
         loopback: true,
         names: vec!["andon.local".into()],
     };
@@ -112,6 +113,27 @@ async fn years_can_be_asked_about_before_there_are_any() {
     assert_eq!(desk.status(request(&Method::GET, path, None), "").await, StatusCode::OK);
     let path = "/api/v1/history?series=laser.temperature";
     assert_eq!(desk.status(request(&Method::GET, path, None), "").await, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_series_that_is_neither_configured_nor_in_history_is_not_found() {
+    let desk = desk();
+    for query in [
+        "series=laser.temperatur&from=-1h",
+        "series=laser.temperature,zzz.temperature&from=-1h",
+        "machine=laser&item=temperatur&from=-1h",
+        "machine=laser&item=temperatur&span_s=60&buckets=2",
+    ] {
+        let path = format!("/api/v1/history?{query}");
+        let asked = request(&Method::GET, &path, None).body(Body::empty()).unwrap();
+        let answer = desk.service.call(asked).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{query}");
+        let told = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        let hint = if query.contains("zzz") { None } else { Some("did you mean \"temperature\"?") };
+        assert_eq!(told["hint"].as_str(), hint, "{query}: {told}");
+        assert!(told["error"].is_string(), "{query}");
+    }
 }
 
 #[tokio::test]

@@ -82,6 +82,7 @@ pub(super) fn collector(plan: Plan) -> Collector {
         telemetry: mpsc::channel(1).0.downgrade(),
         urgent: mpsc::channel(1).0.downgrade(),
         journal: Weak::new(),
+        history: None,
         mqtt: None,
         store: None,
     })

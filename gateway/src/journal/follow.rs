@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::record::{Position, Record, Stream};
+use super::record::{BootId, Position, Record, Stream};
 use super::segment::{self, Summary};
 use super::shared::Shared;
 use super::walk::{Found, Walker};
@@ -270,6 +270,39 @@ impl Reader {
         numbers.drain(..numbers.len().saturating_sub(segments));
         Ok(Records { folder, numbers, walker: None, chain: Chain::default(), quarantined: 0 })
     }
+
+    /// The records of a stream after a position, oldest first; all of them where nothing is known of
+    /// its boot any more, and without one.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn after(&self, stream: Stream, after: Option<Position>) -> io::Result<Records> {
+        let mut records = self.records(stream)?;
+        let found = after.and_then(|after| place(&self.summaries(&records), after));
+        if let Some((first, _)) = found {
+            records.numbers.retain(|number| *number >= first);
+            records.chain = Chain::after(after, true);
+        }
+        Ok(records)
+    }
+
+    /// Whether a stream has records of a boot.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn holds(&self, stream: Stream, boot: BootId) -> io::Result<bool> {
+        let summaries = self.summaries(&self.records(stream)?);
+        Ok(summaries.iter().any(|segment| segment.spans.iter().any(|span| span.boot == boot)))
+    }
+
+    /// What is in the segments that are to be read; footers are read, and what has none is walked.
+    fn summaries(&self, records: &Records) -> VecDeque<Summary> {
+        let summary = |number: &u32| {
+            let file = Arc::new(File::open(segment::path(&records.folder, *number)).ok()?);
+            Some(segment::inspect(&file, *number).ok()?.summary)
+        };
+        records.numbers.iter().filter_map(summary).collect()
+    }
 }
 
 /// Records of a journal at rest.
@@ -297,6 +330,8 @@ impl Records {
                 }
                 self.quarantined += walker.quarantined;
                 self.walker = None;
+                // A position that its segment does not have any more is not looked for in the next.
+                self.chain.seeking = false;
             }
             let Some(number) = self.numbers.pop_front() else { return Ok(None) };
             let file = match File::open(segment::path(&self.folder, number)) {

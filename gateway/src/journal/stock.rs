@@ -195,4 +195,24 @@ mod tests {
         let rest = Follower::new(Stream::Telemetry, &shared, Some(from)).next(usize::MAX);
         assert_eq!(rest, records[7001..]);
     }
+
+    #[test]
+    fn reading_after_a_position_is_what_a_follower_reads_after_it() {
+        let folder = Folder::new("reader-after");
+        let records = filled(&folder);
+        let reader = super::super::Reader::open(folder.path()).unwrap();
+        let after = |position| -> Vec<Record> {
+            reader.after(Stream::Telemetry, position).unwrap().collect()
+        };
+        assert_eq!(after(None), records);
+        for place in [0, 4000, 8999, 9000, 13_000, 17_999] {
+            let rest = after(Some(records[place].position()));
+            assert!(rest == records[place + 1..], "after {place}: {} records", rest.len());
+        }
+        // Of a boot that is gone altogether nothing is known: all there is comes after it.
+        let gone = super::super::Position { boot: BootId([9; 16]), seq: 5 };
+        assert_eq!(after(Some(gone)), records);
+        assert!(reader.holds(Stream::Telemetry, BootId([2; 16])).unwrap());
+        assert!(!reader.holds(Stream::Telemetry, gone.boot).unwrap());
+    }
 }

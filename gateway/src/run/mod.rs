@@ -19,6 +19,7 @@ use andon_engine::event::Event;
 use andon_engine::time::BootTime;
 use andon_engine::{Engine, Input};
 use anyhow::Context as _;
+use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinHandle as Task;
@@ -75,14 +76,16 @@ struct Parts {
 impl Parts {
     fn start(
         plan: &Arc<Plan>,
-        boot: BootId,
+        (boot, started): (BootId, BootTime),
         journal: &Arc<Journal>,
-        wall: &WallClock,
+        anchors: &SharedAnchors,
         lines: &Lines,
     ) -> anyhow::Result<Self> {
-        let history = history::start(history::Inputs::of_plan(plan, boot, journal, wall))?;
-        let counting = history.counting();
-        let health = watch::health(plan.clone(), journal.clone(), counting, lines.clone());
+        let wall = &wall_clock(anchors.clone());
+        let inputs = history::Inputs::of_plan(plan, (boot, started), journal, wall);
+        let history = history::start(inputs)?;
+        let telling = history.telling();
+        let health = watch::health(plan.clone(), journal.clone(), telling, lines.clone());
         let mqtt = start_mqtt(plan, boot, journal, wall, health)?;
         let store = start_store(plan, boot, journal, wall)?;
         Ok(Self { mqtt, store, history })
@@ -135,15 +138,14 @@ impl Gateway {
         let wall_ms = believable_wall_ms(&plan, past.anchors(), boot, started);
         let picture = past.picture(&plan, boot, started, wall_ms);
         let (hub, feed, handle) = Hub::new(picture, Recent::new(&plan), statuses, now.clone());
-        let restored = past.restored(boot, started, wall_ms);
-        let engine = Engine::new(Arc::clone(&plan.engine), restored);
+        let engine = Engine::new(Arc::clone(&plan.engine), past.restored(boot, started, wall_ms));
         let (diary, written) = diary::open();
         let progressing = progress.clone();
         let sinks =
             Sinks { journal: journal.clone(), board: feed, diary, outputs, progress: progressing };
         let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
 
-        let parts = Parts::start(&plan, boot, &journal, &wall_clock(anchors.clone()), &lines)?;
+        let parts = Parts::start(&plan, (boot, started), &journal, &anchors, &lines)?;
         let (stop, stopped) = channel::channel(false);
         let collector = Collector::new(diagnostics::Parts {
             plan: plan.clone(),
@@ -154,6 +156,7 @@ impl Gateway {
             telemetry: queues.0,
             urgent: queues.1,
             journal: Arc::downgrade(&journal),
+            history: Some(parts.history.telling()),
             mqtt: parts.mqtt.as_ref().map(MqttHandle::watch),
             store: parts.store.as_ref().map(EmbeddedHandle::watch),
         });
@@ -273,6 +276,7 @@ fn app(
         token: Token::open(&plan.state_dir).context("the operator's token cannot be kept")?,
         commands: commands(urgent),
         rules: plan.engine.rules.iter().map(|rule| rule.id.clone()).collect(),
+        zone: TimeZone::get(&plan.site.time_zone).context("the site's time zone")?,
         loopback: board.ip().is_loopback(),
         names: Vec::new(),
     })

@@ -26,9 +26,6 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Events read in one go.
 const RECORDS: usize = 256;
 
-/// Says what history has written and what not.
-pub(super) type HistoryCounters = Arc<dyn Fn() -> history::Counters + Send + Sync>;
-
 /// The running buses and devices, in the order of the plan.
 #[derive(Clone)]
 pub struct Lines {
@@ -216,11 +213,11 @@ fn device_health(now: DeviceStatus) -> BusHealth {
 pub(super) fn health(
     plan: Arc<Plan>,
     journal: Arc<Journal>,
-    history: HistoryCounters,
+    history: history::Telling,
     lines: Lines,
 ) -> mqtt::Health {
     Arc::new(move || {
-        let (counters, past) = (journal.counters(), history());
+        let (counters, past) = (journal.counters(), history().counters);
         let counters = BTreeMap::from([
             ("journal_written".to_owned(), counters.written),
             ("journal_dropped".to_owned(), counters.dropped),

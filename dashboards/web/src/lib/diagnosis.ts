@@ -54,6 +54,9 @@ export interface Diagnostics {
     written: number; bytes: number; dropped: number; events_dropped: number; recycled_unread: number; quarantined: number;
     failing: string | null; consumers: { consumer: string; stream: string; behind: number }[];
   } | null;
+  history: {
+    failing: string | null; bytes: number | null; oldest_ms: number | null; samples: number; undated: number; passed_over: number; damaged: number;
+  } | null;
   mqtt: {
     up: boolean; why: string | null; confirmed_by: "recorder" | "puback" | null; in_flight: number; published_again: number; unconfirmed: number;
   } | null;

@@ -1,5 +1,7 @@
 //! A snapshot as lines of text. Pure; what is not known is a dash.
 
+use jiff::Timestamp;
+
 use crate::cli::asking::{lasting, plain, reason};
 use crate::diagnostics::{Bus, Device, Diagnostics, Unit};
 
@@ -78,6 +80,7 @@ fn head(now: &Diagnostics, before: Option<(&Diagnostics, f64)>) -> Vec<String> {
             engine.turn_longest_ms,
         ),
         journal(now),
+        history(now),
         mqtt(now),
         store(now),
     ]
@@ -99,6 +102,28 @@ fn journal(now: &Diagnostics) -> String {
         (counters.dropped + counters.events_dropped, "dropped"),
         (counters.recycled_unread, "recycled unread"),
         (counters.quarantined, "blocks quarantined"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    line
+}
+
+fn history(now: &Diagnostics) -> String {
+    let Some(history) = &now.history else { return "history  –".to_owned() };
+    let (counters, failing) = (&history.counters, history.failing.as_deref());
+    let state = failing.map_or_else(|| "ok".to_owned(), |why| format!("FAILING: {}", plain(why)));
+    let size = history.bytes.map_or("–".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6));
+    let mut line = format!("history  {state}, {} samples written, {size} MB", counters.samples);
+    let oldest = history.oldest_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    if let Some(oldest) = oldest {
+        line.push_str(&format!(" since {}", oldest.strftime("%Y-%m-%d %H:%M UTC")));
+    }
+    for (count, what) in [
+        (counters.undated, "records without a time"),
+        (counters.passed_over, "samples passed over"),
+        (counters.damaged, "rows damaged"),
     ] {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
@@ -240,6 +265,7 @@ mod tests {
             andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised: no hours are counted, nothing reaches the store
             engine   41 readings/s, turn 0.04 ms (longest 9.2), queue 1/256
             journal  ok, 5000 records, 2.5 MB, 2 blocks quarantined
+            history  FAILING: unable to open database file, 90000 samples written, 4.5 MB since 2026-09-21 14:13 UTC
             mqtt     DOWN: connection refused, 0 in flight, 412 unconfirmed (by recorder), 0 sent again or late
             store    not used
 

@@ -13,7 +13,7 @@ use super::*;
 use crate::clock::Anchors;
 use crate::config::plan::{HistoryPlan, JournalPlan};
 use crate::history::keeper::{Taken, lock};
-use crate::history::{Inputs, merge, start};
+use crate::history::{merge, start};
 use crate::journal::{Journal, Stream};
 
 /// Feeds everything, flushing and merging as the thread does; reopens after each cut.
@@ -187,21 +187,6 @@ fn too_old_goes_first_from_samples_then_from_minutes_and_the_file_shrinks() {
     history.retain(&HistoryPlan { bytes: 1, ..limits(3, 5) }).unwrap();
     assert!(pages() < before, "{} of {before} pages", pages());
     assert_eq!(ask(&history, 2).iter().flatten().count(), 2, "days stay");
-}
-
-fn live(folder: &Folder, journal: &Arc<Journal>) -> Inputs {
-    Inputs {
-        dir: folder.path().to_owned(),
-        limits: HistoryPlan {
-            keep: Duration::from_secs(DAY_S * 99),
-            keep_minutes: Duration::from_secs(DAY_S * 99),
-            bytes: 1 << 30,
-        },
-        periods: periods(60),
-        boot: BOOT,
-        journal: Arc::clone(journal),
-        wall: wall(),
-    }
 }
 
 #[test]

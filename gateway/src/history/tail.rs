@@ -1,0 +1,146 @@
+//! What the journal holds and the file does not have yet: the running hour, and whatever history has
+//! not come to. It is read beside a running gateway or without one, changes nothing, and keeps
+//! nothing in memory; so its samples come in the order of the journal.
+//!
+//! A sample is either in the file or here, never in both, because the same place in the journal and
+//! the same rule ([`Again`]) decide what the file has. That needs the place and the rows of one
+//! moment, so whoever exports has one look at the file until it has ended.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use super::Inputs;
+use super::export::{ExportError, Exported, Sample, Selection};
+use super::place::{Again, Place};
+use crate::clock::Anchors;
+use crate::journal::{Observation, Payload, Reader, Record, Stream};
+use crate::mqtt::record_wall_ms;
+
+/// Segments in which the newest record is looked for: the newest may have none yet.
+const NEWEST_SEGMENTS: usize = 2;
+/// Records among which the oldest with a wall time is looked for when history starts.
+const LOOKED_AT: usize = 1000;
+
+/// The journal in a folder; none where there is no journal.
+pub(super) fn open(dir: &Path) -> io::Result<Option<Reader>> {
+    match Reader::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Hands over what was selected of the samples that lie beyond a place.
+pub(super) fn export(
+    reader: &Reader,
+    place: &Place,
+    selection: &Selection,
+    exported: &mut Exported,
+    write: &mut dyn FnMut(Sample<'_>) -> io::Result<()>,
+) -> Result<(), ExportError> {
+    let mut samples = 0;
+    let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|it| it == name);
+    let undated = each(reader, place, &mut |at_ms, seen| {
+        if !(selection.from_ms..selection.to_ms).contains(&at_ms)
+            || !is(&selection.machine, &seen.machine)
+        {
+            return Ok(());
+        }
+        for (item, measured) in seen.items.iter().filter(|(item, _)| is(&selection.item, item)) {
+            let (machine, measured) = (&*seen.machine, measured.clone());
+            write(Sample { at_ms, machine, item, measured })?;
+            samples += 1;
+        }
+        Ok(())
+    })?;
+    exported.samples += samples;
+    exported.undated += undated;
+    exported.of_journal = Some(samples);
+    Ok(())
+}
+
+/// The machines and items that a journal has samples of.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn series(dir: &Path) -> io::Result<BTreeSet<(String, String)>> {
+    let mut names = BTreeSet::new();
+    let Some(reader) = open(dir)? else { return Ok(names) };
+    for record in reader.records(Stream::Telemetry)? {
+        let Payload::Observation(seen) = &record.payload else { continue };
+        for (item, _) in &seen.items {
+            names.insert((seen.machine.to_string(), item.to_string()));
+        }
+    }
+    Ok(names)
+}
+
+/// What a new file is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stock {
+    /// Nothing was read before this start.
+    Nothing,
+    /// The oldest record has this wall time, in Unix milliseconds; unknown of boots without a clock.
+    Since(Option<i64>),
+}
+
+/// What the journal of a gateway holds from before its start.
+pub(super) fn stock(inputs: &Inputs) -> Stock {
+    let Inputs { boot, started, wall, journal, .. } = inputs;
+    let records = journal.reader().and_then(|reader| reader.records(Stream::Telemetry));
+    let before = |record: &Record| match &record.payload {
+        Payload::Observation(seen) => record.boot != *boot || seen.at < *started,
+        Payload::Event(_) => false,
+    };
+    let mut records = records.into_iter().flatten().take(LOOKED_AT).filter(before).peekable();
+    match records.peek() {
+        None => Stock::Nothing,
+        Some(_) => Stock::Since(records.find_map(|record| record_wall_ms(wall, &record))),
+    }
+}
+
+/// Takes what lies beyond a place and has a time; returns how many records have none.
+fn each(
+    reader: &Reader,
+    place: &Place,
+    take: &mut dyn FnMut(i64, &Observation) -> Result<(), ExportError>,
+) -> Result<u64, ExportError> {
+    // What is written from here on might have an anchor that is not among those read next.
+    let newest = reader.newest(Stream::Telemetry, NEWEST_SEGMENTS).map_err(ExportError::Journal)?;
+    let Some(end) = newest.last().map(|record| record.position()) else { return Ok(0) };
+    let anchors = anchors(reader).map_err(ExportError::Journal)?;
+    let mut again = Again::new(place);
+    if let Some(through) = place.through {
+        let held = reader.holds(Stream::Telemetry, through.boot);
+        again.meet(held.map_err(ExportError::Journal)?);
+    }
+    let mut undated = 0;
+    let records = reader.after(Stream::Telemetry, place.after).map_err(ExportError::Journal)?;
+    for record in records {
+        if let Payload::Observation(seen) = &record.payload {
+            match anchors.wall_ms(&record.boot, seen.at) {
+                None => undated += u64::from(!again.is_on()),
+                Some(at_ms) => {
+                    if !again.has(place, &record, at_ms) && !place.is_past(at_ms) {
+                        take(at_ms, seen)?;
+                    }
+                }
+            }
+        }
+        again.pass(place, &record);
+        if record.position() == end {
+            break;
+        }
+    }
+    Ok(undated)
+}
+
+fn anchors(reader: &Reader) -> io::Result<Anchors> {
+    let mut anchors = Anchors::default();
+    for record in reader.records(Stream::Events)? {
+        if let Payload::Event(event) = &record.payload {
+            anchors.note(record.boot, event);
+        }
+    }
+    Ok(anchors)
+}

@@ -1,0 +1,123 @@
+//! History beside the journal: what the file lacks comes from there, a new file says so, and one that
+//! cannot be written is told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use andon_engine::event::Event;
+use andon_engine::time::BootTime;
+
+use super::*;
+use crate::config::plan::JournalPlan;
+use crate::history::tail::{self, Stock};
+use crate::history::{Health, Inputs, export, start};
+use crate::journal::{Journal, Stream};
+
+/// A journal of two hours and a half, and the gateway's history of it.
+fn shop_with_a_past(folder: &Folder) -> (Arc<Journal>, Vec<Record>) {
+    let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+    let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
+    let records: Vec<Record> = minutes(1..=150);
+    journal.append(vec![Payload::Event(Event::Clock { at: BootTime(0), wall_ms: BEGIN })]);
+    journal.append(records.iter().map(|record| record.payload.clone()).collect());
+    (Arc::new(journal), records)
+}
+
+fn exported_with_the_journal(folder: &Folder) -> (All, export::Exported) {
+    let mut all = All::new();
+    let (from_ms, to_ms, machine, item) = (0, i64::MAX / 4, None, None);
+    let selection = Selection { from_ms, to_ms, machine, item };
+    let journal = folder.path().join("journal");
+    let archive = Archive::in_folder(folder.path());
+    let exported = archive.export_with(Some(&journal), &selection, &mut |sample| {
+        let samples = all.entry(sample.item.to_owned()).or_default();
+        samples.push((sample.at_ms, sample.measured));
+        Ok(())
+    });
+    (all, exported.unwrap())
+}
+
+#[test]
+fn an_export_has_the_running_hour_from_the_journal_and_no_sample_twice() {
+    let folder = Folder::new("history-tail");
+    let (journal, records) = shop_with_a_past(&folder);
+    let wait = Instant::now() + Duration::from_secs(20);
+    while journal.newest(Stream::Telemetry).is_none_or(|newest| newest.seq < 150) {
+        assert!(Instant::now() < wait, "the journal is not written");
+        std::thread::yield_now();
+    }
+    let whole = expected(&records);
+    // Before there is a file, with one hour in it, with two, and at any moment of the writing.
+    assert_eq!(exported_with_the_journal(&folder).0, whole);
+    let read = journal.reader().unwrap().records(Stream::Telemetry).unwrap().collect::<Vec<_>>();
+    let mut history = offline(&folder, 60);
+    let mut of_journal = Vec::new();
+    for record in &read {
+        history.take(record).unwrap();
+        history.flush().unwrap();
+        if record.seq % 10 == 5 {
+            let (all, exported) = exported_with_the_journal(&folder);
+            assert_eq!(all, whole, "after {}", record.seq);
+            of_journal.push(exported.of_journal.unwrap());
+        }
+    }
+    assert!(of_journal.is_sorted_by(|one, next| one >= next), "{of_journal:?}");
+    assert_eq!(of_journal.last(), Some(&(3 * 30)));
+}
+
+#[test]
+fn a_new_file_says_from_when_the_journal_fills_it() {
+    let folder = Folder::new("history-begun");
+    let (journal, records) = shop_with_a_past(&folder);
+    let stock = |started| tail::stock(&Inputs { started, ..live(&folder, &journal) });
+    assert_eq!(stock(BootTime(0)), Stock::Nothing, "all of it is of this run");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while stock(BootTime::from_millis(9_000_000)) == Stock::Nothing {
+        assert!(Instant::now() < deadline, "the journal is not written");
+        std::thread::yield_now();
+    }
+    let oldest = BEGIN + 60_000;
+    assert_eq!(stock(BootTime::from_millis(9_000_000)), Stock::Since(Some(oldest)));
+    let begun = |records: &[Record]| reopened(folder.path(), records).0.begun;
+    assert!(begun(&records) && !begun(&records), "a file is new once");
+}
+
+#[test]
+fn an_export_says_how_many_records_have_no_time() {
+    let folder = Folder::new("history-tail-undated");
+    let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+    let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
+    journal.append((1..=7).map(|n| record(n, n * 1000, mixture(n)).payload).collect());
+    journal.close();
+    let (all, exported) = exported_with_the_journal(&folder);
+    assert!(all.is_empty());
+    assert_eq!((exported.samples, exported.undated), (0, 7));
+}
+
+#[test]
+fn a_history_that_cannot_be_written_is_told_until_it_can() {
+    let folder = Folder::new("history-failing");
+    let (journal, _) = shop_with_a_past(&folder);
+    let path = folder.path().join(NAME);
+    std::fs::create_dir(&path).unwrap();
+    let history = start(live(&folder, &journal)).unwrap();
+    let telling = history.telling();
+    let until = |what: &str, is: &dyn Fn(&Health) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is(&telling()) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", telling());
+            std::thread::yield_now();
+        }
+    };
+    until("failing", &|health| health.failing.is_some() && health.counters.failures > 0);
+    assert_eq!(telling().bytes, None);
+    std::fs::remove_dir(&path).unwrap();
+    until("written again", &|health| health.failing.is_none() && health.bytes.is_some());
+    // One that is deleted under the gateway is missed, and made anew.
+    let failures = telling().counters.failures;
+    std::fs::remove_file(&path).unwrap();
+    until("missed", &|health| health.counters.failures > failures);
+    until("made anew", &|health| health.failing.is_none());
+    assert!(path.is_file());
+    history.stop();
+}
