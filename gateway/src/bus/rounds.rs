@@ -71,7 +71,7 @@ impl Owner {
         };
         let mut due: Vec<usize> = unit.reads.groups().filter(waits).collect();
         // The scheduler's order, so that no group's turn comes before the read that it shares.
-        due.sort_by_key(|&group| (scheduler.deadline(GroupIndex(group)), group));
+        due.sort_by_key(|&group| (scheduler.turn(GroupIndex(group)), group));
         due.iter().for_each(|&group| rounds[group] = Some(Progress::default()));
         unit.reads.retime(unit.turnaround.usual(), now);
         for batch in unit.reads.of(&due, &unit.holes).iter() {
