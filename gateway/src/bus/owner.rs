@@ -20,6 +20,7 @@ use super::memory::Memory;
 use super::reads::Reads;
 use super::rounds::Progress;
 use super::scheduler::Scheduler;
+use super::skips::Skips;
 use super::status::{Ages, Counters, Occupancy, Status};
 use super::timing::{LineTiming, Turnaround};
 use super::transaction::Framing;
@@ -43,7 +44,6 @@ pub(super) struct Unit {
     pub(super) remembered: Option<Duration>,
     pub(super) holes: Holes,
     pub(super) reads: Reads,
-    pub(super) ages: Ages,
     /// Items (positions in the profile) that are refused alone, and until when.
     pub(super) refused: BTreeMap<usize, BootTime>,
     /// The read that failed last on a serial line. It is asked again before any other, so that a
@@ -80,6 +80,8 @@ pub(super) struct Owner {
     pub(super) rounds: Vec<Option<Progress>>,
     /// By group: when its values were last sampled.
     pub(super) sampled: Vec<Option<BootTime>>,
+    /// By group: how old its values became.
+    pub(super) ages: Vec<Ages>,
     pub(super) scheduler: Scheduler,
     pub(super) machines: Machines,
     pub(super) sink: Sink,
@@ -88,6 +90,7 @@ pub(super) struct Owner {
     pub(super) writes: mpsc::Receiver<WriteCoil>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) occupancy: Occupancy,
+    pub(super) skips: Skips,
     pub(super) memory: Memory,
     pub(super) memo: Memo,
     pub(super) strays: u64,
@@ -116,7 +119,6 @@ impl Owner {
                 remembered: before,
                 holes: remembered.holes,
                 reads: Reads::new(plan, at, &groups, before),
-                ages: Ages::default(),
                 refused: BTreeMap::new(),
                 fence: None,
                 grace: true,
@@ -133,6 +135,7 @@ impl Owner {
             units: plan.units.iter().enumerate().map(unit).collect(),
             rounds: groups.iter().map(|_| None).collect(),
             sampled: vec![None; groups.len()],
+            ages: vec![Ages::default(); groups.len()],
             memory,
             memo,
             scheduler: Scheduler::new(groups.iter().map(|group| group.period), now),
@@ -143,6 +146,7 @@ impl Owner {
             writes,
             status,
             occupancy: Occupancy::new(now),
+            skips: Skips::new(now),
             strays: 0,
             epoch: (now, Instant::now()),
             plan: plan.clone(),
