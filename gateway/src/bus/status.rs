@@ -161,7 +161,8 @@ pub struct Latest {
 }
 
 impl Latest {
-    /// The age in periods: 1 is on time, 2 means that a value was missed.
+    /// The age in periods: 1 as a rule. One that was read early in its period and late in the next
+    /// may come to 2; above, it was missed.
     pub fn periods(&self) -> f64 {
         self.age.as_secs_f64() / self.period.as_secs_f64().max(f64::MIN_POSITIVE)
     }

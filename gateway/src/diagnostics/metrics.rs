@@ -67,7 +67,7 @@ fn buses(out: &mut Exposition, buses: &[Bus]) {
     let about = (
         "andon_bus_worst_age_periods",
         Gauge,
-        "Greatest age in the value's own periods; 1: on time, 2: one was missed.",
+        "Greatest age in the value's own periods; above 2: one was missed.",
     );
     each(out, about, |bus| bus.latest.as_ref().map(|latest| latest.periods));
     let about =
@@ -128,7 +128,7 @@ fn units(out: &mut Exposition, buses: &[Bus]) {
     let about = (
         "andon_unit_worst_age_periods",
         Gauge,
-        "Greatest age in the value's own periods; 1: on time, 2: one was missed.",
+        "Greatest age in the value's own periods; above 2: one was missed.",
     );
     each(out, about, |unit| unit.worst_age_periods);
     let about = ("andon_unit_items_unread", Gauge, "Items never read, or refused by the unit.");

@@ -140,7 +140,7 @@ pub struct Latest {
     pub period_ms: u64,
     /// Its greatest age in the last minute.
     pub age_ms: u64,
-    /// That age in periods: 1 is on time, 2 means that a value was missed.
+    /// That age in periods: 1 as a rule, above 2 a value was missed.
     pub periods: f64,
 }
 
@@ -164,7 +164,7 @@ pub struct Unit {
     pub turnaround_ms: Option<f64>,
     /// The greatest age of one of its values in the last minute; unknown while it has none.
     pub worst_age_ms: Option<u64>,
-    /// The greatest age of a value in its own periods: 1 is on time, 2 means that one was missed.
+    /// The greatest age of a value in its own periods: 1 as a rule, above 2 one was missed.
     #[serde(default)]
     pub worst_age_periods: Option<f64>,
     /// Items of it that were never read, or that it refuses.

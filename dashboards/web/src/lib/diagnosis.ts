@@ -26,7 +26,7 @@ export interface Bus {
   occupancy: number;
   /** Of the units that answer; what is left out is counted in the two below. */
   worst_age_ms: number | null;
-  /** The value that was oldest by its own period: 1 is on time, 2 means that one was missed. */
+  /** The value that was oldest by its own period: 1 as a rule, above 2 one was missed. */
   latest: { source: string; item: string; period_ms: number; age_ms: number; periods: number } | null;
   units_silent: number;
   items_unread: number;

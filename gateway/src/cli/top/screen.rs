@@ -8,7 +8,7 @@ use super::Seen;
 /// Items without a value that are listed; the rest is counted.
 const BLIND_SHOWN: usize = 8;
 
-/// Ages of so many periods are told with their item: a value was missed.
+/// Ages of more periods than this are told with their item: a value was missed.
 const LATE: f64 = 2.0;
 /// A bus that does not keep up stands before units that are lost.
 const SKIPPING_RANK: u8 = 5;
@@ -167,13 +167,13 @@ fn bus_line(bus: &Bus, before: Option<(&Bus, f64)>) -> String {
 
 /// What there is to say of a bus's ages: the value that is late, and what has none.
 fn ages(bus: &Bus) -> Option<String> {
-    let late = bus.latest.as_ref().filter(|latest| latest.periods >= LATE).map(|latest| {
+    let late = bus.latest.as_ref().filter(|latest| latest.periods > LATE).map(|latest| {
         format!(
             "latest: {}.{}, {} old, read every {}",
             plain(&latest.source),
             plain(&latest.item),
-            lasting(latest.age_ms),
-            lasting(latest.period_ms)
+            brief(latest.age_ms),
+            brief(latest.period_ms)
         )
     });
     let (silent, of) = (bus.units_silent, bus.units.len());
@@ -182,6 +182,11 @@ fn ages(bus: &Bus) -> Option<String> {
     let unread = (unread > 0).then(|| format!("{unread} items are not read"));
     let all: Vec<String> = [late, silent, unread].into_iter().flatten().collect();
     (!all.is_empty()).then(|| format!("  {}", all.join("; ")))
+}
+
+/// A duration that may be well below a second.
+fn brief(ms: u64) -> String {
+    if ms < 1000 { format!("{ms} ms") } else { lasting(ms) }
 }
 
 /// A bus that does not keep up, to look at.
