@@ -121,7 +121,9 @@ impl Owner {
             }
         } else if *result != Err(Fault::Disconnected) {
             unit.grace = false;
-            unit.last_answer = Some(now);
+            if unit.last_answer.replace(now).is_none() && unit.remembered.is_none() {
+                self.memory.measured(now);
+            }
             self.link.answered();
             if unit.health.answered() {
                 tracing::info!(%bus, unit = %source, "a unit is back");

@@ -111,6 +111,13 @@ pub fn load(bus: &BusPlan, assumed: &[Remembered]) -> BusLoad {
     }
 }
 
+/// [`BusLoad::occupancy`] alone, for who wants to know no more.
+pub fn occupancy(bus: &BusPlan, assumed: &[Remembered]) -> f64 {
+    let (groups, timing) = (Group::all(bus), LineTiming::of_bus(bus));
+    let units = 0..bus.units.len();
+    units.map(|at| Unit::new(bus, &groups, at, timing, assumed.get(at)).load().0).sum()
+}
+
 /// Share of the bus's time that the unit at `at` takes.
 pub fn unit_occupancy(bus: &BusPlan, at: usize, assumed: Option<&Remembered>) -> f64 {
     let groups = Group::all(bus);

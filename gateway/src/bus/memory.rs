@@ -4,7 +4,8 @@
 //! It is knowledge that can be had again, so nothing depends on it: a file that cannot be read is
 //! forgotten with one warning, and what a device's profile said otherwise is forgotten with the
 //! profile. A file is replaced whole, on a thread that may block, never on the bus's own. Bounds:
-//! [`FILE_MAX`] bytes, one save in [`SAVE_LEAST`].
+//! [`FILE_MAX`] bytes, one save in [`SAVE_LEAST`]; and since cards wear, a turnaround is written when
+//! it is the first of its device, later in [`SAVE_TURNAROUND`] when it has changed by a quarter.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -28,6 +29,8 @@ const FILE_MAX: u64 = 2 * 1024 * 1024;
 const SAVE_LEAST: Duration = Duration::from_secs(10);
 /// A turnaround that has changed is no reason to write more often than this.
 const SAVE_TURNAROUND: Duration = Duration::from_secs(600);
+/// A device's first turnaround is written this long after its first answer: by then it is an average.
+const SAVE_FIRST: Duration = Duration::from_secs(30);
 /// How long the last save may take when the bus ends.
 const LAST_SAVE_WITHIN: Duration = Duration::from_secs(1);
 /// The file's format; another one is forgotten.
@@ -76,6 +79,8 @@ pub(super) struct Memory {
     saving: Option<JoinHandle<io::Result<()>>>,
     /// Something was learned that is not written yet.
     news: bool,
+    /// Since when there is a turnaround of a device of which none was known.
+    first: Option<BootTime>,
     /// That it cannot be written has been said.
     told: Arc<AtomicBool>,
 }
@@ -88,7 +93,15 @@ impl Memory {
     }
 
     fn of_notes(path: Option<PathBuf>, notes: Notes) -> Self {
-        Self { path, notes, saved: None, saving: None, news: false, told: Arc::default() }
+        Self {
+            path,
+            notes,
+            saved: None,
+            saving: None,
+            news: false,
+            first: None,
+            told: Arc::default(),
+        }
     }
 
     /// The memory of `plan` below the state folder `dir`.
@@ -131,6 +144,11 @@ impl Memory {
         self.news = true;
     }
 
+    /// A unit of which no turnaround was known has answered at `now`.
+    pub(super) fn measured(&mut self, now: BootTime) {
+        self.first.get_or_insert(now);
+    }
+
     /// Writes what has been learned, if anything has and it is time. Returns at once.
     pub(super) fn tend<'a>(
         &mut self,
@@ -138,7 +156,8 @@ impl Memory {
         units: impl Iterator<Item = (&'a UnitPlan, &'a Holes, Option<Duration>)>,
     ) {
         let since = now.since(*self.saved.get_or_insert(now));
-        let due = (self.news && since >= SAVE_LEAST) || since >= SAVE_TURNAROUND;
+        let first = self.first.is_some_and(|at| now.since(at) >= SAVE_FIRST);
+        let due = ((self.news || first) && since >= SAVE_LEAST) || since >= SAVE_TURNAROUND;
         if due && self.path.is_some() && self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
             self.saved = Some(now);
             self.save(units);
@@ -176,7 +195,7 @@ impl Memory {
             (unit.station.to_string(), note(unit, holes, turnaround, before))
         });
         let notes = Notes { version: VERSION, units: notes.collect() };
-        self.news = false;
+        (self.news, self.first) = (false, None);
         if notes == self.notes {
             return;
         }
@@ -292,6 +311,34 @@ mod tests {
         changed.items[1].address = 201;
         plan.units[0].profile = Arc::new(changed);
         assert_eq!(remembered(folder.path(), &plan)[0], Remembered::default());
+    }
+
+    #[tokio::test]
+    async fn a_first_turnaround_is_written_within_a_minute_and_a_changed_one_rarely() {
+        let folder = Folder::new("bus-memory-first");
+        let (plan, _) = bus(false, 1, &profile(&[100]));
+        let (nothing, mut writes) = (Holes::default(), Vec::new());
+        let mut memory = Memory::load(folder.path(), &plan);
+        for second in 0..1300 {
+            let now = BootTime::from_millis(second * 1000);
+            if second == 5 {
+                memory.measured(now);
+            }
+            // It needs twice as long from its second minute on.
+            let turnaround = Duration::from_millis(if second < 100 { 40 } else { 80 });
+            let known = (second >= 5).then_some(turnaround);
+            let before = memory.of(&plan.units[0]).turnaround;
+            memory.tend(now, [(&plan.units[0], &nothing, known)].into_iter());
+            if let Some(saving) = memory.saving.take() {
+                saving.await.unwrap().unwrap();
+            }
+            if memory.of(&plan.units[0]).turnaround != before {
+                writes.push(second);
+            }
+        }
+        assert_eq!(writes, [35, 635]);
+        let written = remembered(folder.path(), &plan)[0].turnaround;
+        assert_eq!(written, Some(Duration::from_millis(80)));
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod reads;
 mod rounds;
 pub mod scheduler;
 mod setting;
+mod skips;
 pub mod status;
 pub mod timing;
 mod transaction;

@@ -20,6 +20,7 @@ use super::memory::Memory;
 use super::reads::Reads;
 use super::rounds::Progress;
 use super::scheduler::Scheduler;
+use super::skips::Skips;
 use super::status::{Ages, Counters, Occupancy, Refusal, Status};
 use super::timing::{LineTiming, Turnaround};
 use super::transaction::Framing;
@@ -43,7 +44,6 @@ pub(super) struct Unit {
     pub(super) remembered: Option<Duration>,
     pub(super) holes: Holes,
     pub(super) reads: Reads,
-    pub(super) ages: Ages,
     /// Items (positions in the profile) that are refused alone.
     pub(super) refused: Arc<BTreeMap<usize, Refusal>>,
     /// The read that failed last on a serial line. It is asked again before any other, so that a
@@ -90,6 +90,8 @@ pub(super) struct Owner {
     pub(super) rounds: Vec<Option<Progress>>,
     /// By group: when its values were last sampled.
     pub(super) sampled: Vec<Option<BootTime>>,
+    /// By group: how old its values became.
+    pub(super) ages: Vec<Ages>,
     pub(super) scheduler: Scheduler,
     pub(super) machines: Machines,
     pub(super) sink: Sink,
@@ -98,6 +100,7 @@ pub(super) struct Owner {
     pub(super) writes: mpsc::Receiver<WriteCoil>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) occupancy: Occupancy,
+    pub(super) skips: Skips,
     pub(super) memory: Memory,
     pub(super) memo: Memo,
     pub(super) strays: u64,
@@ -126,7 +129,6 @@ impl Owner {
                 remembered: before,
                 holes: remembered.holes,
                 reads: Reads::new(plan, at, &groups, before),
-                ages: Ages::default(),
                 refused: Arc::default(),
                 fence: None,
                 grace: true,
@@ -143,6 +145,7 @@ impl Owner {
             units: plan.units.iter().enumerate().map(unit).collect(),
             rounds: groups.iter().map(|_| None).collect(),
             sampled: vec![None; groups.len()],
+            ages: vec![Ages::default(); groups.len()],
             memory,
             memo,
             scheduler: Scheduler::new(groups.iter().map(|group| group.period), now),
@@ -153,6 +156,7 @@ impl Owner {
             writes,
             status,
             occupancy: Occupancy::new(now),
+            skips: Skips::new(now),
             strays: 0,
             epoch: (now, Instant::now()),
             plan: plan.clone(),

@@ -10,12 +10,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use andon_adapters::modbus::{Batch, Block, decode};
-use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 
 use super::group::Round;
 use super::owner::{NobodyListens, Owner, Unit};
 use super::scheduler::GroupIndex;
+use super::skips::Spell;
 use super::status::{Refusal, UnitStatus};
 use super::transaction::{Answer, Fault};
 use super::unit::UnitState;
@@ -71,7 +71,7 @@ impl Owner {
         };
         let mut due: Vec<usize> = unit.reads.groups().filter(waits).collect();
         // The scheduler's order, so that no group's turn comes before the read that it shares.
-        due.sort_by_key(|&group| (scheduler.deadline(GroupIndex(group)), group));
+        due.sort_by_key(|&group| (scheduler.turn(GroupIndex(group)), group));
         due.iter().for_each(|&group| rounds[group] = Some(Progress::default()));
         unit.reads.retime(unit.turnaround.usual(), now);
         for batch in unit.reads.of(&due, &unit.holes).iter() {
@@ -189,10 +189,13 @@ impl Owner {
         if let Some(taken) = round.taken
             && let Some(before) = self.sampled[group].replace(taken)
         {
-            self.units[unit].ages.add(now, now.since(before));
+            self.ages[group].add(now, now.since(before));
         }
         let at = self.scheduler.stamp(GroupIndex(group), round.taken.unwrap_or(now));
-        self.scheduler.finish(GroupIndex(group), now);
+        let skipped = self.scheduler.finish(GroupIndex(group), now);
+        if let Some(spell) = self.skips.add(now, skipped) {
+            self.tell(spell);
+        }
         self.publish_unit(unit);
         let Self { memory, units, .. } = self;
         memory.tend(now, units.iter().map(Unit::known));
@@ -200,6 +203,19 @@ impl Owner {
             self.deliver(delivery).await?;
         }
         Ok(())
+    }
+
+    /// Says once that the bus skips what is due, and once that it keeps up again.
+    fn tell(&self, spell: Spell) {
+        let bus = &self.plan.id;
+        match spell {
+            Spell::Begun { skipped, due } => tracing::warn!(
+                %bus, skipped, due,
+                "The bus cannot keep up: readings that were due in the last minute were skipped. \
+                 See \"andon plan\"."
+            ),
+            Spell::Over => tracing::info!(%bus, "The bus keeps up again."),
+        }
     }
 
     fn is_refused(&self, unit: usize, batch: &Batch) -> bool {
@@ -261,15 +277,23 @@ impl Owner {
         }
         status.occupancy = occupancy;
         status.stray_bytes = self.strays;
+        (status.skipped_share, status.skipping) = (self.skips.share(), self.skips.is_spell());
         let Some((unit, shown)) = self.units.get_mut(index).zip(status.units.get_mut(index)) else {
             return;
         };
         let before = shown.skipped;
         let groups = unit.reads.groups();
-        show(unit, shown, now);
+        show(unit, shown);
         for (group, shown) in groups.zip(&mut shown.groups) {
             shown.skipped = self.scheduler.skipped(GroupIndex(group));
             shown.sampled = self.sampled[group];
+            shown.age = self.ages[group].greatest(now);
+            shown.refused = 0;
+        }
+        for (group, _) in unit.refused.keys().filter_map(|&item| unit.reads.place_of(item)) {
+            if let Some(shown) = shown.groups.get_mut(group - unit.reads.groups().start) {
+                shown.refused += 1;
+            }
         }
         shown.skipped = shown.groups.iter().map(|group| group.skipped).sum();
         let more = shown.skipped - before;
@@ -277,13 +301,12 @@ impl Owner {
     }
 }
 
-fn show(unit: &mut Unit, shown: &mut UnitStatus, now: BootTime) {
+fn show(unit: &Unit, shown: &mut UnitStatus) {
     shown.state = unit.health.state();
     shown.last_answer = unit.last_answer;
     shown.allowance = unit.turnaround.allowance();
     shown.turnaround = unit.usual();
     shown.holes = unit.holes.len();
     shown.refused = unit.refused.clone();
-    shown.age = unit.ages.greatest(now);
     shown.counters = unit.counters;
 }

@@ -25,6 +25,10 @@ pub struct Status {
     pub occupancy: f64,
     /// Rounds that were due and skipped, because the bus was busy; the sum of its units'.
     pub skipped: u64,
+    /// Share of the rounds due in the last minute that were skipped, 0–1; `None` in the first.
+    pub skipped_share: Option<f64>,
+    /// Whether that is, or was lately, so much that somebody should look: see [`super::skips`].
+    pub skipping: bool,
     /// Bytes that nobody had asked for: noise, or late answers.
     pub stray_bytes: u64,
     /// The units, in the order of the plan.
@@ -44,12 +48,29 @@ impl Status {
         Self { down: Some("opening".to_owned()), units, ..Self::default() }
     }
 
-    /// The greatest [`UnitStatus::worst_age`] among the units; `None` while a unit has never
-    /// delivered all of its items. Units that are only written to have no say.
+    /// The greatest [`UnitStatus::worst_age`] among the units that answer; `None` while none has
+    /// delivered anything. What it leaves out is counted: [`Status::silent`], [`Status::unread`].
     pub fn worst_age(&self, now: BootTime) -> Option<Duration> {
+        let answering = self.units.iter().filter(|unit| !unit.is_silent());
+        answering.filter_map(|unit| unit.worst_age(now)).max()
+    }
+
+    /// The latest of the units that answer, by [`UnitStatus::latest`]; with its unit's position.
+    pub fn latest(&self, now: BootTime) -> Option<(usize, Latest)> {
+        let answering = self.units.iter().enumerate().filter(|(_, unit)| !unit.is_silent());
+        let latest = answering.filter_map(|(at, unit)| Some((at, unit.latest(now)?)));
+        latest.max_by(|(_, a), (_, b)| a.periods().total_cmp(&b.periods()))
+    }
+
+    /// Polled units that do not answer: all of them while the bus is down.
+    pub fn silent(&self) -> usize {
         let polled = self.units.iter().filter(|unit| !unit.groups.is_empty());
-        let ages = polled.map(|unit| unit.worst_age(now));
-        ages.collect::<Option<Vec<_>>>()?.into_iter().max()
+        polled.filter(|unit| self.down.is_some() || unit.is_silent()).count()
+    }
+
+    /// Items that were never read, or that their device refuses.
+    pub fn unread(&self) -> usize {
+        self.units.iter().map(UnitStatus::unread).sum()
     }
 
     /// Requests that went out, retries among them.
@@ -89,9 +110,6 @@ pub struct UnitStatus {
     pub skipped: u64,
     /// Its groups, one for each period, the shortest first.
     pub groups: Vec<GroupStatus>,
-    /// The greatest age that one of its values had in the last minute when its successor came;
-    /// `None` when none came.
-    pub age: Option<Duration>,
     /// What became of the requests.
     pub counters: Counters,
 }
@@ -116,16 +134,62 @@ pub struct Refusal {
 pub struct GroupStatus {
     /// How often they are to be read.
     pub period: Duration,
+    /// How many they are.
+    pub items: usize,
+    /// The first of them: its position in the profile.
+    pub first: usize,
+    /// How many of them the device refuses.
+    pub refused: usize,
     /// Rounds that were due and skipped.
     pub skipped: u64,
     /// When its values were last sampled; `None` when they never were. A round that failed brings
     /// none.
     pub sampled: Option<BootTime>,
+    /// The greatest age that its values had in the last minute when their successors came; `None`
+    /// when none came.
+    pub age: Option<Duration>,
+}
+
+impl GroupStatus {
+    fn before(plan: &BusPlan, group: &Group) -> Self {
+        Self {
+            period: group.period,
+            items: group.polls(plan).count(),
+            first: group.polls(plan).next().map_or(0, |poll| poll.profile_item),
+            refused: 0,
+            skipped: 0,
+            sampled: None,
+            age: None,
+        }
+    }
+
+    /// The greatest age of one of its values in the last minute, at `now`; `None` before the first.
+    fn worst_age(&self, now: BootTime) -> Option<Duration> {
+        Some(now.since(self.sampled?).max(self.age.unwrap_or_default()))
+    }
+}
+
+/// Items of one unit and one period that are old, measured by that period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// How often they are to be read.
+    pub period: Duration,
+    /// The greatest age of one of them in the last minute.
+    pub age: Duration,
+    /// The first of them: its position in the profile.
+    pub item: usize,
+}
+
+impl Latest {
+    /// The age in periods: 1 as a rule. One that was read early in its period and late in the next
+    /// may come to 2; above, it was missed.
+    pub fn periods(&self) -> f64 {
+        self.age.as_secs_f64() / self.period.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
 }
 
 impl UnitStatus {
     fn before(plan: &BusPlan, unit: &UnitPlan, groups: &[Group]) -> Self {
-        let group = |group: &Group| GroupStatus { period: group.period, skipped: 0, sampled: None };
         Self {
             source: unit.source.clone(),
             station: unit.station,
@@ -136,18 +200,35 @@ impl UnitStatus {
             holes: 0,
             refused: Arc::default(),
             skipped: 0,
-            groups: groups.iter().map(group).collect(),
-            age: None,
+            groups: groups.iter().map(|group| GroupStatus::before(plan, group)).collect(),
             counters: Counters::default(),
         }
     }
 
     /// The greatest age of one of its values in the last minute, at `now`: of those that have a
-    /// successor, and of those that still wait for one. `None` while a group was never sampled.
+    /// successor, and of those that still wait for one. `None` while it has none; those that never
+    /// came are [`UnitStatus::unread`].
     pub fn worst_age(&self, now: BootTime) -> Option<Duration> {
-        let ages = self.groups.iter().map(|group| group.sampled.map(|at| now.since(at)));
-        let waiting = ages.collect::<Option<Vec<_>>>()?.into_iter().max()?;
-        Some(waiting.max(self.age.unwrap_or_default()))
+        self.groups.iter().filter_map(|group| group.worst_age(now)).max()
+    }
+
+    /// The group whose greatest age is the most of its own periods; `None` while it has no value.
+    pub fn latest(&self, now: BootTime) -> Option<Latest> {
+        let latest = self.groups.iter().filter_map(|group| {
+            Some(Latest { period: group.period, age: group.worst_age(now)?, item: group.first })
+        });
+        latest.max_by(|a, b| a.periods().total_cmp(&b.periods()))
+    }
+
+    /// Items of it that were never read, or that it refuses.
+    pub fn unread(&self) -> usize {
+        let of = |group: &GroupStatus| group.sampled.map_or(group.items, |_| group.refused);
+        self.groups.iter().map(of).sum()
+    }
+
+    /// Whether it has not answered for so long that it is only asked now and then.
+    pub const fn is_silent(&self) -> bool {
+        matches!(self.state, UnitState::Quarantined { .. })
     }
 }
 
@@ -345,6 +426,34 @@ mod tests {
         unit.state = UnitState::Suspect { misses: 1 };
         unit.counters.count(Some(Fault::Timeout));
         assert_eq!(unit.standing(false), (Standing::Suspect, Some(Unavailable::Timeout)));
+    }
+
+    #[test]
+    fn a_dead_unit_hides_no_age_and_is_counted() {
+        let (mut plan, _) = crate::bus::tests::bench::bus(false, 3, &profile(&[100, 101, 102]));
+        plan.units[0].polls[2].period = Duration::from_secs(60);
+        let (at, seconds) = (|s: u64| BootTime::from_millis(s * 1000), Duration::from_secs);
+        let mut status = Status { down: None, ..Status::before(&plan) };
+        assert_eq!((status.worst_age(at(9)), status.silent(), status.unread()), (None, 0, 9));
+        // The first answers, slow item and all, the second refuses one item, the third is dead.
+        status.units[0].groups[0].sampled = Some(at(97));
+        status.units[0].groups[1].sampled = Some(at(60));
+        status.units[1].groups[0].sampled = Some(at(99));
+        status.units[1].groups[0].refused = 1;
+        status.units[2].state = UnitState::Quarantined { until: at(130) };
+        assert_eq!(status.worst_age(at(100)), Some(seconds(40)));
+        assert_eq!((status.silent(), status.unread()), (1, 4));
+        // 3 s are more of a second than 40 s of a minute.
+        let (unit, latest) = status.latest(at(100)).unwrap();
+        assert_eq!((unit, latest.item, latest.age), (0, 0, seconds(3)));
+        assert!((latest.periods() - 3.0).abs() < 1e-9);
+        // Dead since it was read, it is no value that waits for its successor.
+        status.units[2].groups[0].sampled = Some(at(1));
+        assert_eq!(status.worst_age(at(100)), Some(seconds(40)));
+        assert_eq!(status.units[2].worst_age(at(100)), Some(seconds(99)));
+        status.down = Some("gone".to_owned());
+        assert_eq!(status.silent(), 3);
+        assert_eq!(status.worst_age(at(200)), Some(seconds(140)));
     }
 
     #[test]

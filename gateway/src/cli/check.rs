@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::EXIT_CONFIG;
+use super::plan::overloads;
 use crate::config::plan::Plan;
 use crate::config::{self, Problem};
 
@@ -37,7 +38,11 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 /// What goes to stdout, to stderr, and the exit code.
 fn check(args: &CheckArgs) -> (String, String, u8) {
     let (problems, warnings, plan) = match config::load(&args.config) {
-        Ok(loaded) => (Vec::new(), loaded.warnings, Some(loaded.plan)),
+        Ok(loaded) => {
+            let mut warnings = loaded.warnings;
+            warnings.extend(overloaded(args, &loaded.plan));
+            (Vec::new(), warnings, Some(loaded.plan))
+        }
         Err(problems) => (problems, Vec::new(), None),
     };
     let code = if plan.is_some() { 0 } else { EXIT_CONFIG };
@@ -49,9 +54,29 @@ fn check(args: &CheckArgs) -> (String, String, u8) {
     let stdout = if args.json {
         format!("{}\n", json!({ "ok": code == 0, "problems": problems, "warnings": warnings }))
     } else {
-        plan.as_ref().map(|plan| format!("{}\n", summary(plan))).unwrap_or_default()
+        let warned = match warnings.len() {
+            0 => String::new(),
+            some => format!(", {}", count(some, "warning")),
+        };
+        plan.as_ref().map(|plan| format!("{}{warned}\n", summary(plan))).unwrap_or_default()
     };
     (stdout, stderr, code)
+}
+
+/// Buses that cannot do what they are asked, as warnings: it is a promise, not a fault of writing.
+fn overloaded(args: &CheckArgs, plan: &Plan) -> Vec<Problem> {
+    let warning = |over: super::plan::Overload| {
+        let (message, hint) = over.words();
+        Problem {
+            file: args.config.to_string_lossy().into(),
+            line: 0,
+            key: format!("bus.{}", over.bus),
+            message,
+            hint: Some(hint.to_owned()),
+            excerpt: None,
+        }
+    };
+    overloads(&plan.state_dir, &plan.buses).into_iter().map(warning).collect()
 }
 
 /// Problems as a person reads them, each on lines of its own.
@@ -91,6 +116,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::journal::tests::Folder;
 
     fn of(path: &str, json: bool) -> (String, String, u8) {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -103,6 +129,33 @@ mod tests {
         assert_eq!(code, 0);
         assert_eq!(stdout.lines().count(), 1);
         assert!(stdout.ends_with(": no problems\n"), "{stdout}");
+    }
+
+    #[test]
+    fn a_bus_that_is_asked_for_too_much_is_a_warning_and_exit_0() {
+        let folder = Folder::new("check-overload");
+        let file = folder.path().join("andon.toml");
+        std::fs::create_dir_all(folder.path()).unwrap();
+        let meters = (1..=6).map(|unit| {
+            format!(
+                "[source.m{unit}]\nbus = \"panel\"\nunit_id = {unit}\nprofile = \"eastron/sdm630\"\n\
+                 [machine.k{unit}]\nkind = \"other\"\nsource = \"m{unit}\"\nactivity = []\n"
+            )
+        });
+        let bus = "site = { id = \"shop\", time_zone = \"UTC\" }\nstate.dir = \"state\"\n\
+                   bus.panel = { type = \"modbus-rtu\", port = \"/dev/null\", baud = 2400 }\n";
+        std::fs::write(&file, bus.to_owned() + &meters.collect::<String>()).unwrap();
+        let (stdout, stderr, code) = check(&CheckArgs { config: file.clone(), json: false });
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.ends_with("no problems, 1 warning\n"), "{stdout}");
+        assert!(stderr.contains("bus.panel: is asked for"), "{stderr}");
+        assert!(stderr.contains("andon plan"), "{stderr}");
+        let (stdout, _, _) = check(&CheckArgs { config: file, json: true });
+        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(
+            (&report["ok"], report["warnings"].as_array().unwrap().len()),
+            (&true.into(), 1)
+        );
     }
 
     #[test]

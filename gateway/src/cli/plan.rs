@@ -4,11 +4,13 @@
 //! takes before it answers is as it was measured where it was, else an argument.
 
 mod propose;
+mod verdict;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::unit::parse_duration;
@@ -16,10 +18,10 @@ use serde_json::{Value, json};
 
 use super::EXIT_CONFIG;
 use super::check::listing;
-use crate::bus::load::{BusLoad, ItemLoad, SourceLoad, load};
+use crate::bus::load::{BusLoad, ItemLoad, SourceLoad, load, occupancy};
 use crate::bus::memory::{Remembered, remembered};
 use crate::config;
-use crate::config::plan::{BusPlan, DevicePlan, Plan};
+use crate::config::plan::{BusPlan, DevicePlan, Link, Plan};
 use propose::{Proposal, propose, urgent};
 
 /// Exit code when a bus cannot do what it is asked.
@@ -48,11 +50,91 @@ pub struct PlanArgs {
 struct Judged<'a> {
     bus: &'a BusPlan,
     load: BusLoad,
-    /// Units whose turnaround was measured.
-    measured: usize,
+    /// By unit: where its turnaround comes from.
+    turnarounds: Vec<Turnaround>,
     /// Units that have run before, so that their holes are known.
     learned: usize,
     proposal: Option<Proposal>,
+}
+
+/// Where a turnaround comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turnaround {
+    /// Nobody has measured it.
+    Assumed,
+    /// The running gateway has measured it.
+    Measured,
+    /// It was named on the command line.
+    Given,
+}
+
+impl Turnaround {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Assumed => "assumed",
+            Self::Measured => "measured",
+            Self::Given => "given",
+        }
+    }
+}
+
+impl Judged<'_> {
+    fn count(&self, from: Turnaround) -> usize {
+        self.turnarounds.iter().filter(|it| **it == from).count()
+    }
+}
+
+/// What a person should know of a bus that is asked for more than all of its time.
+pub(super) struct Overload {
+    pub(super) bus: Arc<str>,
+    /// Of its time.
+    pub(super) percent: f64,
+    /// Devices whose turnaround is only assumed, of all.
+    assumed: (usize, usize),
+}
+
+impl Overload {
+    /// What is wrong, and what to do about it.
+    pub(super) fn words(&self) -> (String, &'static str) {
+        let percent = self.percent;
+        let said = match self.assumed {
+            (0, _) => String::new(),
+            (some, of) => format!(", with a turnaround that is assumed for {some} of {of} devices"),
+        };
+        let said =
+            format!("is asked for {percent:.0} % of its time{said}: readings will be skipped");
+        (said, "\"andon plan\" says what to read less often")
+    }
+}
+
+/// The buses among `buses` that cannot do what they are asked, as far as anybody knows.
+pub(super) fn overloads(state_dir: &Path, buses: &[Arc<BusPlan>]) -> Vec<Overload> {
+    let judge = |bus: &Arc<BusPlan>| {
+        let (known, turnarounds) = known(state_dir, bus, None);
+        let percent = occupancy(bus, &known) * 100.0;
+        let assumed = turnarounds.iter().filter(|it| **it == Turnaround::Assumed).count();
+        let assumed = (assumed, turnarounds.len());
+        (percent > 100.0).then(|| Overload { bus: bus.id.clone(), percent, assumed })
+    };
+    buses.iter().filter_map(judge).collect()
+}
+
+/// What is known of the devices of `bus`, the turnaround of each filled in, and where that comes from.
+fn known(
+    state_dir: &Path,
+    bus: &BusPlan,
+    given: Option<Duration>,
+) -> (Vec<Remembered>, Vec<Turnaround>) {
+    let fill = |mut unit: Remembered| {
+        let (turnaround, from) = match (given, unit.turnaround) {
+            (Some(given), _) => (given, Turnaround::Given),
+            (None, Some(measured)) => (measured, Turnaround::Measured),
+            (None, None) => (ANSWER, Turnaround::Assumed),
+        };
+        unit.turnaround = Some(turnaround);
+        (unit, from)
+    };
+    remembered(state_dir, bus).into_iter().map(fill).unzip()
 }
 
 /// Runs `andon plan`: 0, 1 when a bus is over 100 %, 78 when the configuration has problems.
@@ -68,62 +150,32 @@ pub fn run(args: &PlanArgs) -> ExitCode {
 }
 
 fn judge<'a>(plan: &'a Plan, bus: &'a BusPlan, args: &PlanArgs) -> Judged<'a> {
-    let mut assumed = remembered(&plan.state_dir, bus);
-    let known = |unit: &&Remembered| args.answer.is_none() && unit.turnaround.is_some();
-    let measured = assumed.iter().filter(known).count();
-    let learned = assumed.iter().filter(|unit| unit.turnaround.is_some()).count();
-    for unit in &mut assumed {
-        unit.turnaround = Some(args.answer.or(unit.turnaround).unwrap_or(ANSWER));
-    }
+    let learned = remembered(&plan.state_dir, bus);
+    let learned = learned.iter().filter(|unit| unit.turnaround.is_some()).count();
+    let (assumed, turnarounds) = known(&plan.state_dir, bus, args.answer);
     let load = load(bus, &assumed);
     let over = load.occupancy > 1.0;
     let proposal = over.then(|| propose(bus, &assumed, &urgent(plan))).flatten();
-    Judged { bus, load, measured, learned, proposal }
+    Judged { bus, load, turnarounds, learned, proposal }
 }
 
 fn print(plan: &Plan, args: &PlanArgs) -> (String, String, u8) {
     let judged: Vec<Judged<'_>> = plan.buses.iter().map(|bus| judge(plan, bus, args)).collect();
     let over = judged.iter().any(|it| it.load.occupancy > 1.0);
     let code = if over { EXIT_OVERLOAD } else { 0 };
-    let stdout = if args.json {
-        as_json(&judged, &plan.devices)
-    } else {
-        as_table(&judged, args.items) + &devices(&plan.devices)
-    };
-    let stderr = judged.iter().map(complaint).collect();
-    (stdout, stderr, code)
-}
-
-/// What does not fit, and what would.
-fn complaint(judged: &Judged<'_>) -> String {
-    let Judged { bus, load, proposal, .. } = judged;
-    let factor = load.occupancy;
-    let mut text = String::new();
-    if factor > 1.0 {
-        let percent = factor * 100.0;
-        let _ =
-            writeln!(text, "bus {}: does not fit: {percent:.0} % of its time are needed", bus.id);
-        text.push_str(&proposal.as_ref().map(Proposal::say).unwrap_or_default());
-        if proposal.as_ref().is_none_or(|it| it.after > 1.0) {
-            let _ = writeln!(
-                text,
-                "  hint: make periods {factor:.1} times longer, raise the baud rate, or move sources \
-                 to a bus of their own"
-            );
-        }
-    } else if !load.guaranteed {
-        let _ = writeln!(
-            text,
-            "bus {}: fits, but when everything falls due together a value may come late",
-            bus.id
-        );
+    let verdicts: String = judged.iter().map(verdict::say).collect();
+    if args.json {
+        return (as_json(&judged, &plan.devices), verdicts, code);
     }
-    text
+    let table = as_table(&judged, args.items) + &devices(&plan.devices);
+    (table + &verdicts, String::new(), code)
 }
 
 fn as_table(judged: &[Judged<'_>], items: bool) -> String {
     let mut text = String::new();
-    for Judged { bus, load, measured, learned, .. } in judged {
+    for it in judged {
+        let Judged { bus, load, turnarounds, learned, .. } = it;
+        let measured = it.count(Turnaround::Measured);
         let of = bus.units.len();
         let _ = writeln!(
             text,
@@ -141,10 +193,27 @@ fn as_table(judged: &[Judged<'_>], items: bool) -> String {
                  and more than here"
             );
         }
-        for SourceLoad { source, occupancy, turnaround, items: all } in &load.sources {
+        if matches!(bus.link, Link::Tcp { .. }) && it.count(Turnaround::Assumed) > 0 {
+            let _ = writeln!(
+                text,
+                "  where a serial line is behind this address, a read takes as long as it takes there: \
+                 at 9600 baud some 110 ms for 40 registers; andon measures it in its first minute, or \
+                 name it with --answer"
+            );
+        }
+        let sources = load.sources.iter().zip(turnarounds);
+        for (SourceLoad { source, occupancy, turnaround, items: all }, from) in sources {
             let answer = turnaround.as_secs_f64() * 1e3;
             let share = occupancy * 100.0;
-            let _ = writeln!(text, "  {source:<22} {share:>6.1} %   answers after {answer:.1} ms");
+            let from = match from {
+                Turnaround::Measured => "",
+                Turnaround::Assumed => " (assumed)",
+                Turnaround::Given => " (given)",
+            };
+            let _ = writeln!(
+                text,
+                "  {source:<22} {share:>6.1} %   answers after {answer:.1} ms{from}"
+            );
             for item in all.iter().filter(|_| items) {
                 let (period, age) = (item.period.as_secs_f64(), item.worst_age.as_secs_f64());
                 let _ = write!(
@@ -179,7 +248,10 @@ fn devices(plans: &[DevicePlan]) -> String {
 fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
     let buses: Vec<Value> = judged
         .iter()
-        .map(|Judged { bus, load, measured, proposal, .. }| {
+        .map(|it| {
+            let Judged { bus, load, turnarounds, proposal, .. } = it;
+            let sources = load.sources.iter().zip(turnarounds);
+            let sources = sources.map(|(source, from)| source_json(source, *from));
             json!({
                 "bus": &*bus.id,
                 "occupancy": load.occupancy,
@@ -187,8 +259,8 @@ fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
                 "guaranteed": load.guaranteed,
                 "reads_per_second": load.reads_per_second,
                 "worst_age_s": load.worst_age.as_secs_f64(),
-                "turnaround_measured": measured,
-                "sources": load.sources.iter().map(source_json).collect::<Vec<_>>(),
+                "turnaround_measured": it.count(Turnaround::Measured),
+                "sources": sources.collect::<Vec<_>>(),
                 "proposal": proposal.as_ref().map(proposal_json),
             })
         })
@@ -206,7 +278,7 @@ fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
     format!("{}\n", json!({ "buses": buses, "devices": devices }))
 }
 
-fn source_json(source: &SourceLoad) -> Value {
+fn source_json(source: &SourceLoad, from: Turnaround) -> Value {
     let item = |item: &ItemLoad| {
         json!({
             "item": &*item.item,
@@ -220,6 +292,7 @@ fn source_json(source: &SourceLoad) -> Value {
         "source": &*source.source,
         "occupancy": source.occupancy,
         "turnaround_s": source.turnaround.as_secs_f64(),
+        "turnaround_is": from.word(),
         "items": source.items.iter().map(item).collect::<Vec<_>>(),
     })
 }
@@ -302,18 +375,21 @@ mod tests {
         };
         assert_eq!(print(&plan, &args).2, 0);
         plan.buses = vec![Arc::new(bus(8, Duration::from_millis(100)))];
-        let (stdout, stderr, code) = print(&plan, &args);
+        let (stdout, _, code) = print(&plan, &args);
         assert_eq!(code, 1);
         assert!(stdout.starts_with("bus panel"), "{stdout}");
         assert!(stdout.contains("are found when it runs"), "nothing has run: {stdout}");
-        assert!(stderr.contains("does not fit"), "{stderr}");
+        assert!(stdout.contains("does not fit"), "advice is what was asked for: {stdout}");
+        assert!(stdout.contains("10.0 ms (given)"), "{stdout}");
+        let assumed = print(&plan, &PlanArgs { answer: None, ..args.clone() }).0;
+        assert!(assumed.contains("10.0 ms (assumed)"), "{assumed}");
         let (stdout, _, _) = print(&plan, &PlanArgs { json: true, ..args });
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(report["buses"][0]["fits"], false);
     }
 
     /// Meters of three phases whose 60-odd items are all read every second.
-    fn crowded(units: u8) -> BusPlan {
+    pub(super) fn crowded(units: u8) -> BusPlan {
         let profile = Library::load(None).0.get("eastron/sdm630").unwrap();
         let mut plan = bus(units, Duration::from_secs(1));
         for (at, unit) in plan.units.iter_mut().enumerate() {
@@ -332,7 +408,7 @@ mod tests {
         plan
     }
 
-    fn answering_after(millis: u64, units: usize) -> Vec<Remembered> {
+    pub(super) fn answering_after(millis: u64, units: usize) -> Vec<Remembered> {
         let turnaround = Some(Duration::from_millis(millis));
         vec![Remembered { turnaround, ..Remembered::default() }; units]
     }

@@ -1,11 +1,13 @@
 //! `andon run`: the gateway, until it is asked to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
 use crate::clock;
+use crate::config::plan::BusPlan;
 use crate::run::Gateway;
 
 /// Arguments of `andon run`.
@@ -30,7 +32,10 @@ pub fn run(args: &RunArgs) -> ExitCode {
     // more often than it had anything to do.
     super::asynchronously_on(1, async move {
         let stop = super::asked_to_stop();
+        let (state_dir, buses) = (loaded.plan.state_dir.clone(), loaded.plan.buses.clone());
         let mut gateway = Gateway::start(loaded.plan, clock::boot_id()).await?;
+        // Counting what is asked of large buses takes its time: nobody's first reading waits for it.
+        tokio::task::spawn_blocking(move || warn_of_overloads(&state_dir, &buses));
         super::say(&format!("board: http://{}", gateway.board()));
         let asked = tokio::select! {
             () = stop => true,
@@ -42,4 +47,12 @@ pub fn run(args: &RunArgs) -> ExitCode {
         anyhow::ensure!(asked, "the engine ended by itself; start andon again and report its log");
         Ok(())
     })
+}
+
+/// Says which buses are asked for more than they can do; they do what they can.
+fn warn_of_overloads(state_dir: &Path, buses: &[Arc<BusPlan>]) {
+    for over in super::plan::overloads(state_dir, buses) {
+        let (message, hint) = over.words();
+        tracing::warn!(bus = %over.bus, "The bus {message}; {hint}.");
+    }
 }

@@ -7,15 +7,15 @@ use andon_engine::time::BootTime;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Boards, Bus, Clock, Consumer, Device, Diagnostics, Engine, Mqtt, Progress, Queue, Requests,
-    Store, Unit, VERSION, millis, process,
+    Boards, Bus, Clock, Consumer, Device, Diagnostics, Engine, Latest, Mqtt, Progress, Queue,
+    Requests, Store, Unit, VERSION, millis, process,
 };
+use crate::bus::Delivery;
 use crate::bus::device::DeviceStatus;
-use crate::bus::status::{Counters, Status, UnitStatus};
+use crate::bus::status::{self, Counters, Status, UnitStatus};
 use crate::bus::unit::UnitState;
-use crate::bus::{BusHandle, Delivery};
 use crate::clock;
-use crate::config::plan::{Plan, Station};
+use crate::config::plan::{BusPlan, Plan, Station};
 use crate::history;
 use crate::http::Moment;
 use crate::journal::{BootId, Journal};
@@ -77,7 +77,7 @@ impl Collector {
                 trusted: plan.trust_wall,
                 standing: clock::Standing::of(anchored, synchronised, plan.trust_wall),
             },
-            buses: buses.map(|(plan, handle)| bus(&plan.id, handle, now.boot)).collect(),
+            buses: buses.map(|(plan, handle)| bus(plan, &handle.status(), now.boot)).collect(),
             devices: lines.devices.iter().map(|it| device(it.status(), now.boot)).collect(),
             engine: self.engine(now.boot),
             journal: self.parts.journal.upgrade().map(|it| journal(&it)),
@@ -104,19 +104,34 @@ fn queue<T>(weak: &mpsc::WeakSender<T>) -> Option<Queue> {
     Some(Queue { filled: room - sender.capacity(), room })
 }
 
-fn bus(id: &Arc<str>, handle: &BusHandle, now: BootTime) -> Bus {
-    let status: Status = handle.status();
+fn bus(plan: &BusPlan, status: &Status, now: BootTime) -> Bus {
     let up = status.down.is_none();
     Bus {
-        id: id.clone(),
+        id: plan.id.clone(),
         up,
+        why: status.down.clone(),
         occupancy: status.occupancy,
         worst_age_ms: status.worst_age(now).map(millis),
+        latest: status.latest(now).and_then(|(unit, latest)| named(plan, unit, latest)),
+        units_silent: status.silent(),
+        items_unread: status.unread(),
         skipped_rounds: status.skipped,
+        skipped_share: status.skipped_share,
+        skipping: status.skipping,
         stray_bytes: status.stray_bytes,
         units: status.units.iter().map(|it| unit(it, !up, now)).collect(),
-        why: status.down,
     }
+}
+
+fn named(plan: &BusPlan, unit: usize, latest: status::Latest) -> Option<Latest> {
+    let unit = plan.units.get(unit)?;
+    Some(Latest {
+        source: unit.source.clone(),
+        item: unit.profile.items.get(latest.item)?.item.name.clone(),
+        period_ms: millis(latest.period),
+        age_ms: millis(latest.age),
+        periods: latest.periods(),
+    })
 }
 
 pub(super) fn unit(status: &UnitStatus, bus_down: bool, now: BootTime) -> Unit {
@@ -133,6 +148,8 @@ pub(super) fn unit(status: &UnitStatus, bus_down: bool, now: BootTime) -> Unit {
         allowance_ms: status.allowance.as_secs_f64() * 1000.0,
         turnaround_ms: status.turnaround.map(|it| it.as_secs_f64() * 1000.0),
         worst_age_ms: status.worst_age(now).map(millis),
+        worst_age_periods: status.latest(now).map(|latest| latest.periods()),
+        items_unread: status.unread(),
         skipped_rounds: status.skipped,
         holes: status.holes,
         last_answer_age_ms: status.last_answer.map(|at| millis(now.since(at))),

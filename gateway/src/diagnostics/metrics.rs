@@ -65,9 +65,25 @@ fn buses(out: &mut Exposition, buses: &[Bus]) {
     let about =
         ("andon_bus_worst_age_seconds", Gauge, "Greatest age of a value in the last minute.");
     each(out, about, |bus| bus.worst_age_ms.map(seconds));
+    let about = (
+        "andon_bus_worst_age_periods",
+        Gauge,
+        "Greatest age in the value's own periods; above 2: one was missed.",
+    );
+    each(out, about, |bus| bus.latest.as_ref().map(|latest| latest.periods));
+    let about =
+        ("andon_bus_units_silent", Gauge, "Units that do not answer; ages are without them.");
+    each(out, about, |bus| Some(bus.units_silent as f64));
+    let about = ("andon_bus_items_unread", Gauge, "Items never read, or refused by their device.");
+    each(out, about, |bus| Some(bus.items_unread as f64));
     let about =
         ("andon_bus_skipped_rounds_total", Counter, "Due rounds skipped: the bus was busy.");
     each(out, about, |bus| Some(count(bus.skipped_rounds)));
+    let about =
+        ("andon_bus_skipped_ratio", Gauge, "Share of the last minute's rounds skipped, 0-1.");
+    each(out, about, |bus| bus.skipped_share);
+    let about = ("andon_bus_skipping", Gauge, "1 from a ratio of 0.05 until it is below 0.01.");
+    each(out, about, |bus| Some(flag(bus.skipping)));
     let about = ("andon_bus_stray_bytes_total", Counter, "Bytes that nobody had asked for.");
     each(out, about, |bus| Some(count(bus.stray_bytes)));
 }
@@ -110,6 +126,14 @@ fn units(out: &mut Exposition, buses: &[Bus]) {
     each(out, about, |unit| unit.last_answer_age_ms.map(seconds));
     let about = ("andon_unit_worst_age_seconds", Gauge, "Greatest age of a value, last minute.");
     each(out, about, |unit| unit.worst_age_ms.map(seconds));
+    let about = (
+        "andon_unit_worst_age_periods",
+        Gauge,
+        "Greatest age in the value's own periods; above 2: one was missed.",
+    );
+    each(out, about, |unit| unit.worst_age_periods);
+    let about = ("andon_unit_items_unread", Gauge, "Items never read, or refused by the unit.");
+    each(out, about, |unit| Some(unit.items_unread as f64));
     let about =
         ("andon_unit_skipped_rounds_total", Counter, "Due rounds skipped: the bus was busy.");
     each(out, about, |unit| Some(count(unit.skipped_rounds)));

@@ -111,15 +111,45 @@ pub struct Bus {
     pub why: Option<String>,
     /// Share of the last minute in which it was in use, 0–1.
     pub occupancy: f64,
-    /// The greatest age of a value of its units in the last minute; unknown while one of them has
-    /// never delivered all of its items.
+    /// The greatest age of a value in the last minute, of the units that answer; unknown while none
+    /// has delivered anything.
     pub worst_age_ms: Option<u64>,
+    /// The value that was oldest by its own period, of the units that answer.
+    #[serde(default)]
+    pub latest: Option<Latest>,
+    /// Polled units that do not answer; all of them while the bus is down.
+    #[serde(default)]
+    pub units_silent: usize,
+    /// Items that were never read, or that their device refuses.
+    #[serde(default)]
+    pub items_unread: usize,
     /// Rounds that were due and skipped because it was busy.
     pub skipped_rounds: u64,
+    /// Share of the rounds due in the last minute that were skipped, 0–1; unknown in the first.
+    #[serde(default)]
+    pub skipped_share: Option<f64>,
+    /// Whether that is so much that somebody should look: from 5 %, until it is below 1 % again.
+    #[serde(default)]
+    pub skipping: bool,
     /// Bytes that nobody had asked for.
     pub stray_bytes: u64,
     /// Its units, in the order of the configuration.
     pub units: Vec<Unit>,
+}
+
+/// A value that is old, measured by its own period.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latest {
+    /// The source's id.
+    pub source: Arc<str>,
+    /// The item; the first, where several are read together.
+    pub item: Arc<str>,
+    /// How often it is to be read.
+    pub period_ms: u64,
+    /// Its greatest age in the last minute.
+    pub age_ms: u64,
+    /// That age in periods: 1 as a rule, above 2 a value was missed.
+    pub periods: f64,
 }
 
 /// One unit on a bus.
@@ -140,8 +170,14 @@ pub struct Unit {
     /// What it usually needs before it answers, as measured; unknown before it has answered, or
     /// been remembered.
     pub turnaround_ms: Option<f64>,
-    /// The greatest age of one of its values in the last minute; unknown while one never came.
+    /// The greatest age of one of its values in the last minute; unknown while it has none.
     pub worst_age_ms: Option<u64>,
+    /// The greatest age of a value in its own periods: 1 as a rule, above 2 one was missed.
+    #[serde(default)]
+    pub worst_age_periods: Option<f64>,
+    /// Items of it that were never read, or that it refuses.
+    #[serde(default)]
+    pub items_unread: usize,
     /// Due rounds of it that were skipped because the bus was busy.
     pub skipped_rounds: u64,
     /// Addresses and boundaries that it is known not to read.

@@ -1,8 +1,8 @@
 //! A shop in trouble, for tests of how a snapshot is shown.
 
 use super::{
-    Boards, Bus, Clock, Consumer, Device, Diagnostics, Engine, History, Journal, Mqtt, Process,
-    Queue, Requests, Unit,
+    Boards, Bus, Clock, Consumer, Device, Diagnostics, Engine, History, Journal, Latest, Mqtt,
+    Process, Queue, Requests, Unit,
 };
 use crate::history;
 use crate::journal::Counters;
@@ -82,6 +82,8 @@ fn bus() -> Bus {
         allowance_ms: 12.5,
         turnaround_ms: (standing != "quarantined").then_some(7.5),
         worst_age_ms: (standing != "quarantined").then_some(1300),
+        worst_age_periods: (standing != "quarantined").then_some(1.3),
+        items_unread: if standing == "quarantined" { 12 } else { 0 },
         skipped_rounds: 0,
         holes: usize::from(standing == "suspect"),
         last_answer_age_ms: (standing != "quarantined").then_some(300),
@@ -93,8 +95,19 @@ fn bus() -> Bus {
         up: true,
         why: None,
         occupancy: 0.31,
-        worst_age_ms: None,
+        worst_age_ms: Some(60_200),
+        latest: Some(Latest {
+            source: "meter-4".into(),
+            item: "power.active".into(),
+            period_ms: 1000,
+            age_ms: 2600,
+            periods: 2.6,
+        }),
+        units_silent: 1,
+        items_unread: 12,
         skipped_rounds: 4,
+        skipped_share: Some(0.125),
+        skipping: true,
         stray_bytes: 9,
         units: vec![
             unit("meter-3", "3", "online", some(900, 0)),

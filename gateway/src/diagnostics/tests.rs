@@ -9,7 +9,11 @@ use super::*;
 fn what_is_not_known_has_no_sample_and_a_state_is_one_sample_per_word() {
     let text = exposition(&shop());
     assert!(!text.contains("andon_process_resident_peak_bytes"), "nobody knows it");
-    assert!(!text.contains("andon_bus_worst_age_seconds"), "a unit has never answered");
+    let age = |line: &&str| line.starts_with("andon_unit_worst_age_seconds{");
+    assert_eq!(text.lines().filter(age).count(), 2, "a unit has never answered");
+    assert!(text.contains("andon_bus_worst_age_seconds{bus=\"panel\"} 60.2"), "and hides none");
+    assert!(text.contains("andon_bus_worst_age_periods{bus=\"panel\"} 2.6"));
+    assert!(text.contains("andon_bus_units_silent{bus=\"panel\"} 1"));
     assert!(!text.contains("andon_store_"), "no store is configured");
     let standing: Vec<&str> =
         text.lines().filter(|line| line.starts_with("andon_unit_standing{")).collect();
@@ -35,7 +39,6 @@ fn the_page_of_metrics_lists_what_is_exposed() {
     now.engine.urgent_queue = now.engine.telemetry_queue;
     now.store = Some(Store::default());
     now.devices[0].last_answer_age_ms = Some(1);
-    now.buses[0].worst_age_ms = Some(1);
     let text = exposition(&now);
     let mut page = include_str!("metrics-head.md").to_owned();
     let mut lines = text.lines().peekable();

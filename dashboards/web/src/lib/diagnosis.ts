@@ -26,8 +26,16 @@ export interface Bus {
   why: string | null;
   /** 0–1, of the last minute. */
   occupancy: number;
+  /** Of the units that answer; what is left out is counted in the two below. */
   worst_age_ms: number | null;
+  /** The value that was oldest by its own period: 1 as a rule, above 2 one was missed. */
+  latest: { source: string; item: string; period_ms: number; age_ms: number; periods: number } | null;
+  units_silent: number;
+  items_unread: number;
   skipped_rounds: number;
+  skipped_share: number | null;
+  /** So much of it that somebody should look. */
+  skipping: boolean;
   stray_bytes: number;
   units: Unit[];
 }

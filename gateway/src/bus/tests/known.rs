@@ -114,7 +114,7 @@ async fn a_bus_tells_its_requests_retries_turnaround_and_greatest_age() {
     // 37 ms less the wire time of 8 and 9 bytes at 9600 baud, 19.5 ms.
     let turnaround = unit.turnaround.unwrap().as_secs_f64() * 1e3;
     assert!((15.0..=19.0).contains(&turnaround), "{turnaround} ms");
-    let age = unit.age.unwrap();
+    let age = unit.groups[0].age.unwrap();
     assert!(age >= SECOND && age <= SECOND + SECOND / 2, "{age:?}");
     let now = unit.last_answer.unwrap();
     assert_eq!(status.worst_age(now), Some(age));

@@ -14,7 +14,7 @@ use andon_engine::rules::Condition;
 
 use crate::bus::load::{load, unit_occupancy};
 use crate::bus::memory::Remembered;
-use crate::config::plan::{BusPlan, Plan};
+use crate::config::plan::{BusPlan, Plan, PollPlan, UnitPlan};
 
 /// What a proposal is to leave of a bus for retries and writes: a tenth.
 const OCCUPANCY_WANTED: f64 = 0.9;
@@ -43,6 +43,8 @@ const NAMES_SHOWN: usize = 8;
 pub(super) struct Move {
     pub(super) source: Arc<str>,
     pub(super) items: Vec<Arc<str>>,
+    /// The same as a configuration says it: a pattern stands for all items that it covers.
+    pub(super) patterns: Vec<String>,
     pub(super) from: Duration,
     pub(super) to: Duration,
 }
@@ -167,10 +169,48 @@ fn moves(bus: &BusPlan, moved: &BTreeMap<(usize, usize), (Duration, Duration)>) 
             moves.iter_mut().find(|it| it.source == unit.source && (it.from, it.to) == (from, to));
         match known {
             Some(known) => known.items.push(name),
-            None => moves.push(Move { source: unit.source.clone(), items: vec![name], from, to }),
+            None => moves.push(Move {
+                source: unit.source.clone(),
+                items: vec![name],
+                patterns: Vec::new(),
+                from,
+                to,
+            }),
+        }
+    }
+    for moved in &mut moves {
+        if let Some(unit) = bus.units.iter().find(|unit| unit.source == moved.source) {
+            moved.patterns = patterns(unit, moved);
         }
     }
     moves
+}
+
+/// The shortest words for the moved items: `energy.*` where all that it covers has the same period
+/// then, an item's own name where not.
+fn patterns(unit: &UnitPlan, moved: &Move) -> Vec<String> {
+    let polled = || {
+        let name = |poll: &PollPlan| Some(&*unit.profile.items.get(poll.profile_item)?.item.name);
+        unit.polls.iter().filter_map(move |poll| Some((name(poll)?, poll.period)))
+    };
+    let covers =
+        |stem: &str, name: &str| name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.'));
+    let mut patterns: Vec<String> = Vec::new();
+    for name in &moved.items {
+        let is_said =
+            |pattern: &String| pattern.strip_suffix(".*").is_some_and(|stem| covers(stem, name));
+        if patterns.iter().any(is_said) {
+            continue;
+        }
+        let stems = name.match_indices('.').map(|(at, _)| &name[..at]);
+        let serves = |stem: &&str| {
+            let moved_with = moved.items.iter().filter(|item| covers(stem, item)).count();
+            moved_with > 1 && polled().all(|(item, to)| !covers(stem, item) || to == moved.to)
+        };
+        let stem = stems.into_iter().find(serves);
+        patterns.push(stem.map_or_else(|| name.to_string(), |stem| format!("{stem}.*")));
+    }
+    patterns
 }
 
 impl Proposal {
@@ -204,9 +244,9 @@ impl Proposal {
             let sections: Vec<String> =
                 sources.iter().map(|source| format!("[source.{source}]")).collect();
             let entry =
-                |name: &Arc<str>, to: Duration| format!("\"{name}\" = \"{} s\"", to.as_secs());
+                |name: &String, to: Duration| format!("\"{name}\" = \"{} s\"", to.as_secs());
             let entries =
-                moves.iter().flat_map(|it| it.items.iter().map(|name| entry(name, it.to)));
+                moves.iter().flat_map(|it| it.patterns.iter().map(|name| entry(name, it.to)));
             let entries: Vec<String> = entries.collect();
             let entries = entries.join(", ");
             let _ = writeln!(text, "  in {}: periods = {{ {entries} }}", sections.join(", "));
@@ -218,7 +258,8 @@ impl Proposal {
 impl Move {
     /// Whether the same is said of another source.
     fn says_as(&self, other: &Self) -> bool {
-        (&self.items, self.from, self.to) == (&other.items, other.from, other.to)
+        (&self.items, &self.patterns, self.from, self.to)
+            == (&other.items, &other.patterns, other.from, other.to)
     }
 }
 
@@ -231,5 +272,37 @@ impl fmt::Display for Move {
         }
         let (from, to) = (self.from.as_secs_f64(), self.to.as_secs_f64());
         write!(text, " from {from} s to {to} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::crowded;
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_proposed_where_all_that_it_covers_has_the_same_period() {
+        let mut unit = crowded(1).units.remove(0);
+        let (minute, profile) = (Duration::from_secs(60), unit.profile.clone());
+        let name = |poll: &PollPlan| profile.items[poll.profile_item].item.name.clone();
+        let mut items = Vec::new();
+        for poll in &mut unit.polls {
+            if name(poll).starts_with("energy.") {
+                poll.period = minute;
+                items.push(name(poll));
+            }
+        }
+        let from = Duration::from_secs(1);
+        let source = unit.source.clone();
+        let mut moved = Move { source, items, patterns: Vec::new(), from, to: minute };
+        assert!(moved.items.len() > 3);
+        assert_eq!(patterns(&unit, &moved), ["energy.*"]);
+        // One of them stays as it is: the pattern would move it too.
+        moved.items.retain(|item| **item != *"energy.import");
+        let poll = unit.polls.iter_mut().find(|poll| *name(poll) == *"energy.import");
+        poll.unwrap().period = from;
+        let said = patterns(&unit, &moved);
+        assert!(said.contains(&"energy.import.*".to_owned()), "{said:?}");
+        assert!(!said.iter().any(|it| it == "energy.*" || it == "energy.import"), "{said:?}");
     }
 }

@@ -10,6 +10,11 @@ use super::Seen;
 /// Items without a value that are listed; the rest is counted.
 const BLIND_SHOWN: usize = 8;
 
+/// Ages of more periods than this are told with their item: a value was missed.
+const LATE: f64 = 2.0;
+/// A bus that does not keep up stands before units that are lost.
+const SKIPPING_RANK: u8 = 5;
+
 /// The lines, at most `rows` of them. With `before`, rates are of the time since then.
 pub(super) fn lines(seen: &Seen, before: Option<&Seen>, rows: usize) -> Vec<String> {
     let now = &seen.diagnostics;
@@ -17,8 +22,8 @@ pub(super) fn lines(seen: &Seen, before: Option<&Seen>, rows: usize) -> Vec<Stri
         head(now, before.map(|it| (&it.diagnostics, seen.at.duration_since(it.at).as_secs_f64())));
     lines.push(String::new());
     lines.push(format!(
-        "{:<16} {:<6} {:>6} {:>8} {:>8} {:>12} {:>8}",
-        "BUS", "STATE", "BUSY", "REQ/S", "FAILED", "WORST AGE", "SKIPPED"
+        "{:<16} {:<6} {:>6} {:>8} {:>8} {:>12} {:>8} {:>8}",
+        "BUS", "STATE", "BUSY", "REQ/S", "FAILED", "WORST AGE", "PERIODS", "SKIPPED"
     ));
     for bus in &now.buses {
         let earlier = before.and_then(|it| {
@@ -26,6 +31,7 @@ pub(super) fn lines(seen: &Seen, before: Option<&Seen>, rows: usize) -> Vec<Stri
             Some((same, seen.at.duration_since(it.at).as_secs_f64()))
         });
         lines.push(bus_line(bus, earlier));
+        lines.extend(ages(bus));
     }
     let (worried, well) = worst(now);
     lines.push(String::new());
@@ -170,11 +176,12 @@ fn bus_line(bus: &Bus, before: Option<(&Bus, f64)>) -> String {
         format!("{:.1}", ended(bus).saturating_sub(ended(before)) as f64 / seconds)
     });
     format!(
-        "{:<16} {:<6} {:>5.0}% {rate:>8} {failed:>8} {:>12} {:>8}  {}",
+        "{:<16} {:<6} {:>5.0}% {rate:>8} {failed:>8} {:>12} {:>8} {:>8}  {}",
         plain(&bus.id),
         if bus.up { "up" } else { "DOWN" },
         bus.occupancy * 100.0,
         bus.worst_age_ms.map_or("–".to_owned(), lasting),
+        bus.latest.as_ref().map_or("–".to_owned(), |latest| format!("{:.1}", latest.periods)),
         bus.skipped_rounds,
         bus.why.as_deref().map(plain).unwrap_or_default(),
     )
@@ -182,13 +189,49 @@ fn bus_line(bus: &Bus, before: Option<(&Bus, f64)>) -> String {
     .to_owned()
 }
 
+/// What there is to say of a bus's ages: the value that is late, and what has none.
+fn ages(bus: &Bus) -> Option<String> {
+    let late = bus.latest.as_ref().filter(|latest| latest.periods > LATE).map(|latest| {
+        format!(
+            "latest: {}.{}, {} old, read every {}",
+            plain(&latest.source),
+            plain(&latest.item),
+            brief(latest.age_ms),
+            brief(latest.period_ms)
+        )
+    });
+    let (silent, of) = (bus.units_silent, bus.units.len());
+    let silent = (silent > 0).then(|| format!("{silent} of {of} units do not answer"));
+    let unread = bus.items_unread;
+    let unread = (unread > 0).then(|| format!("{unread} items are not read"));
+    let all: Vec<String> = [late, silent, unread].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| format!("  {}", all.join("; ")))
+}
+
+/// A duration that may be well below a second.
+fn brief(ms: u64) -> String {
+    if ms < 1000 { format!("{ms} ms") } else { lasting(ms) }
+}
+
+/// A bus that does not keep up, to look at.
+fn skipping(bus: &Bus) -> Option<(u8, String)> {
+    let percent = bus.skipped_share.unwrap_or_default() * 100.0;
+    let id = plain(&bus.id);
+    let line = format!(
+        "  {id:<16} bus: cannot keep up, {percent:.0} % of the last minute's readings skipped; \
+         see andon plan"
+    );
+    bus.skipping.then_some((SKIPPING_RANK, line))
+}
+
 /// A line for each unit and device that is not in order, the worst first, and how many are.
 fn worst(now: &Diagnostics) -> (Vec<String>, usize) {
+    let skipping = now.buses.iter().filter_map(skipping);
     let units = now.buses.iter().flat_map(|bus| bus.units.iter().map(move |unit| (bus, unit)));
     let units = units.map(|(bus, it)| (unit_rank(it), unit_line(bus, it)));
     let devices = now.devices.iter().map(|it| (device_rank(it), device_line(it)));
     let (mut worried, well): (Vec<_>, Vec<_>) =
-        units.chain(devices).partition(|(rank, _)| *rank > 0);
+        units.chain(devices).chain(skipping).partition(|(rank, _)| *rank > 0);
     worried.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
     (worried.into_iter().map(|(_, line)| line).collect(), well.len())
 }
@@ -269,10 +312,12 @@ mod tests {
             mqtt     DOWN: connection refused, 0 in flight, 412 unconfirmed (by recorder), 0 sent again or late
             store    not used
 
-            BUS              STATE    BUSY    REQ/S   FAILED    WORST AGE  SKIPPED
-            panel            up        31%        –       33            –        4
+            BUS              STATE    BUSY    REQ/S   FAILED    WORST AGE  PERIODS  SKIPPED
+            panel            up        31%        –       33   1 min 00 s      2.6        4
+              latest: meter-4.power.active, 2.6 s old, read every 1.0 s; 1 of 3 units do not answer; 12 items are not read
 
-            UNITS AND DEVICES  1 in order, 3 to look at
+            UNITS AND DEVICES  1 in order, 4 to look at
+              panel            bus: cannot keep up, 12 % of the last minute's readings skipped; see andon plan
               meter-5          unit 5 on panel: quarantined (timeout), 31 of 31 requests failed, has never answered
               printer          moonraker: down (connection refused), 3 errors, has never answered
               meter-4          unit 4 on panel: suspect (timeout), 2 of 882 requests failed, last answer 0.3 s ago

@@ -1,0 +1,133 @@
+//! Whether a bus keeps up: how many of the rounds that were due in the last minute it skipped. Pure.
+//!
+//! A single skipped round is nobody's business: a device was slow, a connection was made again. A
+//! bus that is asked for more than it can do skips all the time. The first minute is not looked at:
+//! everything is due at once then, and dead devices are not known yet.
+
+use std::time::Duration;
+
+use andon_engine::time::BootTime;
+
+/// The share of due rounds from which skips are a spell that somebody should look at …
+const SPELL_FROM: f64 = 0.05;
+/// … until it is less than this.
+const SPELL_UNTIL: f64 = 0.01;
+/// What is looked at is the last minute, by slots of this length.
+const SLOT: Duration = Duration::from_secs(10);
+const SLOTS: usize = 6;
+
+/// What has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spell {
+    /// So many rounds were skipped of those that were due in the last minute.
+    Begun {
+        /// Rounds that were skipped.
+        skipped: u64,
+        /// Rounds that were due, those among them.
+        due: u64,
+    },
+    /// The bus keeps up again.
+    Over,
+}
+
+/// Rounds of the last minute.
+#[derive(Clone, Debug)]
+pub(super) struct Skips {
+    /// Skipped and due, by slot.
+    slots: [(u64, u64); SLOTS],
+    slot: u64,
+    begun: BootTime,
+    share: Option<f64>,
+    spell: bool,
+}
+
+impl Skips {
+    pub(super) const fn new(now: BootTime) -> Self {
+        let slot = slot_of(now);
+        Self { slots: [(0, 0); SLOTS], slot, begun: now, share: None, spell: false }
+    }
+
+    /// A round is over at `now`, and so many after it were skipped. Returns what has changed, which
+    /// is found out once per slot.
+    pub(super) fn add(&mut self, now: BootTime, skipped: u64) -> Option<Spell> {
+        let slot = slot_of(now);
+        let change = if slot == self.slot { None } else { self.judge(now) };
+        for passed in (self.slot + 1..=slot).take(SLOTS) {
+            self.slots[place(passed)] = (0, 0);
+        }
+        self.slot = slot;
+        let (all, due) = &mut self.slots[place(slot)];
+        *all = all.saturating_add(skipped);
+        *due = due.saturating_add(skipped).saturating_add(1);
+        change
+    }
+
+    /// Share of the rounds due in the last minute that were skipped, 0–1; `None` in the first.
+    pub(super) const fn share(&self) -> Option<f64> {
+        self.share
+    }
+
+    /// Whether a spell is on.
+    pub(super) const fn is_spell(&self) -> bool {
+        self.spell
+    }
+
+    fn judge(&mut self, now: BootTime) -> Option<Spell> {
+        if now.since(self.begun) < SLOT * SLOTS as u32 {
+            return None;
+        }
+        let sum =
+            |a: (u64, u64), b: &(u64, u64)| (a.0.saturating_add(b.0), a.1.saturating_add(b.1));
+        let (skipped, due) = self.slots.iter().fold((0, 0), sum);
+        let share = skipped as f64 / due.max(1) as f64;
+        self.share = Some(share);
+        let before = self.spell;
+        self.spell = share >= if before { SPELL_UNTIL } else { SPELL_FROM };
+        match (before, self.spell) {
+            (false, true) => Some(Spell::Begun { skipped, due }),
+            (true, false) => Some(Spell::Over),
+            _ => None,
+        }
+    }
+}
+
+const fn slot_of(now: BootTime) -> u64 {
+    now.0 / (SLOT.as_nanos() as u64)
+}
+
+const fn place(slot: u64) -> usize {
+    (slot % SLOTS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A round a second for `seconds` from `from`; every `nth` skips the one after it.
+    fn run(skips: &mut Skips, from: u64, seconds: u64, nth: u64) -> Vec<(u64, Spell)> {
+        let rounds = from..from + seconds;
+        let add = |at: u64| {
+            let skipped = u64::from(nth > 0 && at.is_multiple_of(nth));
+            Some((at, skips.add(BootTime::from_millis(at * 1000), skipped)?))
+        };
+        rounds.filter_map(add).collect()
+    }
+
+    #[test]
+    fn a_spell_of_skips_is_told_once_when_it_begins_and_once_when_it_is_over() {
+        let mut skips = Skips::new(BootTime::from_millis(0));
+        assert_eq!(run(&mut skips, 1, 300, 5), [(60, Spell::Begun { skipped: 11, due: 70 })]);
+        assert!(skips.is_spell() && (skips.share().unwrap() - 1.0 / 6.0).abs() < 0.02);
+        assert_eq!(run(&mut skips, 301, 300, 0), [(370, Spell::Over)]);
+        assert_eq!((skips.is_spell(), skips.share()), (false, Some(0.0)));
+    }
+
+    #[test]
+    fn a_skipped_round_now_and_then_and_the_first_minute_are_no_spell() {
+        let mut skips = Skips::new(BootTime::from_millis(0));
+        assert_eq!(run(&mut skips, 1, 600, 30), []);
+        let mut skips = Skips::new(BootTime::from_millis(0));
+        assert_eq!(run(&mut skips, 1, 15, 1), []);
+        assert_eq!(skips.share(), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! What `andon plan` says of a bus that is asked for too much, or for nearly that: in words, with what to
+//! do next. Pure.
+
+use std::fmt::Write as _;
+
+use super::Judged;
+use super::propose::Proposal;
+use crate::bus::load::{BusLoad, ItemLoad};
+use crate::config::plan::Link;
+
+/// What does not fit, and what would; nothing where everything fits.
+pub(super) fn say(judged: &Judged<'_>) -> String {
+    let Judged { bus, load, proposal, .. } = judged;
+    let factor = load.occupancy;
+    let mut text = String::new();
+    if factor > 1.0 {
+        let percent = factor * 100.0;
+        let _ =
+            writeln!(text, "bus {}: does not fit: {percent:.0} % of its time are needed", bus.id);
+        let fits = proposal.as_ref().is_some_and(|it| it.after <= 1.0);
+        if !fits {
+            text.push_str(&beyond_help(&bus.link, factor, proposal.as_ref()));
+        }
+        text.push_str(&proposal.as_ref().map(Proposal::say).unwrap_or_default());
+    } else if !load.guaranteed {
+        let _ = writeln!(
+            text,
+            "bus {}: fits, but when everything falls due together a value may come late",
+            bus.id
+        );
+        text.push_str(&soften(load));
+    }
+    text
+}
+
+/// Reading a few things less often is not enough: what would be.
+fn beyond_help(link: &Link, factor: f64, proposal: Option<&Proposal>) -> String {
+    let left = proposal.map_or(factor, |it| it.after);
+    let mut text = match proposal {
+        Some(_) => format!(
+            "  reading less often what can wait does not mend it: {:.0} % would be left\n",
+            left * 100.0
+        ),
+        None => "  there is nothing that can wait\n".to_owned(),
+    };
+    let baud = match link {
+        Link::Tcp { .. } => "",
+        Link::Rtu { .. } | Link::RtuOverTcp { .. } => "raise the baud rate, ",
+    };
+    let _ = writeln!(
+        text,
+        "  hint: move sources to a bus of their own, {baud}or make all periods {factor:.1} times longer"
+    );
+    text
+}
+
+/// The item that may be latest by its own period, and what to do about it.
+fn soften(load: &BusLoad) -> String {
+    let items = load
+        .sources
+        .iter()
+        .flat_map(|source| source.items.iter().map(move |item| (&source.source, item)));
+    let lateness = |item: &ItemLoad| item.worst_age.as_secs_f64() / item.period.as_secs_f64();
+    let latest = items.max_by(|(_, a), (_, b)| lateness(a).total_cmp(&lateness(b)));
+    let Some((source, item)) = latest else { return String::new() };
+    let (period, age) = (item.period.as_secs_f64(), item.worst_age.as_secs_f64());
+    format!(
+        "  hint: {source}.{} may then be {age:.1} s old, at a period of {period} s; give it a longer one, or \
+         whatever else can wait (andon plan --items)\n",
+        item.item
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use andon_engine::plan::ItemIndex;
+
+    use super::super::tests::{answering_after, crowded};
+    use super::super::{Turnaround, propose::propose};
+    use super::*;
+    use crate::bus::load::load;
+    use crate::config::plan::BusPlan;
+
+    fn said(bus: &BusPlan, urgent: &BTreeSet<ItemIndex>) -> String {
+        let assumed = answering_after(10, bus.units.len());
+        let load = load(bus, &assumed);
+        let over = load.occupancy > 1.0;
+        let proposal = over.then(|| propose(bus, &assumed, urgent)).flatten();
+        let turnarounds = vec![Turnaround::Assumed; bus.units.len()];
+        say(&Judged { bus, load, turnarounds, learned: 0, proposal })
+    }
+
+    #[test]
+    fn what_no_longer_periods_can_mend_is_said_before_them_and_baud_only_of_a_line() {
+        // Ten times a second, and rules look at everything but energy.
+        let mut bus = crowded(2);
+        let mut urgent = BTreeSet::new();
+        for poll in bus.units.iter_mut().flat_map(|unit| &mut unit.polls) {
+            poll.period = Duration::from_millis(100);
+            let profile = crowded(1).units.remove(0).profile;
+            if !profile.items[poll.profile_item].item.name.starts_with("energy") {
+                urgent.extend(poll.fed.all());
+            }
+        }
+        let words = said(&bus, &urgent);
+        let mend = words.find("does not mend it").unwrap();
+        assert!(mend < words.find("move meter-1").unwrap(), "{words}");
+        assert!(words.contains("raise the baud rate"), "{words}");
+        bus.link = Link::Tcp { address: "gateway:502".to_owned() };
+        let words = beyond_help(&bus.link, 40.0, None);
+        assert!(words.contains("bus of their own") && !words.contains("baud"), "{words}");
+    }
+
+    #[test]
+    fn what_fits_but_may_come_late_names_the_latest_item_and_what_to_do() {
+        // A read of the slow round takes longer than the fast item's period.
+        let mut bus = crowded(1);
+        let power = bus.units[0].profile.position("power.active");
+        for poll in &mut bus.units[0].polls {
+            let fast = Some(poll.profile_item) == power;
+            poll.period = Duration::from_millis(if fast { 100 } else { 60_000 });
+        }
+        let words = said(&bus, &BTreeSet::new());
+        assert!(words.contains("fits, but"), "{words}");
+        assert!(words.contains("hint: meter-1.power.active may then be"), "{words}");
+    }
+}
