@@ -116,7 +116,8 @@ impl Device {
         let bytes = match (function, rest) {
             (6, bytes @ [_, _]) => bytes,
             (16, [_, count, length, bytes @ ..])
-                if *length == 2 * count && bytes.len() == usize::from(*length) =>
+                if bytes.len() == usize::from(*length)
+                    && bytes.len() == 2 * usize::from(*count) =>
             {
                 bytes
             }

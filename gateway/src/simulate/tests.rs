@@ -422,6 +422,16 @@ fn gaps_are_zero_and_the_rest_is_refused() {
     assert_eq!(device.reply(&[4, 0, 10, 0, 1]).0, [0x84, 2]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_write_of_more_registers_than_its_bytes_can_hold_is_refused() {
+    let mut line = wire(&bench(), None);
+    // 200 registers would be 400 bytes, of which the length byte can say 144.
+    let pdu = [&[16, 0, 1, 0, 200, 144], &[0; 144][..]].concat();
+    let answer = exchange(&mut line, Framing::Tcp, METER, &pdu).await;
+    assert_eq!(answer.get(7).copied(), Some(16 | 0x80), "{answer:?}");
+    assert!(!exchange(&mut line, Framing::Tcp, METER, &READ_POWER).await.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
