@@ -45,6 +45,9 @@ for (const [lang, year, digest] of [["en", "Year", /least .* known for \d+ % of 
     const past = page.locator("dialog[open] [data-past]");
     await past.locator("path.line").waitFor();
     assert.match(await past.locator("figcaption").innerText(), digest);
+    // Messages arrive each second; the past is asked for once a minute.
+    await page.waitForTimeout(2500);
+    assert.equal(mock.pasts.length, 1);
     assert.equal(await past.locator("[data-gap]").count(), 2);
     await past.locator("label", { hasText: new RegExp(`^${year}$`) }).click();
     await past.locator("select").selectOption("voltage");

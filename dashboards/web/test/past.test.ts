@@ -18,6 +18,7 @@ test("a gap reaches from the last known step to the next one, or to the edge", (
 
 test("what is said of a stretch weighs each step by what is known of it", () => {
   expect(digest([known(10), null, known(20, 0.5), null])).toEqual({ min: 9, max: 21, mean: 20 / 1.5, known: 0.375 });
+  expect(digest([null, known(7, 0)])).toMatchObject({ min: 6, mean: 7, max: 8 });
   expect(digest([null, null])).toBeNull();
   expect(digest([])).toBeNull();
 });

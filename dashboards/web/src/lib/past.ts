@@ -10,6 +10,8 @@ export const SPANS = { hour: HOUR_MS, day: DAY_MS, week: 7 * DAY_MS, month: 30 *
 export type Span = keyof typeof SPANS;
 /** Steps of a curve: about one for two pixels of the dialog. */
 const STEPS = 300;
+/** Half of what the gateway rounds coverage to. */
+const LEAST_COVERAGE = 5e-5;
 
 export interface Past { from_ms: number; to_ms: number; buckets: Bucket[]; gaps: [number, number][] }
 
@@ -34,15 +36,17 @@ export function readPast(told: unknown): Past | null {
   return { from_ms, to_ms, buckets: buckets as Bucket[], gaps: gaps(buckets as Bucket[]) };
 }
 
-/** Null when nothing is known. Each step counts as much as is known of it. */
+/** Null when nothing is known. Each step counts as much as is known of it; one of which hardly a moment is known says so
+ * in its coverage, which the gateway rounds to nothing. */
 export function digest(buckets: Bucket[]): Digest | null {
-  const known = buckets.filter((bucket) => bucket !== null && bucket.coverage > 0) as NonNullable<Bucket>[];
-  const covered = known.reduce((sum, { coverage }) => sum + coverage, 0);
-  if (covered === 0) return null;
+  const known = buckets.filter((bucket) => bucket !== null);
+  if (known.length === 0) return null;
+  const weigh = ({ coverage }: NonNullable<Bucket>) => Math.max(coverage, LEAST_COVERAGE);
+  const covered = known.reduce((sum, bucket) => sum + weigh(bucket), 0);
   return {
     min: Math.min(...known.map(({ min }) => min)),
     max: Math.max(...known.map(({ max }) => max)),
-    mean: known.reduce((sum, { mean, coverage }) => sum + mean * coverage, 0) / covered,
+    mean: known.reduce((sum, bucket) => sum + bucket.mean * weigh(bucket), 0) / covered,
     known: covered / buckets.length,
   };
 }
