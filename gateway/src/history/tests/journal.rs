@@ -164,3 +164,28 @@ fn hours_that_cannot_be_written_are_told_until_some_are() {
         assert!(wait <= Duration::from_secs(1), "cut at {cut}");
     }
 }
+
+#[test]
+fn an_export_says_how_many_blocks_of_the_journal_are_damaged() {
+    let folder = Folder::new("history-tail-damaged");
+    let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+    // Each run begins a block of its own.
+    for run in 0..3 {
+        let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
+        let records = minutes(run * 40 + 1..=run * 40 + 40);
+        journal.append(vec![Payload::Event(Event::Clock { at: BootTime(0), wall_ms: BEGIN })]);
+        journal.append(records.into_iter().map(|record| record.payload).collect());
+        journal.close();
+    }
+    let (whole, exported) = exported_with_the_journal(&folder);
+    assert_eq!((whole["a"].len(), exported.quarantined), (120, 0));
+    let mut segments = std::fs::read_dir(folder.path().join("journal/telemetry")).unwrap();
+    let segment = segments.next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[written / 6] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (all, exported) = exported_with_the_journal(&folder);
+    assert!((80..120).contains(&all["a"].len()), "{}", all["a"].len());
+    assert_eq!(exported.quarantined, 1);
+}
