@@ -127,6 +127,12 @@ fn tell(exported: &Exported, to_ms: i64) {
     if exported.damaged > 0 {
         tracing::error!(rows = exported.damaged, "Rows were damaged; their samples are missing.");
     }
+    if exported.quarantined > 0 {
+        tracing::error!(
+            blocks = exported.quarantined,
+            "Blocks of the journal were damaged; samples that only they had are missing."
+        );
+    }
 }
 
 /// What the command is told by a configuration, or must do without.

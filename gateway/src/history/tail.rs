@@ -38,9 +38,9 @@ pub(super) fn export(
     exported: &mut Exported,
     write: &mut dyn FnMut(Sample<'_>) -> io::Result<()>,
 ) -> Result<(), ExportError> {
-    let mut samples = 0;
+    let (mut samples, mut quarantined) = (0, 0);
     let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|it| it == name);
-    let undated = each(reader, place, &mut |at_ms, seen| {
+    let undated = each(reader, place, &mut quarantined, &mut |at_ms, seen| {
         if !(selection.from_ms..selection.to_ms).contains(&at_ms)
             || !is(&selection.machine, &seen.machine)
         {
@@ -55,6 +55,7 @@ pub(super) fn export(
     })?;
     exported.samples += samples;
     exported.undated += undated;
+    exported.quarantined += quarantined;
     exported.of_journal = Some(samples);
     Ok(())
 }
@@ -99,10 +100,12 @@ pub(super) fn stock(inputs: &Inputs) -> Stock {
     }
 }
 
-/// Takes what lies beyond a place and has a time; returns how many records have none.
+/// Takes what lies beyond a place and has a time; returns how many records have none, and counts
+/// what could not be read on the way.
 fn each(
     reader: &Reader,
     place: &Place,
+    quarantined: &mut u64,
     take: &mut dyn FnMut(i64, &Observation) -> Result<(), ExportError>,
 ) -> Result<u64, ExportError> {
     // What is written from here on might have an anchor that is not among those read next.
@@ -115,8 +118,9 @@ fn each(
         again.meet(held.map_err(ExportError::Journal)?);
     }
     let mut undated = 0;
-    let records = reader.after(Stream::Telemetry, place.after).map_err(ExportError::Journal)?;
-    for record in records {
+    let records = reader.after(Stream::Telemetry, place.after);
+    let mut records = records.map_err(ExportError::Journal)?;
+    for record in records.by_ref() {
         if let Payload::Observation(seen) = &record.payload {
             match anchors.wall_ms(&record.boot, seen.at) {
                 None => undated += u64::from(!again.is_on()),
@@ -132,6 +136,7 @@ fn each(
             break;
         }
     }
+    *quarantined += records.quarantined();
     Ok(undated)
 }
 

@@ -47,7 +47,8 @@ pub struct Health {
     /// What was written and what not, since the start.
     #[serde(flatten)]
     pub counters: Counters,
-    /// What failed last, while nothing has succeeded since.
+    /// What failed last: a file that could not be opened, until it is; hours that could not be
+    /// written, until some are.
     pub failing: Option<String>,
     /// Bytes of the file and its log, within the last minute; unknown before it was opened.
     pub bytes: Option<u64>,
@@ -81,36 +82,60 @@ impl Handle {
 }
 
 pub(super) fn start(inputs: Inputs) -> std::io::Result<Handle> {
-    let archive = Archive { path: inputs.dir.join(NAME), buffer: Arc::default() };
-    let (health, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-    let worker = Worker {
-        inputs,
-        archive: archive.clone(),
-        health: Arc::clone(&health),
-        stop: stop.clone(),
-        pause: PAUSES[0],
-    };
+    let worker = Worker::new(inputs);
+    let (archive, health) = (worker.archive.clone(), Arc::clone(&worker.health));
+    let stop = Arc::clone(&worker.stop);
     let thread = std::thread::Builder::new().name("history".to_owned()).spawn(|| worker.run())?;
     Ok(Handle { archive, health, stop, thread })
 }
 
-struct Worker {
+/// What the thread does, a turn at a time.
+pub(super) struct Worker {
     inputs: Inputs,
     archive: Archive,
     health: Arc<Mutex<Health>>,
     stop: Arc<AtomicBool>,
     pause: Duration,
+    /// Hours could not be written, and none has been since: a full disk still lets itself be opened.
+    unwritten: bool,
 }
 
 /// An open file and the way to it.
-struct Open {
+pub(super) struct Open {
     keeper: Keeper,
     follower: Follower,
     read: VecDeque<Record>,
     looks: u32,
+    /// Something was written in the last turn.
+    wrote: bool,
+}
+
+/// Why a turn failed.
+enum Failure {
+    /// The file could not be opened or read, or is gone: opening it is the remedy.
+    Opening(Trouble),
+    /// The file could not be written.
+    Writing(Trouble),
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::Opening(trouble)
+    }
 }
 
 impl Worker {
+    pub(super) fn new(inputs: Inputs) -> Self {
+        Self {
+            archive: Archive { path: inputs.dir.join(NAME), buffer: Arc::default() },
+            inputs,
+            health: Arc::default(),
+            stop: Arc::default(),
+            pause: PAUSES[0],
+            unwritten: false,
+        }
+    }
+
     fn run(mut self) {
         // Of this thread alone, on Linux. A system that refuses leaves it as important as others.
         if let Err(error) = rustix::process::nice(NICE) {
@@ -118,21 +143,26 @@ impl Worker {
         }
         let mut open = None;
         while !self.stop.load(Ordering::Relaxed) {
-            let worked = match open.take() {
-                None => self.open().map(|new| (new, true)),
-                Some(mut open) => self.look(&mut open).map(|busy| (open, busy)),
-            };
-            let wait = match worked {
-                Ok((kept, busy)) => {
-                    self.succeeded(&kept);
-                    open = Some(kept);
-                    if busy { Duration::ZERO } else { LOOK }
-                }
-                Err(trouble) => self.failed(&trouble),
-            };
+            let wait = self.turn(&mut open);
             if !wait.is_zero() {
                 std::thread::park_timeout(wait);
             }
+        }
+    }
+
+    /// Opens the file or does some work on it; says how long to wait then.
+    pub(super) fn turn(&mut self, open: &mut Option<Open>) -> Duration {
+        let worked = match open.take() {
+            None => self.open().map(|new| (new, true)).map_err(Failure::from),
+            Some(mut open) => self.look(&mut open).map(|busy| (open, busy)),
+        };
+        match worked {
+            Ok((mut kept, busy)) => {
+                self.succeeded(&mut kept);
+                *open = Some(kept);
+                if busy { Duration::ZERO } else { LOOK }
+            }
+            Err(failure) => self.failed(&failure),
         }
     }
 
@@ -152,12 +182,12 @@ impl Worker {
         // What was over before the start is written once the journal has been read; after a failure
         // it is not hurried.
         let looks = if keeper.counters.failures == 0 { LOOKS_PER_FLUSH - 1 } else { 0 };
-        Ok(Open { keeper, follower, read: VecDeque::new(), looks })
+        Ok(Open { keeper, follower, read: VecDeque::new(), looks, wrote: false })
     }
 
     /// Does some work; says whether there is more.
-    fn look(&self, open: &mut Open) -> Result<bool, Trouble> {
-        let Open { keeper, follower, read, looks } = open;
+    fn look(&self, open: &mut Open) -> Result<bool, Failure> {
+        let Open { keeper, follower, read, looks, wrote } = open;
         if read.is_empty() {
             read.extend(follower.next(RECORDS));
         }
@@ -170,7 +200,7 @@ impl Worker {
             }
             read.pop_front();
             if keeper.is_full() && self.flush(keeper)? {
-                *looks = 0;
+                (*looks, *wrote) = (0, true);
             }
         }
         if !caught_up && !waits {
@@ -181,21 +211,27 @@ impl Worker {
         *looks += 1;
         if *looks >= LOOKS_PER_FLUSH {
             *looks = 0;
-            self.flush(keeper)?;
+            *wrote |= self.flush(keeper)?;
         }
         if let Some(pending) = merge::pending(&keeper.database, keeper.newest_ms)? {
-            keeper.merge(pending)?;
+            keeper.merge(pending).map_err(Failure::Writing)?;
+            *wrote = true;
             return Ok(true);
         }
         // What was found to be too much at once is given up at once, a day at a time.
         if *looks == 0 {
-            while keeper.retain(&self.inputs.limits)? && !self.stop.load(Ordering::Relaxed) {}
+            while keeper.retain(&self.inputs.limits).map_err(Failure::Writing)? {
+                *wrote = true;
+                if self.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
             self.measure(keeper)?;
         }
         Ok(false)
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
+    pub(super) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -223,8 +259,8 @@ impl Worker {
         }
     }
 
-    fn flush(&self, keeper: &mut Keeper) -> Result<bool, Trouble> {
-        let flushed = keeper.flush()?;
+    fn flush(&self, keeper: &mut Keeper) -> Result<bool, Failure> {
+        let flushed = keeper.flush().map_err(Failure::Writing)?;
         if flushed {
             let position = keeper.position();
             self.inputs.journal.note_consumer(CONSUMER, Stream::Telemetry, position);
@@ -232,16 +268,19 @@ impl Worker {
         Ok(flushed)
     }
 
-    fn succeeded(&mut self, open: &Open) {
+    fn succeeded(&mut self, open: &mut Open) {
+        self.unwritten &= !std::mem::take(&mut open.wrote);
         let mut health = self.health();
         let damaged = open.keeper.counters.damaged - health.counters.damaged;
         health.counters = open.keeper.counters;
-        let failed = health.failing.take().is_some();
+        let failed = !self.unwritten && health.failing.take().is_some();
         drop(health);
         if damaged > 0 {
             tracing::error!(rows = damaged, "Rows of history were damaged; they are set aside.");
         }
-        self.pause = PAUSES[0];
+        if !self.unwritten {
+            self.pause = PAUSES[0];
+        }
         if failed {
             tracing::info!("History is written again.");
         }
@@ -249,12 +288,16 @@ impl Worker {
 
     /// Everything in memory is forgotten and read again from the journal: what a failed
     /// transaction left behind cannot be in doubt then.
-    fn failed(&mut self, trouble: &Trouble) -> Duration {
+    fn failed(&mut self, failure: &Failure) -> Duration {
+        let (Failure::Opening(trouble) | Failure::Writing(trouble)) = failure;
         let mut health = self.health();
         health.counters.failures += 1;
         let known = health.failing.replace(trouble.to_string()).is_some();
         drop(health);
+        self.unwritten |= matches!(failure, Failure::Writing(_));
         if trouble.ruins_the_file() {
+            // Of the file that takes its place nothing is known yet.
+            self.unwritten = false;
             if let Err(error) = file::set_aside(&self.archive.path, trouble) {
                 tracing::error!(%error, "The damaged history file could not be set aside.");
             }

@@ -16,12 +16,12 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::routes::{App, busy, failure, unknown};
 use crate::clock;
 use crate::history::query::{Question, SERIES_MAX, SPAN_MAX_MS, STEPS_MAX};
-use crate::history::recent::Query;
+use crate::history::recent::{Query, SPAN_MAX};
 use crate::moment::moment;
 
 /// Steps of a question to the last hour.
@@ -56,10 +56,16 @@ pub(super) async fn answer(app: &Arc<App>, uri: Uri) -> Response {
         return recent(app, &pairs).await;
     }
     match question(&pairs, clock::wall_now_ms(), &app.zone) {
-        Ok(question) => match named(app, &question.series).await {
-            Ok(()) => years(app, question).await,
-            Err(refused) => refused,
-        },
+        Ok(question) => {
+            // Whether a name is in history is a question to the file as well.
+            let Ok(place) = ASKED.acquire().await else {
+                return failure(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
+            };
+            match named(app, &question.series).await {
+                Ok(()) => years(app, question, place).await,
+                Err(refused) => refused,
+            }
+        }
         Err(what) => failure(StatusCode::BAD_REQUEST, &what),
     }
 }
@@ -103,11 +109,21 @@ fn value<'p>(pairs: &'p Pairs, key: &str) -> Option<&'p str> {
 }
 
 async fn recent(app: &App, pairs: &Pairs) -> Response {
-    let number = |key| value(pairs, key).and_then(|text| text.parse::<u64>().ok());
-    let (Some(machine), Some(item), Some(span_s), Some(buckets)) =
-        (value(pairs, "machine"), value(pairs, "item"), number("span_s"), number("buckets"))
-    else {
+    let (Some(machine), Some(item), Some(span_s), Some(buckets)) = (
+        value(pairs, "machine"),
+        value(pairs, "item"),
+        value(pairs, "span_s"),
+        value(pairs, "buckets"),
+    ) else {
         return failure(StatusCode::BAD_REQUEST, "machine, item, span_s and buckets are needed");
+    };
+    let Some(span_s) = span_s.parse().ok().filter(|it| (1..=SPAN_MAX.as_secs()).contains(it))
+    else {
+        let what = "span_s must be 1 to 3600; longer ago is asked with series, from and to";
+        return failure(StatusCode::BAD_REQUEST, what);
+    };
+    let Some(buckets) = buckets.parse().ok().filter(|it| (1..=RECENT_STEPS).contains(it)) else {
+        return failure(StatusCode::BAD_REQUEST, "buckets must be 1 to 120 with span_s");
     };
     if let Err(why) = app.collector.find(machine, item) {
         return unknown(why);
@@ -116,7 +132,7 @@ async fn recent(app: &App, pairs: &Pairs) -> Response {
         machine: machine.to_owned(),
         item: item.to_owned(),
         span: Duration::from_secs(span_s),
-        buckets: usize::try_from(buckets).unwrap_or(RECENT_STEPS).min(RECENT_STEPS),
+        buckets,
     };
     match app.hub.history(query).await {
         Ok(Some(answer)) => axum::Json(answer).into_response(),
@@ -185,10 +201,7 @@ fn unix_ms(key: &str, text: &str, now_ms: i64, zone: &TimeZone) -> Result<i64, S
     Err(format!("{key}={text:?} is none of {forms}"))
 }
 
-async fn years(app: &Arc<App>, question: Question) -> Response {
-    let Ok(place) = ASKED.acquire().await else {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
-    };
+async fn years(app: &Arc<App>, question: Question, place: SemaphorePermit<'static>) -> Response {
     let (pieces, mut answer) = mpsc::channel::<Result<Bytes, std::io::Error>>(PIECES);
     let archive = app.archive.clone();
     tokio::task::spawn_blocking(move || {
@@ -219,6 +232,44 @@ async fn years(app: &Arc<App>, question: Question) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_not_looked_up_in_the_file_while_others_are_answered() {
+        let (app, _feed) = super::super::routes::tests::app();
+        let app = Arc::new(app);
+        let all = ASKED.acquire_many(u32::try_from(ASKED_MAX).unwrap()).await.unwrap();
+        let uri = Uri::from_static("/api/v1/history?series=nobody.power.active&from=-1h");
+        let mut asked = std::pin::pin!(answer(&app, uri));
+        let early = tokio::time::timeout(Duration::from_secs(60), &mut asked).await;
+        assert!(early.is_err(), "answered out of turn");
+        drop(all);
+        assert_eq!(asked.await.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_question_to_the_last_hour_is_refused_beyond_its_bounds() {
+        let (app, _feed) = super::super::routes::tests::app();
+        let app = Arc::new(app);
+        for (query, told) in [
+            ("span_s=3600&buckets=60", None),
+            ("span_s=1&buckets=120", None),
+            ("span_s=86400&buckets=60", Some("span_s must be 1 to 3600")),
+            ("span_s=0&buckets=60", Some("span_s must be 1 to 3600")),
+            ("span_s=abc&buckets=60", Some("span_s must be 1 to 3600")),
+            ("span_s=3600&buckets=500", Some("buckets must be 1 to 120")),
+            ("span_s=3600&buckets=0", Some("buckets must be 1 to 120")),
+            ("span_s=3600&buckets=", Some("buckets must be 1 to 120")),
+            ("span_s=3600", Some("are needed")),
+        ] {
+            let uri = format!("/api/v1/history?machine=laser&item=temperature&{query}");
+            let answer = answer(&app, uri.parse().unwrap()).await;
+            let refused = answer.status() == StatusCode::BAD_REQUEST;
+            assert_eq!(refused, told.is_some(), "{query}: {}", answer.status());
+            let text = axum::body::to_bytes(answer.into_body(), 65_536).await.unwrap();
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            assert!(text.contains(told.unwrap_or_default()), "{query}: {text}");
+        }
+    }
 
     fn ask(query: &str) -> Result<Question, String> {
         let uri: Uri = format!("/api/v1/history?{query}").parse().unwrap();

@@ -21,7 +21,8 @@ use super::walk::{Found, Walker};
 #[derive(Debug, Default)]
 struct Chain {
     last: Option<Position>,
-    /// Still on the way to `last`, through records that were delivered before.
+    /// Still on the way to `last`, through records that were delivered before; over as soon as its
+    /// segment is left or cannot be had, because later ones begin behind it.
     seeking: bool,
     met: bool,
 }
@@ -148,6 +149,7 @@ impl Follower {
                 state.counters.gaps += u64::from(!counted);
                 counted = true;
                 (self.number, self.offset) = (number, 0);
+                self.chain.seeking = false;
             }
             drop(state);
             match File::open(segment::path(&self.folder(), number)) {
@@ -161,6 +163,7 @@ impl Follower {
                     self.shared.state().counters.gaps += u64::from(!counted);
                     counted = true;
                     self.number = number + 1;
+                    self.chain.seeking = false;
                 }
             }
         }
@@ -319,7 +322,10 @@ impl Records {
     /// Blocks met so far that could not be read to their end, and segments that could not be
     /// read. The tail that a gateway is just writing is not one of them.
     pub const fn quarantined(&self) -> u64 {
-        self.quarantined
+        match &self.walker {
+            Some(walker) => self.quarantined + walker.quarantined,
+            None => self.quarantined,
+        }
     }
 
     fn walk(&mut self) -> io::Result<Option<Found>> {
@@ -336,7 +342,10 @@ impl Records {
             let Some(number) = self.numbers.pop_front() else { return Ok(None) };
             let file = match File::open(segment::path(&self.folder, number)) {
                 // Recycled since the listing.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.chain.seeking = false;
+                    continue;
+                }
                 opened => Arc::new(opened?),
             };
             let end = match segment::footer(&file) {
@@ -362,8 +371,9 @@ impl Iterator for Records {
                 Ok(None) => return None,
                 Err(error) => {
                     tracing::error!(%error, "A journal segment cannot be read.");
-                    self.quarantined += 1;
+                    self.quarantined = self.quarantined() + 1;
                     self.walker = None;
+                    self.chain.seeking = false;
                 }
             }
         }

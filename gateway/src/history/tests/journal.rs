@@ -10,6 +10,7 @@ use andon_engine::time::BootTime;
 use super::*;
 use crate::config::plan::JournalPlan;
 use crate::history::tail::{self, Stock};
+use crate::history::thread::Worker;
 use crate::history::{Health, Inputs, export, start};
 use crate::journal::{Journal, Stream};
 
@@ -21,6 +22,15 @@ fn shop_with_a_past(folder: &Folder) -> (Arc<Journal>, Vec<Record>) {
     journal.append(vec![Payload::Event(Event::Clock { at: BootTime(0), wall_ms: BEGIN })]);
     journal.append(records.iter().map(|record| record.payload.clone()).collect());
     (Arc::new(journal), records)
+}
+
+/// Waits until the journal has taken so many records.
+fn written(journal: &Journal, count: u64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while journal.newest(Stream::Telemetry).is_none_or(|newest| newest.seq < count) {
+        assert!(Instant::now() < deadline, "the journal is not written");
+        std::thread::yield_now();
+    }
 }
 
 fn exported_with_the_journal(folder: &Folder) -> (All, export::Exported) {
@@ -41,11 +51,7 @@ fn exported_with_the_journal(folder: &Folder) -> (All, export::Exported) {
 fn an_export_has_the_running_hour_from_the_journal_and_no_sample_twice() {
     let folder = Folder::new("history-tail");
     let (journal, records) = shop_with_a_past(&folder);
-    let wait = Instant::now() + Duration::from_secs(20);
-    while journal.newest(Stream::Telemetry).is_none_or(|newest| newest.seq < 150) {
-        assert!(Instant::now() < wait, "the journal is not written");
-        std::thread::yield_now();
-    }
+    written(&journal, 150);
     let whole = expected(&records);
     // Before there is a file, with one hour in it, with two, and at any moment of the writing.
     assert_eq!(exported_with_the_journal(&folder).0, whole);
@@ -120,4 +126,66 @@ fn a_history_that_cannot_be_written_is_told_until_it_can() {
     until("made anew", &|health| health.failing.is_none());
     assert!(path.is_file());
     history.stop();
+}
+
+#[test]
+fn hours_that_cannot_be_written_are_told_until_some_are() {
+    // A day and two hours and a half: 26 rows, then the day is merged.
+    for (cut, written_before) in [(0, false), (28, true)] {
+        let folder = Folder::new("history-unwritten");
+        let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+        let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
+        let records = minutes(1..=26 * 60 + 30);
+        journal.append(records.into_iter().map(|record| record.payload).collect());
+        written(&journal, 26 * 60 + 30);
+        let (mut worker, mut open) = (Worker::new(live(&folder, &Arc::new(journal))), None);
+        let mut until = |cut, is: &dyn Fn(&Health) -> bool| {
+            CUT.with(|left| left.set(cut));
+            for _ in 0..1000 {
+                let wait = worker.turn(&mut open);
+                if is(&worker.health()) {
+                    return (wait, worker.health().clone());
+                }
+            }
+            panic!("cut at {cut:?}: {:?}", worker.health());
+        };
+        let (wait, failed) = until(Some(cut), &|health| health.counters.failures == 1);
+        assert_eq!(wait, Duration::from_secs(1));
+        let in_the_file = exported(&Archive::in_folder(folder.path()));
+        assert_eq!(!in_the_file.is_empty(), written_before, "cut at {cut}");
+        let told = failed.failing.as_deref();
+        assert_eq!(told, Some("the power was cut"));
+        // It can be opened again, and that is no success.
+        assert_eq!(until(None, &|_| true).1.failing.as_deref(), told, "cut at {cut}");
+        let (wait, _) = until(Some(0), &|health| health.counters.failures == 2);
+        assert_eq!(wait, Duration::from_secs(2), "cut at {cut}: the pause grows");
+        until(None, &|health| health.failing.is_none());
+        let (wait, _) = until(None, &|_| true);
+        assert!(wait <= Duration::from_secs(1), "cut at {cut}");
+    }
+}
+
+#[test]
+fn an_export_says_how_many_blocks_of_the_journal_are_damaged() {
+    let folder = Folder::new("history-tail-damaged");
+    let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+    // Each run begins a block of its own.
+    for run in 0..3 {
+        let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
+        let records = minutes(run * 40 + 1..=run * 40 + 40);
+        journal.append(vec![Payload::Event(Event::Clock { at: BootTime(0), wall_ms: BEGIN })]);
+        journal.append(records.into_iter().map(|record| record.payload).collect());
+        journal.close();
+    }
+    let (whole, exported) = exported_with_the_journal(&folder);
+    assert_eq!((whole["a"].len(), exported.quarantined), (120, 0));
+    let mut segments = std::fs::read_dir(folder.path().join("journal/telemetry")).unwrap();
+    let segment = segments.next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[written / 6] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (all, exported) = exported_with_the_journal(&folder);
+    assert!((80..120).contains(&all["a"].len()), "{}", all["a"].len());
+    assert_eq!(exported.quarantined, 1);
 }

@@ -1,5 +1,7 @@
 //! What was appended is read back: over restarts and boots, from any place, by whoever follows.
 
+use std::fs::{self, File};
+use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::event::{Activity, Event, Execution};
@@ -9,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::plan::JournalPlan;
-use crate::journal::{NotABootId, Position};
+use crate::journal::{NotABootId, Position, segment};
 
 #[test]
 fn boot_ids_read_as_the_kernel_writes_them_and_nothing_else() {
@@ -116,6 +118,49 @@ fn what_is_behind_a_position_is_counted_over_leaps_boots_and_segments() {
     }
     let unknown = Position { boot: BootId([9; 16]), seq: 5 };
     assert_eq!(journal.behind(Stream::Events, Some(unknown)), 30);
+}
+
+#[test]
+fn the_next_boot_is_read_where_the_segment_of_a_position_cannot_be() {
+    for unreadable in [false, true] {
+        let folder = Folder::new("lost-place");
+        let [one, two] = [BootId([1; 16]), BootId([2; 16])];
+        for (boot, count) in [(one, 2000), (two, 4000)] {
+            let journal = open(&folder, boot, SMALL, None);
+            let value = |at: u64| 230.1 + (at % 90) as f64;
+            for at in 0..2000 {
+                journal.append(vec![observation(at * 1000, value(at))]);
+            }
+            follow_all(&journal, Stream::Telemetry, count);
+        }
+        let records = all(&folder, Stream::Telemetry);
+        let last = records[1999].position();
+        assert_eq!(last.boot, one);
+        let telemetry = folder.path().join("telemetry");
+        let numbers = segment::list(&telemetry).unwrap();
+        let holds = |number: &u32| {
+            let file = Arc::new(File::open(segment::path(&telemetry, *number)).unwrap());
+            segment::inspect(&file, *number).unwrap().summary.reaches_back_to(last)
+        };
+        let place = numbers.iter().rposition(holds).unwrap();
+        let reader = Reader::open(folder.path()).unwrap();
+        let later = reader.newest(Stream::Telemetry, numbers.len() - place - 1).unwrap();
+        let later: Vec<_> = later.collect();
+        assert!(!later.is_empty() && later.iter().all(|record| record.boot == two));
+
+        let journal = open(&folder, two, SMALL, None);
+        let mut follower = journal.follow(Stream::Telemetry, Some(last));
+        let mut read = reader.after(Stream::Telemetry, Some(last)).unwrap();
+        let lost = segment::path(&telemetry, numbers[place]);
+        fs::remove_file(&lost).unwrap();
+        if unreadable {
+            fs::create_dir(&lost).unwrap();
+        } else {
+            assert_eq!(follower.next(usize::MAX), later);
+        }
+        assert_eq!(read.by_ref().collect::<Vec<_>>(), later);
+        assert_eq!(read.quarantined(), u64::from(unreadable));
+    }
 }
 
 #[test]
