@@ -21,7 +21,7 @@ export function diagnostics(situation) {
     id: "panel", up: !young, why: young ? "opening" : null, occupancy: lost ? 0.87 : 0.31,
     worst_age_ms: young ? null : 1300,
     latest: young ? null : { source: "panel-4", item: "power.active", period_ms: 1000, age_ms: lost ? 2600 : 1100, periods: lost ? 2.6 : 1.1 },
-    units_silent: young ? 3 : lost ? 1 : 0, items_unread: young ? 36 : lost ? 12 : 0, skipped_share: young ? null : lost ? 0.12 : 0, skipping: lost,
+    units_silent: young ? 3 : lost ? 1 : 0, units_polled: 3, items_unread: young ? 36 : lost ? 12 : 0, skipped_share: young ? null : lost ? 0.12 : 0, skipping: lost,
     skipped_rounds: lost ? 17 : 0, stray_bytes: lost ? 9 : 0,
     units: [
       unit("panel-3", "3", young ? "bus_down" : "online", requests(young ? 0 : 8123)),

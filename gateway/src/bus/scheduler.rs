@@ -310,6 +310,7 @@ mod tests {
         }
         assert!(turns.iter().all(|&turns| turns >= 20), "{turns:?}");
     }
+
     #[test]
     fn what_is_skipped_under_overload_falls_on_equal_periods_alike() {
         // Six devices every second, with long and short reads by turns: 10 % to 90 % too much.

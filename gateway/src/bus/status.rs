@@ -64,8 +64,12 @@ impl Status {
 
     /// Polled units that do not answer: all of them while the bus is down.
     pub fn silent(&self) -> usize {
-        let polled = self.units.iter().filter(|unit| !unit.groups.is_empty());
-        polled.filter(|unit| self.down.is_some() || unit.is_silent()).count()
+        self.polled().filter(|unit| self.down.is_some() || unit.is_silent()).count()
+    }
+
+    /// The units that are polled; the others are only written to.
+    pub fn polled(&self) -> impl Iterator<Item = &UnitStatus> {
+        self.units.iter().filter(|unit| !unit.groups.is_empty())
     }
 
     /// Items that were never read, or that their device refuses.

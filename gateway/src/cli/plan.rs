@@ -96,13 +96,12 @@ pub(super) struct Overload {
 impl Overload {
     /// What is wrong, and what to do about it.
     pub(super) fn words(&self) -> (String, &'static str) {
-        let percent = self.percent;
+        let percent = percent(self.percent / 100.0);
         let said = match self.assumed {
             (0, _) => String::new(),
             (some, of) => format!(", with a turnaround that is assumed for {some} of {of} devices"),
         };
-        let said =
-            format!("is asked for {percent:.0} % of its time{said}: readings will be skipped");
+        let said = format!("is asked for {percent} % of its time{said}: readings will be skipped");
         (said, "\"andon plan\" says what to read less often")
     }
 }
@@ -117,6 +116,12 @@ pub(super) fn overloads(state_dir: &Path, buses: &[Arc<BusPlan>]) -> Vec<Overloa
         (percent > 100.0).then(|| Overload { bus: bus.id.clone(), percent, assumed })
     };
     buses.iter().filter_map(judge).collect()
+}
+
+/// A share of a bus's time in whole percent; what is more than all of it is never told as 100.
+fn percent(share: f64) -> u32 {
+    let percent = (share * 100.0).round() as u32;
+    if share > 1.0 { percent.max(101) } else { percent }
 }
 
 /// What is known of the devices of `bus`, the turnaround of each filled in, and where that comes from.
@@ -337,6 +342,7 @@ mod tests {
                 period,
                 ratio: 1.0,
             }],
+            period_keys: Vec::new(),
             writable_coils: Vec::new(),
         };
         let link =

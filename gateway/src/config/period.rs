@@ -27,10 +27,13 @@ pub(super) fn every(section: &Section<'_>, least: Duration, default: Duration) -
 
 /// The items with a period of their own, by position. In
 /// `periods = { "frequency" = "5 s", "power.factor.*" = "10 s" }` an item's own name goes before a
-/// pattern, and the longer pattern before the shorter.
-pub(super) fn of_items(section: &Section<'_>, items: &[Arc<Item>]) -> BTreeMap<usize, Duration> {
+/// pattern, and the longer pattern before the shorter. With the keys of `periods`.
+pub(super) fn of_items(
+    section: &Section<'_>,
+    items: &[Arc<Item>],
+) -> (BTreeMap<usize, Duration>, Vec<Arc<str>>) {
     let mut chosen: BTreeMap<usize, (usize, Duration)> = BTreeMap::new();
-    let Some(table) = section.table("periods") else { return BTreeMap::new() };
+    let Some(table) = section.table("periods") else { return Default::default() };
     let mut different = BTreeSet::new();
     for (pattern, _) in table.iter() {
         let period = table.duration(pattern, LEAST..=LONGEST);
@@ -57,7 +60,8 @@ pub(super) fn of_items(section: &Section<'_>, items: &[Arc<Item>]) -> BTreeMap<u
         let message = format!("more than {PERIODS_MAX} different periods of one source");
         section.problem("periods", message, None);
     }
-    chosen.into_iter().map(|(at, (_, period))| (at, period)).collect()
+    let periods = chosen.into_iter().map(|(at, (_, period))| (at, period)).collect();
+    (periods, table.iter().map(|(pattern, _)| pattern.into()).collect())
 }
 
 /// Whether `pattern` is this item's name, or its beginning up to `.*`.

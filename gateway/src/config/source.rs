@@ -54,6 +54,8 @@ pub(super) struct Registers {
     pub(super) bus: usize,
     pub(super) station: Station,
     pub(super) profile: Arc<Profile>,
+    /// Keys of its `periods`.
+    pub(super) period_keys: Vec<Arc<str>>,
     pub(super) ct_ratio: f64,
     pub(super) vt_ratio: f64,
 }

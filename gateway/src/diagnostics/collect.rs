@@ -114,6 +114,7 @@ fn bus(plan: &BusPlan, status: &Status, now: BootTime) -> Bus {
         worst_age_ms: status.worst_age(now).map(millis),
         latest: status.latest(now).and_then(|(unit, latest)| named(plan, unit, latest)),
         units_silent: status.silent(),
+        units_polled: status.polled().count(),
         items_unread: status.unread(),
         skipped_rounds: status.skipped,
         skipped_share: status.skipped_share,

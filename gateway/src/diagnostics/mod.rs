@@ -120,6 +120,9 @@ pub struct Bus {
     /// Polled units that do not answer; all of them while the bus is down.
     #[serde(default)]
     pub units_silent: usize,
+    /// Units that are polled at all; the others are only written to.
+    #[serde(default)]
+    pub units_polled: usize,
     /// Items that were never read, or that their device refuses.
     #[serde(default)]
     pub items_unread: usize,
@@ -128,7 +131,7 @@ pub struct Bus {
     /// Share of the rounds due in the last minute that were skipped, 0–1; unknown in the first.
     #[serde(default)]
     pub skipped_share: Option<f64>,
-    /// Whether that is so much that somebody should look: from 5 %, until it is below 1 % again.
+    /// Whether that is so much that somebody should look: from 5 %, until it is below 3 % again.
     #[serde(default)]
     pub skipping: bool,
     /// Bytes that nobody had asked for.

@@ -104,6 +104,7 @@ fn bus() -> Bus {
             periods: 2.6,
         }),
         units_silent: 1,
+        units_polled: 3,
         items_unread: 12,
         skipped_rounds: 4,
         skipped_share: Some(0.125),

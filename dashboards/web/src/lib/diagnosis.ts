@@ -31,6 +31,8 @@ export interface Bus {
   /** The value that was oldest by its own period: 1 as a rule, above 2 one was missed. */
   latest: { source: string; item: string; period_ms: number; age_ms: number; periods: number } | null;
   units_silent: number;
+  /** The others are only written to. */
+  units_polled: number;
   items_unread: number;
   skipped_rounds: number;
   skipped_share: number | null;

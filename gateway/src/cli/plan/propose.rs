@@ -178,17 +178,25 @@ fn moves(bus: &BusPlan, moved: &BTreeMap<(usize, usize), (Duration, Duration)>) 
             }),
         }
     }
+    // Whatever of a source goes to one period is said together, wherever it comes from.
+    let mut together: BTreeMap<(Arc<str>, Duration), Vec<Arc<str>>> = BTreeMap::new();
+    for moved in &moves {
+        let key = (moved.source.clone(), moved.to);
+        together.entry(key).or_default().extend(moved.items.iter().cloned());
+    }
     for moved in &mut moves {
+        let all = &together[&(moved.source.clone(), moved.to)];
         if let Some(unit) = bus.units.iter().find(|unit| unit.source == moved.source) {
-            moved.patterns = patterns(unit, moved);
+            moved.patterns = patterns(unit, moved, all);
         }
     }
     moves
 }
 
 /// The shortest words for the moved items: `energy.*` where all that it covers has the same period
-/// then, an item's own name where not.
-fn patterns(unit: &UnitPlan, moved: &Move) -> Vec<String> {
+/// then, and where no key of the configuration says more of any (that key would go before it); an
+/// item's own name where not. `all` are the items of this source that go to this period.
+fn patterns(unit: &UnitPlan, moved: &Move, all: &[Arc<str>]) -> Vec<String> {
     let polled = || {
         let name = |poll: &PollPlan| Some(&*unit.profile.items.get(poll.profile_item)?.item.name);
         unit.polls.iter().filter_map(move |poll| Some((name(poll)?, poll.period)))
@@ -204,8 +212,11 @@ fn patterns(unit: &UnitPlan, moved: &Move) -> Vec<String> {
         }
         let stems = name.match_indices('.').map(|(at, _)| &name[..at]);
         let serves = |stem: &&str| {
-            let moved_with = moved.items.iter().filter(|item| covers(stem, item)).count();
-            moved_with > 1 && polled().all(|(item, to)| !covers(stem, item) || to == moved.to)
+            let moved_with = all.iter().filter(|item| covers(stem, item)).count();
+            let goes_before = |key: &Arc<str>| covers(stem, key) && key.len() > stem.len() + 2;
+            moved_with > 1
+                && !unit.period_keys.iter().any(goes_before)
+                && polled().all(|(item, to)| !covers(stem, item) || to == moved.to)
         };
         let stem = stems.into_iter().find(serves);
         patterns.push(stem.map_or_else(|| name.to_string(), |stem| format!("{stem}.*")));
@@ -247,8 +258,9 @@ impl Proposal {
                 |name: &String, to: Duration| format!("\"{name}\" = \"{} s\"", to.as_secs());
             let entries =
                 moves.iter().flat_map(|it| it.patterns.iter().map(|name| entry(name, it.to)));
-            let entries: Vec<String> = entries.collect();
-            let entries = entries.join(", ");
+            // No key twice: a table that has one is none.
+            let entries: BTreeSet<String> = entries.collect();
+            let entries = entries.into_iter().collect::<Vec<_>>().join(", ");
             let _ = writeln!(text, "  in {}: periods = {{ {entries} }}", sections.join(", "));
         }
         text
@@ -277,8 +289,71 @@ impl fmt::Display for Move {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::crowded;
+    use std::{env, fs};
+
+    use toml::{Table, Value};
+
+    use super::super::tests::{answering_after, crowded};
     use super::*;
+    use crate::config;
+
+    /// Meters of which all is read every second, but for what `periods` says of each.
+    fn configured(periods: &Table) -> Plan {
+        let mut text = "[site]\nid = \"lab\"\ntime_zone = \"Asia/Shanghai\"\n[bus.panel]\ntype = \"modbus-rtu\"\n\
+                        port = \"/dev/serial/by-id/usb-A\"\nbaud = 9600\n"
+            .to_owned();
+        for unit in 1..=4 {
+            let _ = writeln!(
+                text,
+                "[source.meter-{unit}]\nbus = \"panel\"\nunit_id = {unit}\n\
+                 profile = \"eastron/sdm630\"\nperiods = {}\n\
+                 [machine.m-{unit}]\nkind = \"other\"\nsource = \"meter-{unit}\"\nactivity = []",
+                Value::Table(periods.clone())
+            );
+        }
+        let name = format!("andon-propose-{}-{}.toml", std::process::id(), periods.len());
+        let path = env::temp_dir().join(name);
+        fs::write(&path, text).unwrap();
+        let loaded = config::load_with(&path, std::iter::empty());
+        fs::remove_file(&path).unwrap();
+        loaded.unwrap().plan
+    }
+
+    #[test]
+    fn a_proposal_that_is_merged_into_the_configuration_does_what_it_says() {
+        for known in [
+            &[("energy.import.*", "5 s")][..],
+            &[("energy.import.*", "1 s"), ("energy.*", "5 s")],
+            &[("energy.import", "1 s"), ("energy.export.l1", "5 s"), ("current.*", "10 s")],
+        ] {
+            let known = known.iter().map(|(key, period)| ((*key).to_owned(), (*period).into()));
+            let periods: Table = known.collect();
+            let plan = configured(&periods);
+            let proposal =
+                propose(&plan.buses[0], &answering_after(20, 4), &urgent(&plan)).unwrap();
+            let said = proposal.say();
+            for source in proposal.moves.iter().map(|moved| &moved.source) {
+                let section = format!("[source.{source}]");
+                let line = said.lines().find(|line| line.contains(&section)).unwrap();
+                let entries: Table = line.split_once(": ").unwrap().1.parse().expect(&said);
+                let mut merged = periods.clone();
+                merged.extend(entries["periods"].as_table().unwrap().clone());
+                let merged = configured(&merged);
+                let unit = merged.buses[0].units.iter().find(|unit| unit.source == *source);
+                is_as_proposed(unit.unwrap(), &proposal, &said);
+            }
+        }
+    }
+
+    fn is_as_proposed(unit: &UnitPlan, proposal: &Proposal, said: &str) {
+        for moved in proposal.moves.iter().filter(|moved| moved.source == unit.source) {
+            for name in &moved.items {
+                let item = unit.profile.position(name);
+                let poll = unit.polls.iter().find(|poll| Some(poll.profile_item) == item);
+                assert_eq!(poll.unwrap().period, moved.to, "{name} of {said}");
+            }
+        }
+    }
 
     #[test]
     fn a_pattern_is_proposed_where_all_that_it_covers_has_the_same_period() {
@@ -296,12 +371,12 @@ mod tests {
         let source = unit.source.clone();
         let mut moved = Move { source, items, patterns: Vec::new(), from, to: minute };
         assert!(moved.items.len() > 3);
-        assert_eq!(patterns(&unit, &moved), ["energy.*"]);
+        assert_eq!(patterns(&unit, &moved, &moved.items), ["energy.*"]);
         // One of them stays as it is: the pattern would move it too.
         moved.items.retain(|item| **item != *"energy.import");
         let poll = unit.polls.iter_mut().find(|poll| *name(poll) == *"energy.import");
         poll.unwrap().period = from;
-        let said = patterns(&unit, &moved);
+        let said = patterns(&unit, &moved, &moved.items);
         assert!(said.contains(&"energy.import.*".to_owned()), "{said:?}");
         assert!(!said.iter().any(|it| it == "energy.*" || it == "energy.import"), "{said:?}");
     }

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::Judged;
 use super::propose::Proposal;
+use super::{Judged, percent};
 use crate::bus::load::{BusLoad, ItemLoad};
 use crate::config::plan::Link;
 
@@ -14,9 +14,8 @@ pub(super) fn say(judged: &Judged<'_>) -> String {
     let factor = load.occupancy;
     let mut text = String::new();
     if factor > 1.0 {
-        let percent = factor * 100.0;
-        let _ =
-            writeln!(text, "bus {}: does not fit: {percent:.0} % of its time are needed", bus.id);
+        let needed = percent(factor);
+        let _ = writeln!(text, "bus {}: does not fit: {needed} % of its time are needed", bus.id);
         let fits = proposal.as_ref().is_some_and(|it| it.after <= 1.0);
         if !fits {
             text.push_str(&beyond_help(&bus.link, factor, proposal.as_ref()));
@@ -38,8 +37,8 @@ fn beyond_help(link: &Link, factor: f64, proposal: Option<&Proposal>) -> String 
     let left = proposal.map_or(factor, |it| it.after);
     let mut text = match proposal {
         Some(_) => format!(
-            "  reading less often what can wait does not mend it: {:.0} % would be left\n",
-            left * 100.0
+            "  reading less often what can wait does not mend it: {} % would be left\n",
+            percent(left)
         ),
         None => "  there is nothing that can wait\n".to_owned(),
     };
@@ -47,9 +46,10 @@ fn beyond_help(link: &Link, factor: f64, proposal: Option<&Proposal>) -> String 
         Link::Tcp { .. } => "",
         Link::Rtu { .. } | Link::RtuOverTcp { .. } => "raise the baud rate, ",
     };
+    let longer = (factor * 10.0).ceil() / 10.0;
     let _ = writeln!(
         text,
-        "  hint: move sources to a bus of their own, {baud}or make all periods {factor:.1} times longer"
+        "  hint: move sources to a bus of their own, {baud}or make all periods {longer:.1} times longer"
     );
     text
 }
@@ -112,6 +112,25 @@ mod tests {
         bus.link = Link::Tcp { address: "gateway:502".to_owned() };
         let words = beyond_help(&bus.link, 40.0, None);
         assert!(words.contains("bus of their own") && !words.contains("baud"), "{words}");
+    }
+
+    #[test]
+    fn what_is_a_little_too_much_is_told_as_too_much_and_mended_by_what_is_said() {
+        let link = Link::Tcp { address: "gateway:502".to_owned() };
+        for (factor, longer) in [(1.03, "1.1"), (1.24, "1.3"), (40.0, "40.0")] {
+            let words = beyond_help(&link, factor, None);
+            assert!(words.contains(&format!("periods {longer} times")), "{factor}: {words}");
+        }
+        assert_eq!([0.996, 1.0, 1.003, 1.24].map(percent), [100, 100, 101, 124]);
+        // One read of a bus that has hardly too little time for it.
+        let mut bus = crowded(1);
+        bus.units[0].polls.truncate(1);
+        let period = bus.units[0].polls[0].period;
+        let needed = load(&bus, &answering_after(10, 1)).occupancy;
+        bus.units[0].polls[0].period = period.mul_f64(needed / 1.003);
+        let urgent = bus.units[0].polls[0].fed.all().collect();
+        let words = said(&bus, &urgent);
+        assert!(words.contains("does not fit: 101 % of"), "{words}");
     }
 
     #[test]

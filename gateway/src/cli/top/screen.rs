@@ -200,7 +200,7 @@ fn ages(bus: &Bus) -> Option<String> {
             brief(latest.period_ms)
         )
     });
-    let (silent, of) = (bus.units_silent, bus.units.len());
+    let (silent, of) = (bus.units_silent, bus.units_polled);
     let silent = (silent > 0).then(|| format!("{silent} of {of} units do not answer"));
     let unread = bus.items_unread;
     let unread = (unread > 0).then(|| format!("{unread} items are not read"));
@@ -325,6 +325,14 @@ mod tests {
             ITEMS WITHOUT A VALUE  1
               laser.voltage                      timeout, 1 min 32 s ago"#]].assert_eq(&lines(&seen, None, usize::MAX).join("\n"));
         assert_eq!(lines(&seen, None, 3).len(), 3);
+    }
+
+    #[test]
+    fn units_that_are_only_written_to_are_none_of_those_that_should_answer() {
+        let mut bus = shop().buses.remove(0);
+        bus.units.push(Unit { source: "relay".into(), ..Unit::default() });
+        let said = ages(&bus).unwrap();
+        assert!(said.contains("1 of 3 units do not answer"), "{said}");
     }
 
     #[test]
