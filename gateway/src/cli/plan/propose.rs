@@ -299,7 +299,8 @@ mod tests {
 
     /// Meters of which all is read every second, but for what `periods` says of each.
     fn configured(periods: &Table) -> Plan {
-        let mut text = "[site]\nid = \"lab\"\ntime_zone = \"Asia/Shanghai\"\n[bus.panel]\ntype = \"modbus-rtu\"\n\
+        let mut text = "[site]\nid = \"lab\"\ntime_zone = \"Asia/Shanghai\"\n\
+                        [bus.panel]\ntype = \"modbus-rtu\"\n\
                         port = \"/dev/serial/by-id/usb-A\"\nbaud = 9600\n"
             .to_owned();
         for unit in 1..=4 {
