@@ -342,7 +342,7 @@ mod tests {
                 period,
                 ratio: 1.0,
             }],
-            period_keys: Vec::new(),
+            periods: Vec::new(),
             writable_coils: Vec::new(),
         };
         let link =

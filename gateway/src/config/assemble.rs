@@ -228,7 +228,7 @@ impl Wiring {
             station: registers.station,
             profile: registers.profile.clone(),
             polls: fed(feeds).map(poll).collect(),
-            period_keys: registers.period_keys.clone(),
+            periods: registers.periods.clone(),
             writable_coils,
         });
     }

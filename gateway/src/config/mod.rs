@@ -24,7 +24,7 @@ mod machine;
 mod named;
 mod node;
 mod output;
-mod period;
+pub(crate) mod period;
 pub mod plan;
 mod problem;
 mod rule;

@@ -15,7 +15,7 @@ pub(super) const LEAST: Duration = Duration::from_millis(10);
 /// Longest period.
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 /// Most different periods of one source, its own counted: each is a round of its own.
-const PERIODS_MAX: usize = 8;
+pub(crate) const PERIODS_MAX: usize = 8;
 /// Items that a hint names.
 const NAMES_SHOWN: usize = 12;
 
@@ -25,16 +25,24 @@ pub(super) fn every(section: &Section<'_>, least: Duration, default: Duration) -
     period.or_else(|| (!section.has("period")).then_some(default))
 }
 
+/// `periods` as they are written: items, and patterns that end in `.*`.
+pub(super) type Written = Vec<(Arc<str>, Duration)>;
+
+/// Whether a source may have these periods beside its own.
+pub(crate) fn are_few(different: &BTreeSet<Duration>) -> bool {
+    different.len() < PERIODS_MAX
+}
+
 /// The items with a period of their own, by position. In
 /// `periods = { "frequency" = "5 s", "power.factor.*" = "10 s" }` an item's own name goes before a
-/// pattern, and the longer pattern before the shorter. With the keys of `periods`.
+/// pattern, and the longer pattern before the shorter. With `periods` as they are written.
 pub(super) fn of_items(
     section: &Section<'_>,
     items: &[Arc<Item>],
-) -> (BTreeMap<usize, Duration>, Vec<Arc<str>>) {
+) -> (BTreeMap<usize, Duration>, Written) {
     let mut chosen: BTreeMap<usize, (usize, Duration)> = BTreeMap::new();
     let Some(table) = section.table("periods") else { return Default::default() };
-    let mut different = BTreeSet::new();
+    let mut written = Vec::new();
     for (pattern, _) in table.iter() {
         let period = table.duration(pattern, LEAST..=LONGEST);
         let matching = items.iter().enumerate().filter(|(_, item)| covers(pattern, &item.name));
@@ -47,7 +55,7 @@ pub(super) fn of_items(
             table.problem(pattern, "the profile has no such item", Some(hint));
         }
         let Some(period) = period else { continue };
-        different.insert(period);
+        written.push((pattern.into(), period));
         let weight = if pattern.ends_with(".*") { pattern.len() } else { usize::MAX };
         for at in matching {
             let entry = chosen.entry(at).or_insert((weight, period));
@@ -56,12 +64,12 @@ pub(super) fn of_items(
             }
         }
     }
-    if different.len() >= PERIODS_MAX {
+    if !are_few(&written.iter().map(|(_, period)| *period).collect()) {
         let message = format!("more than {PERIODS_MAX} different periods of one source");
         section.problem("periods", message, None);
     }
     let periods = chosen.into_iter().map(|(at, (_, period))| (at, period)).collect();
-    (periods, table.iter().map(|(pattern, _)| pattern.into()).collect())
+    (periods, written)
 }
 
 /// Whether `pattern` is this item's name, or its beginning up to `.*`.

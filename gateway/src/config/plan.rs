@@ -316,8 +316,8 @@ pub struct UnitPlan {
     pub profile: Arc<Profile>,
     /// What is polled.
     pub polls: Vec<PollPlan>,
-    /// Keys of `periods` as configured: items, and patterns that end in `.*`.
-    pub period_keys: Vec<Arc<str>>,
+    /// Its `periods` as they are written: items, and patterns that end in `.*`.
+    pub periods: Vec<(Arc<str>, Duration)>,
     /// The write allow-list: coils that a trip output names. Anything else is refused.
     pub writable_coils: Vec<u16>,
 }

@@ -54,8 +54,8 @@ pub(super) struct Registers {
     pub(super) bus: usize,
     pub(super) station: Station,
     pub(super) profile: Arc<Profile>,
-    /// Keys of its `periods`.
-    pub(super) period_keys: Vec<Arc<str>>,
+    /// Its `periods` as they are written.
+    pub(super) periods: Vec<(Arc<str>, Duration)>,
     pub(super) ct_ratio: f64,
     pub(super) vt_ratio: f64,
 }

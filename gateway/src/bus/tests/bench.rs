@@ -187,7 +187,7 @@ pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusP
             station: Station::Unit(unit_id),
             profile: profile.clone(),
             polls: polls.collect(),
-            period_keys: Vec::new(),
+            periods: Vec::new(),
             writable_coils: vec![0],
         }
     };

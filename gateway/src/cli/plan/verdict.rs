@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
-use super::propose::Proposal;
+use super::propose::{Proposal, is_short_of_periods};
 use super::{Judged, percent};
 use crate::bus::load::{BusLoad, ItemLoad};
+use crate::config::period::PERIODS_MAX;
 use crate::config::plan::Link;
 
 /// What does not fit, and what would; nothing where everything fits.
@@ -18,7 +19,8 @@ pub(super) fn say(judged: &Judged<'_>) -> String {
         let _ = writeln!(text, "bus {}: does not fit: {needed} % of its time are needed", bus.id);
         let fits = proposal.as_ref().is_some_and(|it| it.after <= 1.0);
         if !fits {
-            text.push_str(&beyond_help(&bus.link, factor, proposal.as_ref()));
+            let is_short = is_short_of_periods(bus);
+            text.push_str(&beyond_help(&bus.link, factor, proposal.as_ref(), is_short));
         }
         text.push_str(&proposal.as_ref().map(Proposal::say).unwrap_or_default());
     } else if !load.guaranteed {
@@ -32,16 +34,25 @@ pub(super) fn say(judged: &Judged<'_>) -> String {
     text
 }
 
-/// Reading a few things less often is not enough: what would be.
-fn beyond_help(link: &Link, factor: f64, proposal: Option<&Proposal>) -> String {
+/// Reading a few things less often is not enough: what would be. A bus may have sources that are
+/// short of periods, so that some things cannot be read less often that could wait.
+fn beyond_help(link: &Link, factor: f64, proposal: Option<&Proposal>, is_short: bool) -> String {
     let left = proposal.map_or(factor, |it| it.after);
     let mut text = match proposal {
         Some(_) => format!(
             "  reading less often what can wait does not mend it: {} % would be left\n",
             percent(left)
         ),
+        None if is_short => String::new(),
         None => "  there is nothing that can wait\n".to_owned(),
     };
+    if is_short {
+        let _ = writeln!(
+            text,
+            "  a source has no more than {PERIODS_MAX} different periods, and some here name so many that \
+             what can wait finds no longer one: name fewer"
+        );
+    }
     let baud = match link {
         Link::Tcp { .. } => "",
         Link::Rtu { .. } | Link::RtuOverTcp { .. } => "raise the baud rate, ",
@@ -110,7 +121,7 @@ mod tests {
         assert!(mend < words.find("move meter-1").unwrap(), "{words}");
         assert!(words.contains("raise the baud rate"), "{words}");
         bus.link = Link::Tcp { address: "gateway:502".to_owned() };
-        let words = beyond_help(&bus.link, 40.0, None);
+        let words = beyond_help(&bus.link, 40.0, None, false);
         assert!(words.contains("bus of their own") && !words.contains("baud"), "{words}");
     }
 
@@ -118,7 +129,7 @@ mod tests {
     fn what_is_a_little_too_much_is_told_as_too_much_and_mended_by_what_is_said() {
         let link = Link::Tcp { address: "gateway:502".to_owned() };
         for (factor, longer) in [(1.03, "1.1"), (1.24, "1.3"), (40.0, "40.0")] {
-            let words = beyond_help(&link, factor, None);
+            let words = beyond_help(&link, factor, None, false);
             assert!(words.contains(&format!("periods {longer} times")), "{factor}: {words}");
         }
         assert_eq!([0.996, 1.0, 1.003, 1.24].map(percent), [100, 100, 101, 124]);

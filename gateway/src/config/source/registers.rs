@@ -57,7 +57,7 @@ pub(super) fn source<'a>(
     let profile = profile?;
     let of_profile = || profile.items.iter().map(|item| Arc::new(item.item.clone())).collect();
     let items = taken.items.entry(profile.id.clone()).or_insert_with(of_profile).clone();
-    let (periods, period_keys) = period::of_items(section, &items);
+    let (periods, written) = period::of_items(section, &items);
     Some(Source {
         id: id.into(),
         period: period.unwrap_or(PERIOD_REGISTERS),
@@ -67,7 +67,7 @@ pub(super) fn source<'a>(
             bus: bus.filter(|_| link.is_some()).unwrap_or(NOWHERE),
             station: station.unwrap_or(Station::Unit(0)),
             profile,
-            period_keys,
+            periods: written,
             ct_ratio: ct_ratio.unwrap_or(1.0),
             vt_ratio: vt_ratio.unwrap_or(1.0),
         }),
