@@ -16,6 +16,12 @@ pub const STALE_PERIODS: u32 = 3;
 /// … but not before this: a single lost reading of a fast item means nothing.
 pub const STALE_LEAST: Duration = Duration::from_secs(5);
 
+/// The age from which on a value that is read every `period` is stale: [`STALE_PERIODS`], but never
+/// less than [`STALE_LEAST`].
+pub fn stale_after(period: Duration) -> Duration {
+    period.saturating_mul(STALE_PERIODS).max(STALE_LEAST)
+}
+
 /// Position of a machine in [`Plan::machines`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineIndex(pub u16);
@@ -95,11 +101,9 @@ pub struct Measurand {
 }
 
 impl Measurand {
-    /// An item that is read every `period`: [`STALE_PERIODS`] without a value make it stale, but never
-    /// less than [`STALE_LEAST`]. Any change is believed.
+    /// An item that is read every `period`, stale as [`stale_after`] says. Any change is believed.
     pub fn every(item: Item, period: Duration) -> Self {
-        let stale_after = (period * STALE_PERIODS).max(STALE_LEAST);
-        Self { item, period, stale_after, max_rate: None }
+        Self { item, period, stale_after: stale_after(period), max_rate: None }
     }
 }
 

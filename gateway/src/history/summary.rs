@@ -2,9 +2,12 @@
 //! the time anything was known. Arithmetic only.
 //!
 //! A sample stands for the time before it: back to the sample before it when that lies no further
-//! back than a value may be old (three periods, at least 5 s), and for one period otherwise. A
-//! stretch begins after its first millisecond and ends with its last, so that samples on the grid
+//! back than a value may be old ([`stale_after`]), and for one period otherwise. A stretch begins after its first millisecond and ends with its last, so that samples on the grid
 //! of their period fill it exactly. Nothing stands for time before the UTC day that it lies in.
+
+use std::time::Duration;
+
+use andon_engine::plan::stale_after;
 
 use super::samples::Samples;
 
@@ -12,10 +15,6 @@ use super::samples::Samples;
 pub(super) const DAY_MS: i64 = 86_400_000;
 /// Milliseconds of an hour.
 pub(super) const HOUR_MS: i64 = 3_600_000;
-/// A value is not stale before this.
-const STALE_MIN_MS: i64 = 5000;
-/// Periods after which a value is stale.
-const STALE_PERIODS: i64 = 3;
 
 /// The stretch of `width` that a moment lies in: its end belongs to it, its begin does not.
 pub(super) const fn stretch_of(at_ms: i64, width_ms: i64) -> i64 {
@@ -24,12 +23,14 @@ pub(super) const fn stretch_of(at_ms: i64, width_ms: i64) -> i64 {
 
 /// How far back before a sample's moment it can stand.
 pub(super) fn reach_ms(period_ms: i64) -> i64 {
-    period_ms.saturating_mul(STALE_PERIODS).max(STALE_MIN_MS)
+    let period = Duration::from_millis(u64::try_from(period_ms).unwrap_or_default());
+    i64::try_from(stale_after(period).as_millis()).unwrap_or(i64::MAX)
 }
 
-/// For how many milliseconds before it a sample stands.
-fn stands_ms(before: Option<i64>, at_ms: i64, period_ms: i64) -> i64 {
-    let since = before.map(|before| at_ms - before).filter(|since| *since <= reach_ms(period_ms));
+/// For how many milliseconds before it a sample stands that is read every `period_ms`; `reach` is
+/// the [`reach_ms`] of that.
+fn stands_ms(before: Option<i64>, at_ms: i64, (period_ms, reach): (i64, i64)) -> i64 {
+    let since = before.map(|before| at_ms - before).filter(|since| *since <= reach);
     let begin = stretch_of(at_ms, DAY_MS) * DAY_MS;
     since.unwrap_or(period_ms).min(at_ms - begin)
 }
@@ -104,9 +105,10 @@ impl Stretches {
         period_ms: i64,
         mut before: Option<i64>,
     ) -> Option<i64> {
+        let period = (period_ms, reach_ms(period_ms));
         for (place, at) in samples.times.iter().enumerate() {
             if let Some(value) = samples.number(place) {
-                self.fold_one(*at, stands_ms(before, *at, period_ms), value);
+                self.fold_one(*at, stands_ms(before, *at, period), value);
             }
             before = Some(*at);
         }
@@ -151,11 +153,12 @@ impl Stretches {
 /// What samples come to in all.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of a day")]
 pub(super) fn digest(samples: &Samples, period_ms: i64) -> Sum {
+    let period = (period_ms, reach_ms(period_ms));
     let mut sum = Sum::default();
     let mut before = None;
     for (place, at) in samples.times.iter().enumerate() {
         if let Some(value) = samples.number(place) {
-            let known_ms = stands_ms(before, *at, period_ms);
+            let known_ms = stands_ms(before, *at, period);
             let integral = value * known_ms as f64;
             let (least, greatest, last, last_at) = (value, value, value, *at);
             sum.add(&Sum { count: 1, known_ms, least, greatest, integral, last, last_at });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use andon_adapters::device::{Device, Heard, Outbox, Outgoing};
 use andon_engine::event::Execution;
-use andon_engine::plan::ItemIndex;
+use andon_engine::plan::{ItemIndex, stale_after};
 use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Unavailable, Value};
 use tokio::sync::mpsc;
@@ -33,8 +33,6 @@ use crate::config::plan::{DevicePlan, Place};
 const PENDING_MAX: usize = 64;
 /// The same while a stop is with the device; beyond it the oldest delivery is dropped.
 const PENDING_WITH_STOP_MAX: usize = 4 * PENDING_MAX;
-/// A device that has not answered for three periods, or this long, is shown as not answering.
-const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// Different words about trouble that are logged until there is none.
 const TROUBLES_MAX: usize = 8;
 
@@ -410,7 +408,8 @@ impl Owner {
     /// Looks at how the device is, by what has been heard.
     fn review(&mut self) {
         let now = self.now();
-        let patience = (self.plan.period * 3).max(SILENCE_MIN);
+        // As long as its values are believed, it is not shown as one that does not answer.
+        let patience = stale_after(self.plan.period);
         if self.status.trouble.is_some() && now.since(self.trouble_at) > patience {
             self.status.trouble = None;
             self.troubles_told.clear();
