@@ -9,8 +9,19 @@ use std::time::Duration;
 use crate::config::plan::Plan;
 use crate::wire::{Birth, BirthItem, VERSION};
 
-/// No source: the item comes from a device with a protocol of its own.
+/// No source.
 const NOWHERE: u32 = u32::MAX;
+
+/// A source, and how it is understood.
+struct Origin {
+    source: Arc<str>,
+    speaks: Speaks,
+}
+
+enum Speaks {
+    Profile(Arc<str>),
+    Protocol(Arc<str>),
+}
 
 /// The births of a plan's machines.
 pub(super) struct Births {
@@ -18,20 +29,29 @@ pub(super) struct Births {
     machines: BTreeMap<Arc<str>, usize>,
     /// Positions of each machine's items.
     items: Vec<Range<usize>>,
-    /// The source and profile of each unit of a bus.
-    units: Vec<(Arc<str>, Arc<str>)>,
-    /// Of each item, the position of its unit.
+    /// The units of buses and the devices with a protocol of their own.
+    origins: Vec<Origin>,
+    /// Of each item, the position of its origin.
     origin: Vec<u32>,
 }
 
 impl Births {
     pub(super) fn new(plan: &Arc<Plan>) -> Self {
-        let mut units = Vec::new();
+        let mut origins = Vec::new();
         let mut origin = vec![NOWHERE; plan.engine.items.len()];
         for unit in plan.buses.iter().flat_map(|bus| &bus.units) {
-            let position = u32::try_from(units.len()).unwrap_or(NOWHERE);
-            units.push((Arc::clone(&unit.source), super::profile_id(unit)));
+            let position = u32::try_from(origins.len()).unwrap_or(NOWHERE);
+            let speaks = Speaks::Profile(super::profile_id(unit));
+            origins.push(Origin { source: Arc::clone(&unit.source), speaks });
             for fed in unit.polls.iter().flat_map(|poll| poll.fed.all()) {
+                origin[fed.0 as usize] = position;
+            }
+        }
+        for device in &plan.devices {
+            let position = u32::try_from(origins.len()).unwrap_or(NOWHERE);
+            let speaks = Speaks::Protocol(device.protocol.name.into());
+            origins.push(Origin { source: Arc::clone(&device.source), speaks });
+            for fed in device.feeds.iter().flat_map(|(_, fed)| fed) {
                 origin[fed.0 as usize] = position;
             }
         }
@@ -42,7 +62,7 @@ impl Births {
         }
         let ids = plan.engine.machines.iter().map(|machine| Arc::clone(&machine.id));
         let machines = ids.zip(0..).collect();
-        Self { plan: Arc::clone(plan), machines, items, units, origin }
+        Self { plan: Arc::clone(plan), machines, items, origins, origin }
     }
 
     pub(super) fn knows(&self, machine: &str) -> bool {
@@ -61,13 +81,19 @@ impl Births {
         let items = positions.zip(&self.plan.engine.items[self.items[index].clone()]);
         let items = items.filter(|(_, item)| usize::from(item.machine.0) == index);
         let items = items.map(|(position, item)| {
-            let unit = self.origin.get(position).and_then(|unit| self.units.get(*unit as usize));
+            let from = self.origin.get(position).and_then(|at| self.origins.get(*at as usize));
+            let (profile, protocol) = match from.map(|from| &from.speaks) {
+                Some(Speaks::Profile(profile)) => (Some(Arc::clone(profile)), None),
+                Some(Speaks::Protocol(protocol)) => (None, Some(Arc::clone(protocol))),
+                None => (None, None),
+            };
             let born = BirthItem {
                 unit: item.item.unit.symbol().to_owned(),
                 period_ms: millis(item.period),
                 stale_after_ms: millis(item.stale_after),
-                source: unit.map(|(source, _)| Arc::clone(source)),
-                profile: unit.map(|(_, profile)| Arc::clone(profile)),
+                source: from.map(|from| Arc::clone(&from.source)),
+                profile,
+                protocol,
             };
             (Arc::clone(&item.item.name), born)
         });
@@ -111,5 +137,25 @@ kind = "compressor"
             assert_eq!(born.source.as_deref(), Some("air"), "{item}");
             assert_eq!(born.profile.as_deref(), Some("waveshare/analog-input-8ch-current"));
         }
+    }
+
+    #[test]
+    fn an_item_of_a_controller_names_its_source_and_what_that_speaks() {
+        let shop = format!(
+            "{SHOP}[source.voron]\nprotocol = \"moonraker\"\nhost = \"voron.local\"\n\
+             [machine.voron]\nkind = \"fdm-printer\"\nsource = \"voron\"\n"
+        );
+        let file = folder("births-protocol").join("andon.toml");
+        std::fs::write(&file, shop).unwrap();
+        let plan = crate::config::load_with(&file, std::iter::empty()).unwrap().plan;
+        let births = Births::new(&Arc::new(plan));
+        let items = births.of("voron").unwrap().items;
+        assert!(items.len() > 3, "{items:?}");
+        for (item, born) in items {
+            assert_eq!(born.source.as_deref(), Some("voron"), "{item}");
+            assert_eq!(born.protocol.as_deref(), Some("moonraker"), "{item}");
+            assert_eq!(born.profile, None, "{item}");
+        }
+        assert_eq!(births.of("air").unwrap().items["pressure"].protocol, None);
     }
 }

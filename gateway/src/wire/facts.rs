@@ -41,6 +41,9 @@ pub struct BirthItem {
     /// The profile of that source: `eastron/sdm120`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Arc<str>>,
+    /// What that source speaks, where it is a protocol of its own and no profile: `moonraker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Arc<str>>,
 }
 
 /// What a machine is doing.

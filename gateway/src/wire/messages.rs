@@ -301,6 +301,7 @@ mod tests {
         let evidence: EventMessage = holds(frozen!("event-evidence"));
         assert_ne!(moment(&evidence.event).0, Some(evidence.header.boot));
         holds::<Birth>(frozen!("birth"));
+        holds::<Birth>(frozen!("birth-protocol"));
         holds::<State>(frozen!("state"));
         holds::<Alarm>(frozen!("alarm"));
         holds::<Status>(frozen!("status"));
