@@ -310,6 +310,10 @@ impl Counters {
             None => (&mut self.answers, None),
             Some(Fault::Timeout) => (&mut self.timeouts, Some(Unavailable::Timeout)),
             Some(Fault::Garbled) => (&mut self.garbled, Some(Unavailable::Garbled)),
+            // A gateway says so of a device that does not answer.
+            Some(Fault::Exception(0x0A | 0x0B)) => {
+                (&mut self.exceptions, Some(Unavailable::Timeout))
+            }
             Some(Fault::Exception(_)) => (&mut self.exceptions, Some(Unavailable::Refused)),
             Some(Fault::Disconnected) => (&mut self.disconnects, Some(Unavailable::Disconnected)),
         };

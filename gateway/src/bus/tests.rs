@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
+use super::status::Standing;
 use super::transport::Opener;
 use super::unit::UnitState;
 use super::*;
@@ -215,6 +216,8 @@ async fn a_gateway_that_cannot_reach_one_unit_marks_only_that_unit() {
     let units = bench.handle.status().units;
     assert_eq!((units[0].state, units[2].state), (UnitState::Online, UnitState::Online));
     assert!(matches!(units[1].state, UnitState::Quarantined { .. }));
+    // It is told of with the reason that its items have.
+    assert_eq!(units[1].standing(false), (Standing::Quarantined, Some(Unavailable::Timeout)));
 }
 
 #[tokio::test(start_paused = true)]
