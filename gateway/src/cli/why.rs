@@ -4,15 +4,16 @@
 
 use std::fmt::Write as _;
 
-use andon_engine::unit::Unit as Symbol;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::Value;
 
 use super::asking::{Gateway, Whereabouts, lasting, plain, reason};
-use super::read::cause;
-use crate::bus::Fault;
-use crate::diagnostics::{Explanation, Heard, Origin, Refused, Register, Requests, Unit, Watchers};
+use crate::diagnostics::Explanation;
+
+mod item;
+
+use item::{believed, text};
 
 /// Arguments of `andon why`.
 #[derive(Debug, Args)]
@@ -84,19 +85,18 @@ fn state(id: &str, machine: &Value, signals: &[Explanation]) -> String {
         .map_or(String::new(), |ms| format!(", for {}", lasting(ms)));
     let mut out = format!("{id} is {}{since}", plain(word));
     // Writing to a String cannot fail.
-    writeln!(out, "{}", why.map_or(String::new(), |why| format!(": {}", reason(why)))).ok();
+    let _ = writeln!(out, "{}", why.map_or(String::new(), |why| format!(": {}", reason(why))));
     if signals.is_empty() {
-        writeln!(
+        let _ = writeln!(
             out,
             "  nothing tells what it does; its values are all there is. For a state, write\n  \
              activity = {{ from = \"power.active\", … }} into [machine.{id}]"
-        )
-        .ok();
+        );
     }
     for it in signals {
-        writeln!(out, "  told from  {} = {}", it.item, believed(it)).ok();
+        let _ = writeln!(out, "  told from  {} = {}", it.item, believed(it));
         if let Some(meaning) = &it.watchers.meaning {
-            writeln!(out, "  meaning    {}", plain(meaning)).ok();
+            let _ = writeln!(out, "  meaning    {}", plain(meaning));
         }
     }
     if why == Some("conflict") {
@@ -109,192 +109,9 @@ fn state(id: &str, machine: &Value, signals: &[Explanation]) -> String {
         });
     }
     for it in signals {
-        writeln!(out, "  ask        andon why {id}.{}", it.item).ok();
+        let _ = writeln!(out, "  ask        andon why {id}.{}", it.item);
     }
     out
-}
-
-/// The explanation for a person.
-fn text(it: &Explanation) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    writeln!(out, "{}.{} = {}", it.machine, it.item, believed(it)).ok();
-    let mut line = |name: &str, said: &str| {
-        writeln!(out, "  {name:<10} {}", plain(said)).ok();
-    };
-    line(
-        "period",
-        &format!("{}, stale after {}", lasting(it.period_ms), lasting(it.stale_after_ms)),
-    );
-    line("reports", &reports(&it.heard));
-    if let Some(last) = &it.heard.last_failure {
-        line("failed", &format!("{}, {} ago", reason(last.why.word()), lasting(last.age_ms)));
-    }
-    match &it.origin {
-        None => line("from", "nothing: no source feeds it"),
-        Some(Origin::Register(register)) => from_register(register, &mut line),
-        Some(Origin::Device { device, title, item }) => {
-            line("from", &format!("{}.{item} ({title})", device.source));
-            let why = device.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
-            line("device", &format!("{}{why}, {} errors", device.state, device.errors));
-            line("heard", &last_answer(device.last_answer_age_ms));
-        }
-    }
-    watchers(&it.watchers, &mut line);
-    out
-}
-
-fn believed(it: &Explanation) -> String {
-    let age = it.heard.age_ms.map_or(String::new(), |ms| format!(", {} old", lasting(ms)));
-    match (&it.heard.value, it.heard.why) {
-        (Some(value), _) => {
-            plain(&format!("{value} {}", shown(&it.unit))).trim_end().to_owned() + &age
-        }
-        (None, Some(why)) => format!("no value: {}{age}", reason(why.word())),
-        (None, None) => format!("no value{age}"),
-    }
-}
-
-/// A unit for people: a share of one is written without.
-fn shown(unit: &str) -> &str {
-    if unit == Symbol::Ratio.symbol() { "" } else { unit }
-}
-
-fn reports(heard: &Heard) -> String {
-    let failed: u64 = heard.failures.values().sum();
-    let mut said = format!("{} with a value, {failed} without since the start", heard.values);
-    if failed > 0 {
-        let by: Vec<String> =
-            heard.failures.iter().map(|(why, n)| format!("{} {n}", reason(why))).collect();
-        write!(said, " ({})", by.join(", ")).ok();
-    }
-    said
-}
-
-fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
-    let unit = &it.unit;
-    line(
-        "from",
-        &format!("{}.{} (unit {}, profile {})", unit.source, it.item, unit.unit_id, it.profile),
-    );
-    let down = it.bus_down.as_ref().map_or(String::new(), |why| format!(", DOWN: {why}"));
-    line("bus", &format!("{}{down}", it.bus));
-    let why = unit.why.as_ref().map_or(String::new(), |why| format!(" ({})", reason(why)));
-    let again =
-        unit.asked_again_ms.map_or(String::new(), |ms| format!(", asked again in {}", lasting(ms)));
-    let standing = reason(&unit.standing);
-    line("unit", &format!("{standing}{why}, {}{again}", last_answer(unit.last_answer_age_ms)));
-    if &*unit.standing == "quarantined" {
-        line("check", &advice(unit));
-    }
-    line("requests", &requests(&unit.requests));
-    let mut form = format!("{}, {} register(s) of {}", it.place, it.registers, it.form);
-    if it.registers > 1 {
-        write!(form, " {}", it.order).ok();
-    }
-    line("register", &form);
-    let mut scale = format!("× {}", it.scale);
-    if let Some(register) = it.scale_register {
-        write!(scale, " × 10^(register 0x{register:04X})").ok();
-    }
-    if (it.ratio - 1.0).abs() > f64::EPSILON {
-        write!(scale, " × {} (transformer ratio)", it.ratio).ok();
-    }
-    if let Some([low, high]) = it.span {
-        write!(scale, ", 4 mA is {low}, 20 mA is {high}").ok();
-    }
-    line("scale", &scale);
-    if let Some(refused) = &it.refused {
-        refusal(refused, line);
-    }
-    match &it.raw {
-        Some(raw) => {
-            let before = if raw.place == it.place { "" } else { &*raw.place };
-            let said = format!("{before} {}, {} ago", raw.words.join(" "), lasting(raw.age_ms));
-            line("raw", said.trim_start());
-        }
-        None => line("raw", "nothing read yet"),
-    }
-}
-
-/// What to look at where a unit is silent, as the answer to `andon read` has it.
-fn advice(unit: &Unit) -> String {
-    let id = &unit.unit_id;
-    match unit.why.as_deref() {
-        Some("garbled") => format!(
-            "speed and parity of the line, termination, and that no other device is unit {id}"
-        ),
-        _ => format!(
-            "address (is it unit {id}?), wiring (A and B, both ends), power; then speed and parity"
-        ),
-    }
-}
-
-/// Which registers a device refuses, and when it is asked for them.
-fn refusal(it: &Refused, line: &mut impl FnMut(&str, &str)) {
-    line("refused", &format!("{} alone: {}", it.block, cause(Fault::Exception(it.exception))));
-    let again = match it.again_ms {
-        0 => "again with its next round".to_owned(),
-        ms => format!("again in {}", lasting(ms)),
-    };
-    line(
-        "asked",
-        &format!(
-            "last {} ago, {again}; in between each round reports the refusal without asking",
-            lasting(it.age_ms)
-        ),
-    );
-    line(
-        "hole",
-        if it.remembered {
-            "remembered over restarts: other registers are read around it"
-        } else {
-            "not remembered: the next start asks for it again"
-        },
-    );
-}
-
-fn requests(it: &Requests) -> String {
-    let mut said = format!("{} answered", it.answered);
-    for (count, what) in [
-        (it.timeout, "timed out"),
-        (it.garbled, "garbled"),
-        (it.refused, "refused"),
-        (it.parted, "parted at a hole"),
-        (it.disconnected, "lost with the port"),
-        (it.late, "late"),
-        (it.retries, "of these asked again"),
-    ] {
-        if count > 0 {
-            write!(said, ", {count} {what}").ok();
-        }
-    }
-    said
-}
-
-fn last_answer(age: Option<u64>) -> String {
-    age.map_or("has never answered".to_owned(), |ms| format!("last answer {} ago", lasting(ms)))
-}
-
-fn watchers(it: &Watchers, line: &mut impl FnMut(&str, &str)) {
-    for rule in &it.rules {
-        let severity = format!("{:?}", rule.severity).to_lowercase();
-        let trips = rule.trips.as_ref().map_or(String::new(), |output| format!(", trips {output}"));
-        line("rule", &format!("{} ({severity}{trips}): {}", rule.id, rule.message.en));
-    }
-    if let Some(by) = &it.activity {
-        let meaning = it.meaning.as_ref().map_or(String::new(), |words| format!(": {words}"));
-        line("activity", &format!("the machine's activity is told from it ({by}){meaning}"));
-    }
-    if it.energy {
-        line("energy", "its differences are the machine's energy");
-    }
-    for output in &it.proves {
-        line("proves", &format!("that {output} has cut"));
-    }
-    if *it == Watchers::default() {
-        line("watched", "by no rule");
-    }
 }
 
 #[cfg(test)]
@@ -302,9 +119,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use andon_engine::value::{Unavailable, Value as Believed};
+    use crate::diagnostics::{Heard, Watchers};
+    use andon_engine::value::Value as Believed;
 
-    fn power(watts: f64) -> Explanation {
+    pub(super) fn power(watts: f64) -> Explanation {
         Explanation {
             v: 1,
             machine: "mains".into(),
@@ -342,78 +160,10 @@ mod tests {
         assert!(said.contains("andon why mains.power.active"), "{said}");
     }
 
-    fn register(unit: Unit, refused: Option<Refused>) -> String {
-        let mut it = power(0.0);
-        it.heard = Heard { why: Some(Unavailable::Refused), age_ms: Some(900), ..Heard::default() };
-        it.origin = Some(Origin::Register(Box::new(Register {
-            bus: "panel".into(),
-            bus_down: None,
-            unit,
-            profile: "eastron/sdm120".into(),
-            item: "power.active".into(),
-            place: "input:0x0034".to_owned(),
-            table: "input".into(),
-            address: 0x34,
-            registers: 2,
-            form: "f32".to_owned(),
-            order: "ABCD".into(),
-            scale: 1.0,
-            scale_register: None,
-            ratio: 1.0,
-            span: None,
-            raw: None,
-            refused,
-        })));
-        text(&it)
-    }
-
-    #[test]
-    fn a_hole_names_its_registers_the_exception_and_when_it_is_asked_for() {
-        let refused = Refused {
-            block: "input:0x0034+2".to_owned(),
-            exception: 2,
-            age_ms: 250_000,
-            again_ms: 350_000,
-            remembered: true,
-        };
-        let online = Unit { standing: "online".into(), ..Unit::default() };
-        let said = register(online.clone(), Some(refused.clone()));
-        for words in [
-            "input:0x0034+2 alone: refused with exception 2: it has no such register",
-            "last 4 min 10 s ago, again in 5 min 50 s; in between",
-            "remembered over restarts",
-        ] {
-            assert!(said.contains(words), "{words}: {said}");
-        }
-        let soon = Refused { again_ms: 0, remembered: false, ..refused };
-        let said = register(online, Some(soon));
-        assert!(said.contains("again with its next round"), "{said}");
-        assert!(said.contains("not remembered"), "{said}");
-    }
-
-    #[test]
-    fn a_dead_unit_says_when_it_is_asked_and_what_to_look_at() {
-        let dead = Unit {
-            unit_id: "7".to_owned(),
-            standing: "quarantined".into(),
-            why: Some("timeout".into()),
-            asked_again_ms: Some(12_000),
-            ..Unit::default()
-        };
-        let said = register(dead, None);
-        assert!(said.contains("has never answered, asked again in 12 s"), "{said}");
-        assert!(said.contains("address (is it unit 7?), wiring"), "{said}");
-    }
-
     #[test]
     fn a_machine_that_nobody_heard_of_yet_says_so_in_words() {
         let machine = json!({ "execution": "unknown", "why": "not_yet", "in_state_ms": 900 });
         let said = state("mill", &machine, &[power(0.0)]);
         assert!(said.contains(": nothing heard yet\n"), "{said}");
-    }
-
-    #[test]
-    fn a_share_of_one_has_no_unit() {
-        assert_eq!((shown("1"), shown("W")), ("", "W"));
     }
 }
