@@ -213,20 +213,35 @@ impl<'a> Unit<'a> {
 
 /// The sets of periods (by position) that fall due together, with how often each does in the time
 /// that is returned beside: until all do again, or [`INSTANTS_MAX`] instants.
-fn instants(periods: &[Duration]) -> (BTreeMap<Vec<usize>, u32>, Duration) {
-    let mut next: Vec<Duration> = vec![Duration::ZERO; periods.len()];
-    let mut sets: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
+fn instants(periods: &[Duration]) -> (Vec<(Vec<usize>, u32)>, Duration) {
+    assert!(periods.len() <= 64, "invariant: a source has far fewer periods than a word has bits");
+    let nanos = |period: &Duration| {
+        u64::try_from(period.max(&Duration::from_millis(1)).as_nanos()).unwrap_or(u64::MAX)
+    };
+    let periods: Vec<u64> = periods.iter().map(nanos).collect();
+    let mut next = vec![0u64; periods.len()];
+    // A bit for each period: thousands of instants are a few sets.
+    let mut sets: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut span = 0;
     for turn in 0.. {
         let Some(now) = next.iter().min().copied() else { break };
+        span = now;
         let again = turn > 0 && next.iter().all(|at| *at == now);
         if again || turn >= INSTANTS_MAX {
-            return (sets, now);
+            break;
         }
-        let due: Vec<usize> = (0..next.len()).filter(|&at| next[at] == now).collect();
-        due.iter().for_each(|&at| next[at] += periods[at].max(Duration::from_millis(1)));
+        let mut due = 0;
+        for (at, (next, period)) in next.iter_mut().zip(&periods).enumerate() {
+            if *next == now {
+                due |= 1u64 << at;
+                *next = next.saturating_add(*period);
+            }
+        }
         *sets.entry(due).or_default() += 1;
     }
-    (sets, Duration::ZERO)
+    let positions = |set: u64| (0..periods.len()).filter(|at| set & (1 << at) != 0).collect();
+    let sets = sets.into_iter().map(|(set, times)| (positions(set), times)).collect();
+    (sets, Duration::from_nanos(span))
 }
 
 /// For each group: what the groups of no longer period take, and the longest read of any other as

@@ -140,6 +140,9 @@ impl Search<'_> {
     /// Up the ladder, until it fits.
     fn run(&mut self, mut occupancy: f64) {
         for (seconds, counters) in LADDER {
+            if occupancy <= OCCUPANCY_WANTED {
+                break;
+            }
             let step = (Duration::from_secs(seconds), counters);
             // Of each unit the best move: when it is made, only that unit has another.
             let mut best: Vec<Option<(f64, Vec<usize>)>> =
@@ -174,8 +177,7 @@ impl Search<'_> {
             return None;
         }
         let assumed = self.assumed.get(unit);
-        // A bus of this unit alone: the others do not change.
-        let mut alone = BusPlan { units: vec![self.bus.units[unit].clone()], ..self.bus.clone() };
+        let mut alone = self.alone(unit);
         let one: Vec<Remembered> = assumed.cloned().into_iter().collect();
         let now = load(&alone, &one);
         let source = now.sources.first()?;
@@ -211,6 +213,18 @@ impl Search<'_> {
             }
         }
         best
+    }
+
+    /// A bus of this unit alone: what it takes does not depend on the others.
+    fn alone(&self, unit: usize) -> BusPlan {
+        BusPlan {
+            id: self.bus.id.clone(),
+            link: self.bus.link.clone(),
+            units: vec![self.bus.units[unit].clone()],
+            turnaround: self.bus.turnaround,
+            pause: self.bus.pause,
+            dead_share: self.bus.dead_share,
+        }
     }
 
     /// What was moved, by source and period; `None` when nothing was.
