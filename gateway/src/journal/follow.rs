@@ -2,7 +2,8 @@
 //!
 //! Both go through the page cache, one segment open at a time, memory bounded by one frame. A
 //! number that was already delivered is never delivered again, and what cannot be read is passed
-//! over and counted.
+//! over and counted: blocks at once, a segment when [`Refusal`] gives it up, and never for want of
+//! a descriptor or memory.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,12 +11,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use andon_engine::time::BootTime;
 use tokio::sync::watch;
 
 use super::record::{BootId, Position, Record, Stream};
+use super::refusal::{Refusal, is_passing, patiently};
 use super::segment::{self, Summary};
 use super::shared::Shared;
 use super::walk::{Found, Walker};
+use crate::clock;
 
 /// Turns what stands in segments into records: numbers ascend, `prev` is what came before.
 #[derive(Debug, Default)]
@@ -62,8 +66,8 @@ pub struct Follower {
     walker: Option<Walker>,
     /// Where to begin in that segment.
     offset: u64,
-    /// The disk refused to be read; wait for something to change.
-    stalled: bool,
+    /// The segment could not be read: nothing is, before it is tried again.
+    refusal: Option<Refusal>,
 }
 
 impl Follower {
@@ -83,7 +87,7 @@ impl Follower {
             number: place.map_or(oldest, |(number, _)| number),
             walker: None,
             offset: 0,
-            stalled: false,
+            refusal: None,
         };
         if let Some(after) = after.filter(|_| place.is_some()) {
             follower.skip_blocks(after);
@@ -107,65 +111,85 @@ impl Follower {
         self.shared.dir.join(self.stream.word())
     }
 
-    /// The next records, at most `max`; empty when caught up.
+    /// The next records, at most `max`; empty when caught up, or while [`Follower::is_refused`].
     pub fn next(&mut self, max: usize) -> Vec<Record> {
+        self.next_by(max, clock::boot_now)
+    }
+
+    /// As [`Follower::next`], by a clock that is only asked when something cannot be read.
+    pub(super) fn next_by(&mut self, max: usize, now: impl Fn() -> BootTime) -> Vec<Record> {
         let mut records = Vec::new();
-        self.stalled = false;
+        if self.refusal.as_ref().is_some_and(|refusal| now() < refusal.again) {
+            return records;
+        }
         while records.len() < max {
-            if self.walker.is_none() && !self.open() {
-                break;
-            }
-            let Some(walker) = &mut self.walker else { break };
-            match walker.next() {
+            match self.walk() {
                 Ok(Some(found)) => records.extend(self.chain.record(found)),
-                Ok(None) => {
-                    if !self.go_on() {
+                Ok(None) => break,
+                Err(error) => {
+                    if !self.refused(&error, now()) {
                         break;
                     }
-                }
-                Err(error) => {
-                    self.stalled = true;
-                    let mut state = self.shared.state();
-                    state.counters.failures += 1;
-                    state.counters.failing =
-                        Some(format!("{} could not be read: {error}", self.stream.word()));
-                    break;
                 }
             }
         }
         records
     }
 
-    /// Opens the segment that is next; `false` when there is none.
-    fn open(&mut self) -> bool {
+    /// Whether the disk has refused to be read and is tried again: there may be more.
+    pub const fn is_refused(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// The next record as it stands in its segment; `None` when caught up.
+    fn walk(&mut self) -> io::Result<Option<Found>> {
+        loop {
+            // What could not be read is opened again: the disk may have come back as another.
+            let opened = self.walker.is_some() && self.refusal.is_none();
+            if !opened && !self.open()? {
+                return Ok(None);
+            }
+            let Some(walker) = &mut self.walker else { return Ok(None) };
+            let found = walker.next()?;
+            self.accepted();
+            if found.is_some() || !self.go_on() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Opens the segment that is next, or the one at hand again; `false` when there is none.
+    fn open(&mut self) -> io::Result<bool> {
         let mut counted = self.number == 0;
         loop {
             let mut state = self.shared.state();
             let segments = &state.segments[self.stream as usize];
             let next = segments.iter().find(|segment| segment.number >= self.number);
-            let Some(&Summary { number, end, .. }) = next else { return false };
-            if number != self.number {
-                // The one that was there when it became the next has been recycled since.
-                state.counters.gaps += u64::from(!counted);
-                counted = true;
-                (self.number, self.offset) = (number, 0);
-                self.chain.seeking = false;
-            }
+            let Some(&Summary { number, end, .. }) = next else { return Ok(false) };
+            // The one that was there when it became the next has been recycled since.
+            let recycled = number != self.number;
+            state.counters.gaps += u64::from(recycled && !counted);
             drop(state);
-            match File::open(segment::path(&self.folder(), number)) {
-                Ok(file) => {
-                    self.walker = Some(Walker::new(Arc::new(file), self.offset, end));
-                    return true;
+            if recycled {
+                counted = true;
+                self.leave_for(number);
+            }
+            match (File::open(segment::path(&self.folder(), number)), &mut self.walker) {
+                (Ok(file), Some(walker)) => walker.open_again(Arc::new(file)),
+                (Ok(file), walker) => {
+                    *walker = Some(Walker::new(Arc::new(file), self.offset, end));
                 }
                 // Recycled between the look and the opening, or taken away by somebody.
-                Err(error) => {
+                (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::warn!(segment = number, %error, "A journal segment is gone.");
                     self.shared.state().counters.gaps += u64::from(!counted);
                     counted = true;
-                    self.number = number + 1;
-                    self.chain.seeking = false;
+                    self.leave_for(number + 1);
+                    continue;
                 }
+                (Err(error), _) => return Err(error),
             }
+            return Ok(true);
         }
     }
 
@@ -187,22 +211,85 @@ impl Follower {
         };
         let next = next.number;
         state.counters.gaps += u64::from(recycled);
-        state.counters.quarantined += walker.quarantined + u64::from(walker.torn());
+        state.counters.quarantined += u64::from(walker.torn());
         drop(state);
-        (self.walker, self.number, self.offset) = (None, next, 0);
-        self.chain.seeking = false;
+        self.leave_for(next);
         true
+    }
+
+    /// Goes to the begin of another segment, and counts what could not be read of the one at hand.
+    fn leave_for(&mut self, next: u32) {
+        self.accepted();
+        let quarantined = self.walker.take().map_or(0, |walker| walker.quarantined);
+        self.shared.state().counters.quarantined += quarantined;
+        (self.number, self.offset) = (next, 0);
+        self.chain.seeking = false;
+    }
+
+    /// The segment at hand could not be read. Says whether reading goes on at the next one: not for
+    /// what passes, not before it was tried often enough, and not while it is the one being written.
+    fn refused(&mut self, error: &io::Error, now: BootTime) -> bool {
+        let before = self.refusal.take();
+        let first = before.is_none();
+        let mut refusal = Refusal::after(before, error, now);
+        let (stream, number) = (self.stream.word(), self.number);
+        refusal.told = format!("segment {number} of {stream} could not be read: {error}");
+        let mut state = self.shared.state();
+        state.counters.failures += 1;
+        let segments = &mut state.segments[self.stream as usize];
+        let next = segments.iter().find(|segment| segment.number > number).map(|it| it.number);
+        let here = segments.iter_mut().find(|segment| segment.number == number);
+        let known = here.as_ref().is_some_and(|here| here.unreadable);
+        let given_up = !is_passing(error) && (refusal.is_final() || known);
+        if let Some(next) = next.filter(|_| given_up) {
+            here.into_iter().for_each(|here| here.unreadable = true);
+            state.counters.quarantined += u64::from(!known);
+            drop(state);
+            self.refusal = Some(refusal);
+            self.leave_for(next);
+            if !known {
+                tracing::error!(
+                    stream,
+                    segment = number,
+                    %error,
+                    "A journal segment cannot be read and is passed over: what it holds is missing \
+                     wherever it had not been read before."
+                );
+            }
+            return true;
+        }
+        let told = state.counters.failing.replace(refusal.told.clone()).is_some();
+        drop(state);
+        self.refusal = Some(refusal);
+        if first && !told {
+            let what = "A journal segment could not be read; it is tried again.";
+            tracing::warn!(stream, segment = number, %error, "{what}");
+        }
+        false
+    }
+
+    /// The segment at hand can be read, or is left.
+    fn accepted(&mut self) {
+        let Some(refusal) = self.refusal.take() else { return };
+        let mut state = self.shared.state();
+        // Whatever else fails has yet to succeed.
+        let failing = &mut state.counters.failing;
+        failing.take_if(|failing| *failing == refusal.told);
     }
 
     /// Waits until there is more to read. Safe to cancel.
     pub async fn ready(&mut self) {
+        if let Some(refusal) = &self.refusal {
+            // Whatever is published meanwhile cannot be read either.
+            tokio::time::sleep(refusal.again.since(clock::boot_now())).await;
+            return;
+        }
         loop {
             // Marks what is published as seen before looking, so that nothing is missed.
             self.published.borrow_and_update();
-            if !self.stalled && self.has_more() {
+            if self.has_more() {
                 return;
             }
-            self.stalled = false;
             if self.published.changed().await.is_err() {
                 // The journal is closed and this follower has read it all: never again.
                 std::future::pending::<()>().await;
@@ -271,7 +358,8 @@ impl Reader {
         let folder = self.dir.join(stream.word());
         let mut numbers = VecDeque::from(segment::list(&folder)?);
         numbers.drain(..numbers.len().saturating_sub(segments));
-        Ok(Records { folder, numbers, walker: None, chain: Chain::default(), quarantined: 0 })
+        let (chain, walker) = (Chain::default(), None);
+        Ok(Records { folder, numbers, walker, chain, quarantined: 0, cut: None })
     }
 
     /// The records of a stream after a position, oldest first; all of them where nothing is known of
@@ -301,8 +389,11 @@ impl Reader {
     /// What is in the segments that are to be read; footers are read, and what has none is walked.
     fn summaries(&self, records: &Records) -> VecDeque<Summary> {
         let summary = |number: &u32| {
-            let file = Arc::new(File::open(segment::path(&records.folder, *number)).ok()?);
-            Some(segment::inspect(&file, *number).ok()?.summary)
+            let inspect = || {
+                let file = Arc::new(File::open(segment::path(&records.folder, *number))?);
+                segment::inspect(&file, *number)
+            };
+            Some(patiently(inspect).ok()?.summary)
         };
         records.numbers.iter().filter_map(summary).collect()
     }
@@ -316,9 +407,29 @@ pub struct Records {
     walker: Option<Walker>,
     chain: Chain,
     quarantined: u64,
+    /// What the system lacked for so long that reading was ended.
+    cut: Option<io::Error>,
 }
 
 impl Records {
+    /// Hands over all that are left.
+    ///
+    /// # Errors
+    /// As [`Records::end`].
+    pub fn each(mut self, take: impl FnMut(Record)) -> io::Result<()> {
+        self.by_ref().for_each(take);
+        self.end()
+    }
+
+    /// To be asked after the last record. What cannot be read is no error but counted.
+    ///
+    /// # Errors
+    /// When it was the last only because the system lacked something (descriptors, memory): what is
+    /// behind it is not broken, and whoever acts on all records must not act on these.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.cut.take().map_or(Ok(()), Err)
+    }
+
     /// Blocks met so far that could not be read to their end, and segments that could not be
     /// read. The tail that a gateway is just writing is not one of them.
     pub const fn quarantined(&self) -> u64 {
@@ -331,7 +442,7 @@ impl Records {
     fn walk(&mut self) -> io::Result<Option<Found>> {
         loop {
             if let Some(walker) = &mut self.walker {
-                if let Some(found) = walker.next()? {
+                if let Some(found) = patiently(|| walker.next())? {
                     return Ok(Some(found));
                 }
                 self.quarantined += walker.quarantined;
@@ -340,7 +451,8 @@ impl Records {
                 self.chain.seeking = false;
             }
             let Some(number) = self.numbers.pop_front() else { return Ok(None) };
-            let file = match File::open(segment::path(&self.folder, number)) {
+            let path = segment::path(&self.folder, number);
+            let file = match patiently(|| File::open(&path)) {
                 // Recycled since the listing.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.chain.seeking = false;
@@ -369,6 +481,15 @@ impl Iterator for Records {
                     }
                 }
                 Ok(None) => return None,
+                Err(error) if is_passing(&error) => {
+                    let what = "The journal cannot be read on: the system lacks something.";
+                    tracing::error!(%error, "{what}");
+                    self.numbers.clear();
+                    self.quarantined = self.quarantined();
+                    self.walker = None;
+                    self.cut = Some(error);
+                    return None;
+                }
                 Err(error) => {
                     tracing::error!(%error, "A journal segment cannot be read.");
                     self.quarantined = self.quarantined() + 1;
