@@ -83,6 +83,7 @@ pub(crate) mod bytes;
 mod cursor;
 mod follow;
 mod identity;
+mod reader;
 mod record;
 mod refusal;
 mod segment;
@@ -99,8 +100,9 @@ mod walk;
 mod writer;
 
 pub use cursor::Cursor;
-pub use follow::{Follower, Reader, Records};
+pub use follow::Follower;
 pub use identity::boot_in;
+pub use reader::{Reader, Records};
 pub use record::{BootId, Counters, NotABootId, Observation, Payload, Position, Record, Stream};
 
 use shared::{Shared, State};
