@@ -25,7 +25,7 @@ fn shop_with_a_past(folder: &Folder) -> (Arc<Journal>, Vec<Record>) {
 }
 
 /// Waits until the journal has taken so many records.
-fn written(journal: &Journal, count: u64) {
+pub(super) fn written(journal: &Journal, count: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while journal.newest(Stream::Telemetry).is_none_or(|newest| newest.seq < count) {
         assert!(Instant::now() < deadline, "the journal is not written");
@@ -130,39 +130,35 @@ fn a_history_that_cannot_be_written_is_told_until_it_can() {
 
 #[test]
 fn hours_that_cannot_be_written_are_told_until_some_are() {
-    // A day and two hours and a half: 26 rows, then the day is merged.
-    for (cut, written_before) in [(0, false), (28, true)] {
-        let folder = Folder::new("history-unwritten");
-        let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
-        let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
-        let records = minutes(1..=26 * 60 + 30);
-        journal.append(records.into_iter().map(|record| record.payload).collect());
-        written(&journal, 26 * 60 + 30);
-        let (mut worker, mut open) = (Worker::new(live(&folder, &Arc::new(journal))), None);
-        let mut until = |cut, is: &dyn Fn(&Health) -> bool| {
-            CUT.with(|left| left.set(cut));
-            for _ in 0..1000 {
-                let wait = worker.turn(&mut open);
-                if is(&worker.health()) {
-                    return (wait, worker.health().clone());
-                }
+    let folder = Folder::new("history-unwritten");
+    let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+    let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
+    let records = minutes(1..=26 * 60 + 30);
+    journal.append(records.into_iter().map(|record| record.payload).collect());
+    written(&journal, 26 * 60 + 30);
+    let (mut worker, mut open) = (Worker::new(live(&folder, &Arc::new(journal))), None);
+    let mut until = |cut, is: &dyn Fn(&Health) -> bool| {
+        CUT.with(|left| left.set(cut));
+        for _ in 0..1000 {
+            let wait = worker.turn(&mut open);
+            if is(&worker.health()) {
+                return (wait, worker.health().clone());
             }
-            panic!("cut at {cut:?}: {:?}", worker.health());
-        };
-        let (wait, failed) = until(Some(cut), &|health| health.counters.failures == 1);
-        assert_eq!(wait, Duration::from_secs(1));
-        let in_the_file = exported(&Archive::in_folder(folder.path()));
-        assert_eq!(!in_the_file.is_empty(), written_before, "cut at {cut}");
-        let told = failed.failing.as_deref();
-        assert_eq!(told, Some("the power was cut"));
-        // It can be opened again, and that is no success.
-        assert_eq!(until(None, &|_| true).1.failing.as_deref(), told, "cut at {cut}");
-        let (wait, _) = until(Some(0), &|health| health.counters.failures == 2);
-        assert_eq!(wait, Duration::from_secs(2), "cut at {cut}: the pause grows");
-        until(None, &|health| health.failing.is_none());
-        let (wait, _) = until(None, &|_| true);
-        assert!(wait <= Duration::from_secs(1), "cut at {cut}");
-    }
+        }
+        panic!("cut at {cut:?}: {:?}", worker.health());
+    };
+    let (wait, failed) = until(Some(0), &|health| health.counters.failures == 1);
+    assert_eq!(wait, Duration::from_secs(1));
+    assert!(exported(&Archive::in_folder(folder.path())).is_empty());
+    let told = failed.failing.as_deref();
+    assert_eq!(told, Some("the power was cut"));
+    // It can be opened again, and that is no success.
+    assert_eq!(until(None, &|_| true).1.failing.as_deref(), told);
+    let (wait, _) = until(Some(0), &|health| health.counters.failures == 2);
+    assert_eq!(wait, Duration::from_secs(2), "the pause grows");
+    until(None, &|health| health.failing.is_none());
+    let (wait, _) = until(None, &|_| true);
+    assert!(wait <= Duration::from_secs(1));
 }
 
 #[test]
@@ -179,13 +175,37 @@ fn an_export_says_how_many_blocks_of_the_journal_are_damaged() {
     }
     let (whole, exported) = exported_with_the_journal(&folder);
     assert_eq!((whole["a"].len(), exported.quarantined), (120, 0));
-    let mut segments = std::fs::read_dir(folder.path().join("journal/telemetry")).unwrap();
+    spoil_a_block(&folder, "telemetry");
+    let (all, exported) = exported_with_the_journal(&folder);
+    assert!((80..120).contains(&all["a"].len()), "{}", all["a"].len());
+    assert_eq!((exported.quarantined, exported.events_quarantined), (1, 0));
+}
+
+/// Flips a bit in the first block of a stream's only segment.
+fn spoil_a_block(folder: &Folder, stream: &str) {
+    let mut segments = std::fs::read_dir(folder.path().join("journal").join(stream)).unwrap();
     let segment = segments.next().unwrap().unwrap().path();
     let mut bytes = std::fs::read(&segment).unwrap();
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[written / 6] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
+}
+
+#[test]
+fn an_export_says_how_many_blocks_of_the_events_are_damaged_beside_what_has_no_time() {
+    let folder = Folder::new("history-tail-anchors");
+    let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+    // The clock of the first boot is in the block that will be damaged, that of the second is not.
+    for boot in [BootId([1; 16]), BOOT] {
+        let journal = Journal::open(&folder.path().join("journal"), &plan, boot).unwrap();
+        journal.append(vec![Payload::Event(Event::Clock { at: BootTime(0), wall_ms: BEGIN })]);
+        journal.append(minutes(1..=40).into_iter().map(|record| record.payload).collect());
+        journal.close();
+    }
+    let (whole, exported) = exported_with_the_journal(&folder);
+    assert_eq!((whole["a"].len(), exported.undated, exported.events_quarantined), (80, 0, 0));
+    spoil_a_block(&folder, "events");
     let (all, exported) = exported_with_the_journal(&folder);
-    assert!((80..120).contains(&all["a"].len()), "{}", all["a"].len());
-    assert_eq!(exported.quarantined, 1);
+    assert_eq!((all["a"].len(), exported.undated), (40, 40));
+    assert_eq!((exported.quarantined, exported.events_quarantined), (0, 1));
 }
