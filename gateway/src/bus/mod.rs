@@ -25,7 +25,6 @@ use andon_engine::value::Measured;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::plan::{BusPlan, Link};
-use gather::Gather;
 use memory::Memory;
 
 mod asking;
@@ -57,6 +56,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use gather::Gather;
 pub use inquiry::Inquiry;
 pub use probe::{RawReading, probe_once};
 pub use setting::Setter;
@@ -180,10 +180,15 @@ impl Runtime {
             .spawn(move || runtime.block_on(running.run()))?;
         Ok(Self { thread, brokers: Arc::default(), suffix: suffix.into(), gather })
     }
+
+    /// Readings of its buses that do not come through the sink, though they have places in it.
+    pub fn gathered(&self) -> Arc<Gather> {
+        Arc::clone(&self.gather)
+    }
 }
 
 /// Starts the owner of a bus: on a thread of its own when it is a serial line or carries trip
-/// outputs, else on `shared`. Whether anything is connected does not matter. What it learns of its
+/// outputs, else on `shared`, which gathers what it reads. Whether anything is connected does not matter. What it learns of its
 /// devices it remembers below `dir`.
 ///
 /// # Errors
