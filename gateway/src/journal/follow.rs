@@ -64,6 +64,8 @@ pub struct Follower {
     offset: u64,
     /// The disk refused to be read; wait for something to change.
     stalled: bool,
+    /// There was no more when it looked last; what is published since then is not seen.
+    caught_up: bool,
 }
 
 impl Follower {
@@ -84,6 +86,7 @@ impl Follower {
             walker: None,
             offset: 0,
             stalled: false,
+            caught_up: false,
         };
         if let Some(after) = after.filter(|_| place.is_some()) {
             follower.skip_blocks(after);
@@ -110,9 +113,15 @@ impl Follower {
     /// The next records, at most `max`; empty when caught up.
     pub fn next(&mut self, max: usize) -> Vec<Record> {
         let mut records = Vec::new();
-        self.stalled = false;
+        // To look costs a lock and a try at reading; many ask far more often than there is more.
+        if self.caught_up && matches!(self.published.has_changed(), Ok(false)) {
+            return records;
+        }
+        self.published.mark_unchanged();
+        (self.stalled, self.caught_up) = (false, false);
         while records.len() < max {
             if self.walker.is_none() && !self.open() {
+                self.caught_up = true;
                 break;
             }
             let Some(walker) = &mut self.walker else { break };
@@ -120,6 +129,7 @@ impl Follower {
                 Ok(Some(found)) => records.extend(self.chain.record(found)),
                 Ok(None) => {
                     if !self.go_on() {
+                        self.caught_up = true;
                         break;
                     }
                 }
@@ -199,6 +209,7 @@ impl Follower {
         loop {
             // Marks what is published as seen before looking, so that nothing is missed.
             self.published.borrow_and_update();
+            self.caught_up = false;
             if !self.stalled && self.has_more() {
                 return;
             }
