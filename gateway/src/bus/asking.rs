@@ -114,6 +114,7 @@ impl Owner {
         let unit = &mut self.units[index];
         let source = &unit.plan.source;
         if !alive {
+            self.failed += cost;
             if std::mem::take(&mut unit.grace) {
                 return;
             }

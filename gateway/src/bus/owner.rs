@@ -101,6 +101,10 @@ pub(super) struct Owner {
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) occupancy: Occupancy,
     pub(super) skips: Skips,
+    /// Time that questions took which nobody answered.
+    pub(super) failed: Duration,
+    /// By group: what that was when its last round was over.
+    pub(super) failed_before: Vec<Duration>,
     pub(super) memory: Memory,
     pub(super) memo: Memo,
     pub(super) strays: u64,
@@ -146,6 +150,8 @@ impl Owner {
             rounds: groups.iter().map(|_| None).collect(),
             sampled: vec![None; groups.len()],
             ages: vec![Ages::default(); groups.len()],
+            failed: Duration::ZERO,
+            failed_before: vec![Duration::ZERO; groups.len()],
             memory,
             memo,
             scheduler: Scheduler::new(groups.iter().map(|group| group.period), now),

@@ -207,8 +207,11 @@ impl Owner {
             self.ages[group].add(now, now.since(before));
         }
         let at = self.scheduler.stamp(GroupIndex(group), round.taken.unwrap_or(now));
+        let failed = self.failed - std::mem::replace(&mut self.failed_before[group], self.failed);
+        let without = BootTime(now.0.saturating_sub(failed.as_nanos() as u64));
+        let lacking = self.scheduler.skips(GroupIndex(group), without);
         let skipped = self.scheduler.finish(GroupIndex(group), now);
-        if let Some(spell) = self.skips.add(now, skipped) {
+        if let Some(spell) = self.skips.add(now, skipped, lacking) {
             self.tell(spell);
         }
         self.publish_unit(unit, now);

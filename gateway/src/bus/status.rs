@@ -27,7 +27,8 @@ pub struct Status {
     pub skipped: u64,
     /// Share of the rounds due in the last minute that were skipped, 0–1; `None` in the first.
     pub skipped_share: Option<f64>,
-    /// Whether that is, or was lately, so much that somebody should look: see [`super::skips`].
+    /// Whether so much of that is, or was lately, for lack of time that somebody should look: see
+    /// [`super::skips`].
     pub skipping: bool,
     /// Bytes that nobody had asked for: noise, or late answers.
     pub stray_bytes: u64,
