@@ -4,7 +4,7 @@
 //! suspend. Wall time is a label: it comes from the anchors of a boot ([`Anchors`]), written as
 //! events whenever [`ClockWatch`] says that one is due. No timer and no duration uses it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use andon_engine::event::Event;
@@ -162,7 +162,8 @@ impl Anchor {
 /// The wall time of every boot's moments: a pure function of the `Event::Clock` events read.
 #[derive(Clone, Debug, Default)]
 pub struct Anchors {
-    boots: HashMap<BootId, Vec<Anchor>>,
+    /// Few: a boot that a stream still holds each.
+    boots: BTreeMap<BootId, Vec<Anchor>>,
 }
 
 impl Anchors {

@@ -50,7 +50,7 @@ impl Owner {
                 {
                     // The answer may have been the late one; then the other is still to come.
                     let quiet = asked.elapsed().min(2 * allowance);
-                    let recovered = connection.recover(&outcome, quiet).await;
+                    let recovered = Box::pin(connection.recover(&outcome, quiet)).await;
                     reopen = recovered.err().map(|_| connection_ended(framing));
                 }
             }
@@ -72,7 +72,8 @@ impl Owner {
                         timing.wire(ask.wire_bytes()) + allowance
                     }
                 };
-                match connection.recover(&outcome, exchange).await {
+                // Boxed: it is rare, and the room for it would be moved with every question.
+                match Box::pin(connection.recover(&outcome, exchange)).await {
                     Ok(late) => {
                         if let Some(late) = late {
                             unit.counters.late += 1;
@@ -106,13 +107,14 @@ impl Owner {
         alive: bool,
         begun: Instant,
     ) {
-        let now = self.now();
-        let cost = begun.elapsed();
+        let over = Instant::now();
+        let (now, cost) = (self.time_at(over), over - begun);
         self.occupancy.add(now, cost);
         let bus = &self.plan.id;
         let unit = &mut self.units[index];
         let source = &unit.plan.source;
         if !alive {
+            self.failed += cost;
             if std::mem::take(&mut unit.grace) {
                 return;
             }

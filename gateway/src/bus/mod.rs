@@ -3,11 +3,11 @@
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
 //! is next), `group` (what is due together), `reads` (what is then asked), `transaction` (one
-//! checked question) with `dialect` (those that are no Modbus), `transport`, `port` (who else has
-//! it) and `link` (the stream), `owner` (the loop), `rounds` (one read of a round), `asking` (what
-//! follows from a reply), `gather` (readings on their way); `memory` (what outlives a restart),
-//! `words` and `status` (what it tells), `load` (what it will be asked). Nothing here knows rules
-//! or topics, and only `memory` a disk.
+//! checked question) with `mbap` (Modbus TCP) and `dialect` (those that are no Modbus),
+//! `transport`, `port` (who else has it) and `link` (the stream), `owner` (the loop), `rounds` (one
+//! read of a round), `asking` (what follows from a reply), `gather` (readings on their way);
+//! `memory` (what outlives a restart), `words` and `status` (what it tells), `load` (what it will
+//! be asked). Nothing here knows rules or topics, and only `memory` a disk.
 //!
 //! Bounds: a dead unit costs at most its share of the bus (`unit`); a write waits for at most the frame
 //! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
@@ -25,7 +25,6 @@ use andon_engine::value::Measured;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::plan::{BusPlan, Link};
-use gather::Gather;
 use memory::Memory;
 
 mod asking;
@@ -36,6 +35,7 @@ mod group;
 mod inquiry;
 mod link;
 pub mod load;
+mod mbap;
 pub mod memory;
 mod owner;
 mod pause;
@@ -56,6 +56,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use gather::Gather;
 pub use inquiry::Inquiry;
 pub use probe::{RawReading, probe_once};
 pub use setting::Setter;
@@ -179,10 +180,15 @@ impl Runtime {
             .spawn(move || runtime.block_on(running.run()))?;
         Ok(Self { thread, brokers: Arc::default(), suffix: suffix.into(), gather })
     }
+
+    /// Readings of its buses that do not come through the sink, though they have places in it.
+    pub fn gathered(&self) -> Arc<Gather> {
+        Arc::clone(&self.gather)
+    }
 }
 
 /// Starts the owner of a bus: on a thread of its own when it is a serial line or carries trip
-/// outputs, else on `shared`. Whether anything is connected does not matter. What it learns of its
+/// outputs, else on `shared`, which gathers what it reads. Whether anything is connected does not matter. What it learns of its
 /// devices it remembers below `dir`.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use super::group::{Group, Machines};
 use super::link::{Link, PATIENCE};
 use super::memory::Memory;
 use super::reads::Reads;
-use super::rounds::Progress;
+use super::rounds::{Progress, Step};
 use super::scheduler::Scheduler;
 use super::skips::Skips;
 use super::status::{Ages, Counters, Occupancy, Refusal, Status};
@@ -101,6 +101,10 @@ pub(super) struct Owner {
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) occupancy: Occupancy,
     pub(super) skips: Skips,
+    /// Time that questions took which nobody answered.
+    pub(super) failed: Duration,
+    /// By group: what that was when its last round was over.
+    pub(super) failed_before: Vec<Duration>,
     pub(super) memory: Memory,
     pub(super) memo: Memo,
     pub(super) strays: u64,
@@ -146,6 +150,8 @@ impl Owner {
             rounds: groups.iter().map(|_| None).collect(),
             sampled: vec![None; groups.len()],
             ages: vec![Ages::default(); groups.len()],
+            failed: Duration::ZERO,
+            failed_before: vec![Duration::ZERO; groups.len()],
             memory,
             memo,
             scheduler: Scheduler::new(groups.iter().map(|group| group.period), now),
@@ -187,14 +193,16 @@ impl Owner {
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
             let patience = self.link.patience_ends();
+            let now = self.now();
             if patience.is_none()
-                && let Some(group) = self.scheduler.next(self.now())
+                && let Some(group) = self.scheduler.next(now)
             {
-                if self.step(group.0).await.is_err() {
-                    return;
+                match self.step(group.0, now).await {
+                    Ok(Step::Asked) => {}
+                    // Others on the shared thread are to have a turn, which a question leaves them.
+                    Ok(Step::StoodIn) => tokio::task::yield_now().await,
+                    Err(NobodyListens) => return,
                 }
-                // Let others on the shared thread have a turn, and the link go on opening.
-                tokio::task::yield_now().await;
                 continue;
             }
             let wake = patience.or_else(|| self.scheduler.wake().map(|at| self.instant(at)));
@@ -213,7 +221,12 @@ impl Owner {
     }
 
     pub(super) fn now(&self) -> BootTime {
-        self.epoch.0 + self.epoch.1.elapsed()
+        self.time_at(Instant::now())
+    }
+
+    /// The time at `moment`.
+    pub(super) fn time_at(&self, moment: Instant) -> BootTime {
+        self.epoch.0 + moment.saturating_duration_since(self.epoch.1)
     }
 
     fn instant(&self, at: BootTime) -> Instant {
@@ -237,7 +250,8 @@ impl Owner {
             tokio::select! {
                 biased;
                 place = self.sink.clone().reserve_owned() => break place,
-                Some(write) = self.writes.recv() => self.write(write).await,
+                // Boxed: it is rare, and the room for it would be moved with every reading.
+                Some(write) = self.writes.recv() => Box::pin(self.write(write)).await,
             }
         };
         let place = place.map_err(|_| NobodyListens)?;

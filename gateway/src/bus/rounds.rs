@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use andon_adapters::modbus::{Batch, Block, decode};
+use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 
 use super::group::Round;
@@ -38,18 +39,32 @@ pub(super) struct Progress {
     broken: bool,
 }
 
+/// What was done for a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The device was asked.
+    Asked,
+    /// Something was known to stand in for an answer.
+    StoodIn,
+}
+
 impl Owner {
-    /// One read of this group's round, or what stands in for it, and whatever round that ends.
-    pub(super) async fn step(&mut self, group: usize) -> Result<(), NobodyListens> {
+    /// One read of this group's round, which is due at `now`, or what stands in for it, and
+    /// whatever round that ends.
+    pub(super) async fn step(
+        &mut self,
+        group: usize,
+        now: BootTime,
+    ) -> Result<Step, NobodyListens> {
         if self.rounds[group].is_none() {
-            self.begin(group);
+            self.begin(group, now);
         }
         let unit = self.groups[group].unit;
-        let now = self.now();
+        let mut step = Step::StoodIn;
         if !self.link.is_up() {
             self.break_off(group, Unavailable::Disconnected);
         } else if self.units[unit].health.may_ask(now) {
-            self.read_next(group).await;
+            step = self.read_next(group, now).await;
         } else {
             self.break_off(group, self.units[unit].why);
         }
@@ -58,12 +73,11 @@ impl Owner {
                 self.conclude_round(group).await?;
             }
         }
-        Ok(())
+        Ok(step)
     }
 
     /// Begins the rounds of all groups of the unit that are due.
-    fn begin(&mut self, group: usize) {
-        let now = self.now();
+    fn begin(&mut self, group: usize, now: BootTime) {
         let unit = &mut self.units[self.groups[group].unit];
         let (rounds, scheduler) = (&mut self.rounds, &self.scheduler);
         let waits = |&group: &usize| {
@@ -91,17 +105,17 @@ impl Owner {
             && !reads.groups().any(|other| self.rounds[other].as_ref().is_some_and(serves))
     }
 
-    async fn read_next(&mut self, group: usize) {
+    async fn read_next(&mut self, group: usize, now: BootTime) -> Step {
         let next = self.rounds[group].as_mut().and_then(|progress| progress.waiting.pop_front());
-        let Some(batch) = next else { return };
+        let Some(batch) = next else { return Step::StoodIn };
         let unit = self.groups[group].unit;
-        if self.is_refused(unit, &batch) {
+        if self.is_refused(unit, &batch, now) {
             self.fail(unit, &batch, Unavailable::Refused);
-            return;
+            return Step::StoodIn;
         }
         let online = matches!(self.units[unit].health.state(), UnitState::Online);
         let result = self.read(unit, batch.block).await;
-        let Some(progress) = self.rounds[group].as_mut() else { return };
+        let Some(progress) = self.rounds[group].as_mut() else { return Step::Asked };
         match result {
             Ok(answer) => self.answered(unit, &batch, &answer),
             Err(Fault::Exception(code @ (2 | 3))) => {
@@ -137,6 +151,7 @@ impl Owner {
             }
             Err(Fault::Exception(_)) => self.fail(unit, &batch, Unavailable::Refused),
         }
+        Step::Asked
     }
 
     fn answered(&mut self, unit: usize, batch: &Batch, answer: &Answer) {
@@ -192,11 +207,14 @@ impl Owner {
             self.ages[group].add(now, now.since(before));
         }
         let at = self.scheduler.stamp(GroupIndex(group), round.taken.unwrap_or(now));
+        let failed = self.failed - std::mem::replace(&mut self.failed_before[group], self.failed);
+        let without = BootTime(now.0.saturating_sub(failed.as_nanos() as u64));
+        let lacking = self.scheduler.skips(GroupIndex(group), without);
         let skipped = self.scheduler.finish(GroupIndex(group), now);
-        if let Some(spell) = self.skips.add(now, skipped) {
+        if let Some(spell) = self.skips.add(now, skipped, lacking) {
             self.tell(spell);
         }
-        self.publish_unit(unit);
+        self.publish_unit(unit, now);
         let Self { memory, units, .. } = self;
         memory.tend(now, units.iter().map(Unit::known));
         for delivery in round.deliveries(at, &self.machines) {
@@ -218,9 +236,8 @@ impl Owner {
         }
     }
 
-    fn is_refused(&self, unit: usize, batch: &Batch) -> bool {
+    fn is_refused(&self, unit: usize, batch: &Batch, now: BootTime) -> bool {
         let refused = &self.units[unit].refused;
-        let now = self.now();
         batch.items.iter().all(|item| refused.get(item).is_some_and(|it| now < it.until))
     }
 
@@ -264,12 +281,12 @@ impl Owner {
 
     /// Brings the snapshot up to date.
     pub(super) fn publish(&mut self) {
-        (0..self.units.len().max(1)).for_each(|unit| self.publish_unit(unit));
+        let now = self.now();
+        (0..self.units.len().max(1)).for_each(|unit| self.publish_unit(unit, now));
     }
 
     /// Brings the bus's own figures and those of one unit up to date.
-    pub(super) fn publish_unit(&mut self, index: usize) {
-        let now = self.now();
+    pub(super) fn publish_unit(&mut self, index: usize, now: BootTime) {
         let occupancy = self.occupancy.share(now);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if status.down.as_deref() != self.link.why() {

@@ -41,6 +41,16 @@ impl Group {
     fn turn(&self) -> (BootTime, BootTime) {
         (self.due + self.period, self.served)
     }
+
+    /// When the round after the outstanding one is due if that is over at `now`, and how many
+    /// between them are skipped.
+    fn next(&self, now: BootTime) -> (BootTime, u64) {
+        let next = self.due + self.period;
+        let due = next.max(grid(now, self.period));
+        let period = self.period.as_nanos().max(1);
+        let skipped = due.since(next).as_nanos() / period;
+        (due, u64::try_from(skipped).unwrap_or(u64::MAX))
+    }
 }
 
 /// The groups of a bus.
@@ -117,15 +127,16 @@ impl Scheduler {
         stamp
     }
 
+    /// How many rounds of the group would be skipped if its outstanding one were over at `now`.
+    pub fn skips(&self, group: GroupIndex, now: BootTime) -> u64 {
+        self.groups.get(group.0).map_or(0, |group| group.next(now).1)
+    }
+
     /// The group's round is over at `now`. The next one is the latest grid instant not later than
     /// `now`, or the next to come; those between are skipped. Returns how many.
     pub fn finish(&mut self, group: GroupIndex, now: BootTime) -> u64 {
         let Some(group) = self.groups.get_mut(group.0) else { return 0 };
-        let next = group.due + group.period;
-        let latest = grid(now, group.period);
-        let due = next.max(latest);
-        let period = group.period.as_nanos().max(1);
-        let skipped = u64::try_from(due.since(next).as_nanos() / period).unwrap_or(u64::MAX);
+        let (due, skipped) = group.next(now);
         group.due = due;
         group.served = now;
         group.skipped = group.skipped.saturating_add(skipped);

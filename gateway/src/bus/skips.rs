@@ -1,17 +1,18 @@
 //! Whether a bus keeps up: how many of the rounds that were due in the last minute it skipped. Pure.
 //!
 //! A single skipped round is nobody's business: a device was slow, a connection was made again. A
-//! bus that is asked for more than it can do skips all the time. The first minute is not looked at:
-//! everything is due at once then, and dead devices are not known yet.
+//! bus that is asked for more than it can do skips all the time; it is told, and where to read less
+//! often. What is skipped only because units did not answer is no such lack of time, however many
+//! they are: those are told by name, and the bus keeps up once they are seen to. The first minute
+//! is not looked at: everything is due at once then.
 
 use std::time::Duration;
 
 use andon_engine::time::BootTime;
 
-/// The share of due rounds from which skips are a spell that somebody should look at …
+/// The share of due rounds skipped for lack of time that begins a spell somebody should look at …
 const SPELL_FROM: f64 = 0.05;
-/// … until it is less than this. That is above the 2 % of the line's time that one dead device may
-/// cost: a bus that would keep up without it does keep up.
+/// … until it is less than this, so that a line on the edge is not told of every minute.
 const SPELL_UNTIL: f64 = 0.03;
 /// What is looked at is the last minute, by slots of this length.
 const SLOT: Duration = Duration::from_secs(10);
@@ -20,9 +21,9 @@ const SLOTS: usize = 6;
 /// What has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spell {
-    /// So many rounds were skipped of those that were due in the last minute.
+    /// So many rounds were skipped for lack of time, of those that were due in the last minute.
     Begun {
-        /// Rounds that were skipped.
+        /// Rounds that were skipped for lack of time.
         skipped: u64,
         /// Rounds that were due, those among them.
         due: u64,
@@ -31,11 +32,30 @@ pub(super) enum Spell {
     Over,
 }
 
+/// Rounds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rounds {
+    due: u64,
+    skipped: u64,
+    /// Skipped although failures took no time.
+    lacking: u64,
+}
+
+impl Rounds {
+    const fn and(self, other: Self) -> Self {
+        Self {
+            due: self.due.saturating_add(other.due),
+            skipped: self.skipped.saturating_add(other.skipped),
+            lacking: self.lacking.saturating_add(other.lacking),
+        }
+    }
+}
+
 /// Rounds of the last minute.
 #[derive(Clone, Debug)]
 pub(super) struct Skips {
-    /// Skipped and due, by slot.
-    slots: [(u64, u64); SLOTS],
+    /// By slot.
+    slots: [Rounds; SLOTS],
     slot: u64,
     begun: BootTime,
     share: Option<f64>,
@@ -45,26 +65,27 @@ pub(super) struct Skips {
 impl Skips {
     pub(super) const fn new(now: BootTime) -> Self {
         let slot = slot_of(now);
-        Self { slots: [(0, 0); SLOTS], slot, begun: now, share: None, spell: false }
+        let none = Rounds { due: 0, skipped: 0, lacking: 0 };
+        Self { slots: [none; SLOTS], slot, begun: now, share: None, spell: false }
     }
 
-    /// A round is over at `now`, and so many after it were skipped. Returns what has changed, which
-    /// is found out once per slot.
-    pub(super) fn add(&mut self, now: BootTime, skipped: u64) -> Option<Spell> {
+    /// A round is over at `now`, and so many after it were skipped; `lacking` of them would have
+    /// been even if failures had taken no time. Returns what has changed, which is found out once
+    /// per slot.
+    pub(super) fn add(&mut self, now: BootTime, skipped: u64, lacking: u64) -> Option<Spell> {
         let slot = slot_of(now);
         let mut change = None;
         if slot > self.slot {
             // Nothing ended in the slots between: what stands there is of minutes ago.
             for empty in (self.slot + 1..slot).take(SLOTS) {
-                self.slots[place(empty)] = (0, 0);
+                self.slots[place(empty)] = Rounds::default();
             }
             change = self.judge(now);
-            self.slots[place(slot)] = (0, 0);
+            self.slots[place(slot)] = Rounds::default();
             self.slot = slot;
         }
-        let (all, due) = &mut self.slots[place(slot)];
-        *all = all.saturating_add(skipped);
-        *due = due.saturating_add(skipped).saturating_add(1);
+        let rounds = Rounds { due: skipped.saturating_add(1), skipped, lacking };
+        self.slots[place(slot)] = self.slots[place(slot)].and(rounds);
         change
     }
 
@@ -82,15 +103,14 @@ impl Skips {
         if now.since(self.begun) < SLOT * SLOTS as u32 {
             return None;
         }
-        let sum =
-            |a: (u64, u64), b: &(u64, u64)| (a.0.saturating_add(b.0), a.1.saturating_add(b.1));
-        let (skipped, due) = self.slots.iter().fold((0, 0), sum);
-        let share = skipped as f64 / due.max(1) as f64;
-        self.share = Some(share);
+        let Rounds { due, skipped, lacking } =
+            self.slots.iter().fold(Rounds::default(), |sum, slot| sum.and(*slot));
+        let share = |of: u64| of as f64 / due.max(1) as f64;
+        self.share = Some(share(skipped));
         let before = self.spell;
-        self.spell = share >= if before { SPELL_UNTIL } else { SPELL_FROM };
+        self.spell = share(lacking) >= if before { SPELL_UNTIL } else { SPELL_FROM };
         match (before, self.spell) {
-            (false, true) => Some(Spell::Begun { skipped, due }),
+            (false, true) => Some(Spell::Begun { skipped: lacking, due }),
             (true, false) => Some(Spell::Over),
             _ => None,
         }
@@ -114,7 +134,7 @@ mod tests {
         let rounds = from..from + seconds;
         let add = |at: u64| {
             let skipped = u64::from(nth > 0 && at.is_multiple_of(nth));
-            Some((at, skips.add(BootTime::from_millis(at * 1000), skipped)?))
+            Some((at, skips.add(BootTime::from_millis(at * 1000), skipped, skipped)?))
         };
         rounds.filter_map(add).collect()
     }
@@ -129,6 +149,14 @@ mod tests {
     }
 
     #[test]
+    fn what_failures_cost_is_shown_and_is_no_spell() {
+        let mut skips = Skips::new(BootTime::from_millis(0));
+        let told: Vec<Spell> =
+            (1..600).filter_map(|at| skips.add(BootTime::from_millis(at * 1000), 1, 0)).collect();
+        assert_eq!((told.as_slice(), skips.is_spell(), skips.share()), (&[][..], false, Some(0.5)));
+    }
+
+    #[test]
     fn a_spell_ends_while_no_more_is_skipped_than_one_dead_device_costs() {
         let mut skips = Skips::new(BootTime::from_millis(0));
         assert_eq!(run(&mut skips, 1, 300, 5).len(), 1);
@@ -140,9 +168,9 @@ mod tests {
     fn rounds_of_minutes_ago_are_not_of_the_last_minute() {
         let mut skips = Skips::new(BootTime::from_millis(0));
         assert_eq!(run(&mut skips, 1, 59, 1), []);
-        let told = skips.clone().add(BootTime::from_millis(115_000), 0);
+        let told = skips.clone().add(BootTime::from_millis(115_000), 0, 0);
         assert_eq!(told, Some(Spell::Begun { skipped: 10, due: 20 }), "of 50 s to 110 s");
-        assert_eq!(skips.add(BootTime::from_millis(300_000), 0), None);
+        assert_eq!(skips.add(BootTime::from_millis(300_000), 0, 0), None);
         assert_eq!(skips.share(), Some(0.0));
     }
 

@@ -27,7 +27,8 @@ pub struct Status {
     pub skipped: u64,
     /// Share of the rounds due in the last minute that were skipped, 0–1; `None` in the first.
     pub skipped_share: Option<f64>,
-    /// Whether that is, or was lately, so much that somebody should look: see [`super::skips`].
+    /// Whether so much of that is, or was lately, for lack of time that somebody should look: see
+    /// [`super::skips`].
     pub skipping: bool,
     /// Bytes that nobody had asked for: noise, or late answers.
     pub stray_bytes: u64,
@@ -375,6 +376,8 @@ impl Ages {
 #[derive(Clone, Debug)]
 pub(super) struct Occupancy {
     busy: [Duration; 60],
+    /// All of them.
+    total: Duration,
     second: u64,
     /// A young bus is not measured by a whole minute.
     begun: BootTime,
@@ -382,7 +385,8 @@ pub(super) struct Occupancy {
 
 impl Occupancy {
     pub(super) const fn new(now: BootTime) -> Self {
-        Self { busy: [Duration::ZERO; 60], second: now.0 / 1_000_000_000, begun: now }
+        let second = now.0 / 1_000_000_000;
+        Self { busy: [Duration::ZERO; 60], total: Duration::ZERO, second, begun: now }
     }
 
     /// The bus was in use for `busy` until `now`. Counted for the second of `now`.
@@ -390,17 +394,17 @@ impl Occupancy {
         self.advance(now);
         if let Some(slot) = self.busy.get_mut(usize::try_from(self.second % 60).unwrap_or(0)) {
             *slot += busy;
+            self.total += busy;
         }
     }
 
     /// The share of the last minute, 0–1.
     pub(super) fn share(&mut self, now: BootTime) -> f64 {
         self.advance(now);
-        let busy: Duration = self.busy.iter().sum();
         // Whole seconds, and as much of this one as has passed.
         let window = Duration::from_secs(59) + Duration::from_nanos(now.0 % 1_000_000_000);
         let seen = now.since(self.begun).min(window).max(Duration::from_secs(1));
-        (busy.as_secs_f64() / seen.as_secs_f64()).min(1.0)
+        (self.total.as_secs_f64() / seen.as_secs_f64()).min(1.0)
     }
 
     fn advance(&mut self, now: BootTime) {
@@ -409,7 +413,7 @@ impl Occupancy {
         for step in 1..=passed.min(60) {
             let slot = (self.second + step) % 60;
             if let Some(slot) = self.busy.get_mut(usize::try_from(slot).unwrap_or(0)) {
-                *slot = Duration::ZERO;
+                self.total -= std::mem::take(slot);
             }
         }
         self.second = self.second.max(second);

@@ -378,11 +378,19 @@ async fn over_loopback_a_black_hole_is_left_and_the_returning_server_read() {
     plan.units[0].polls[0].period = Duration::from_millis(50);
     plan.link = Link::Tcp { address };
     let shared = Runtime::start().unwrap();
-    let (sink, deliveries) = mpsc::channel(64);
-    let mut bench = Bench {
-        handle: start(&Arc::new(plan), &engine, &nowhere(), sink, &shared).unwrap(),
-        deliveries,
-    };
+    let (sink, _direct) = mpsc::channel(64);
+    let handle = start(&Arc::new(plan), &engine, &nowhere(), sink, &shared).unwrap();
+    let (taker, deliveries) = mpsc::channel(64);
+    let mut bench = Bench { handle, deliveries };
+    tokio::spawn(async move {
+        let (gather, mut taken) = (shared.gathered(), Vec::new());
+        loop {
+            gather.take(64, &mut taken).await;
+            for delivery in taken.drain(..) {
+                taker.send(delivery).await.ok();
+            }
+        }
+    });
     // The first two connections are accepted and swallow everything.
     let held = (listener.accept().await.unwrap(), listener.accept().await.unwrap());
     bench.until(&Err(Unavailable::Timeout)).await;

@@ -1,20 +1,23 @@
 //! One question, one answer: every reply is checked here, in release builds too.
 //!
-//! tokio-modbus frames, and compares unit, function and (on TCP) transaction; its typed methods
-//! leave counts and echoes to debug assertions, so only its `call` is used and the rest is
+//! On Modbus TCP `mbap` frames and checks: of a register asked for by itself that is most of what
+//! the gateway does. RTU is framed by tokio-modbus, which compares unit and function; its typed
+//! methods leave counts and echoes to debug assertions, so only its `call` is used and the rest is
 //! checked by [`check`]. Nothing here decides what to ask or what a failure means for a unit.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use andon_adapters::dlt645::Address;
 use andon_adapters::modbus::{Block, Table, Words};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_modbus::client::{Client as _, Context, rtu, tcp};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio_modbus::client::{Client as _, Context, rtu};
 use tokio_modbus::slave::SlaveContext as _;
 use tokio_modbus::{Request, Response, Slave};
 
 use super::dialect::{self, Dialect};
+use super::mbap;
 use super::timing::{LineTiming, reply_bytes, request_bytes};
 use super::transport::{Stream, Tap};
 use crate::config::plan::{Link, Station};
@@ -23,6 +26,9 @@ use crate::config::plan::{Link, Station};
 pub(super) const BABBLE_MAX: Duration = Duration::from_secs(3);
 /// Bytes of a reply to a coil write on a serial line.
 const ECHO_BYTES: u32 = 8;
+
+/// A question that its station cannot be asked: the plan holds none such.
+const UNASKABLE: Fault = Fault::Garbled;
 
 /// What is asked of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +61,17 @@ impl Registers {
         Some(Self { address, words: room, count, single })
     }
 
-    fn words(&self) -> &[u16] {
+    pub(super) const fn address(&self) -> u16 {
+        self.address
+    }
+
+    pub(super) fn words(&self) -> &[u16] {
         &self.words[..self.count]
+    }
+
+    /// The one word that is written with function 6; `None` with function 16.
+    pub(super) fn single(&self) -> Option<u16> {
+        self.single.then_some(self.words[0])
     }
 }
 
@@ -203,16 +218,31 @@ impl Framing {
     }
 }
 
-/// An open stream with the library's client on it.
+/// An open stream with what frames on it.
 pub(super) struct Connection {
     tap: Tap,
-    context: Context,
+    client: Client,
     framing: Framing,
     timing: LineTiming,
     /// Bytes that nobody had asked for.
     strays: u64,
     /// The line has a thread to itself, which may sleep.
     precise: bool,
+}
+
+/// Who puts requests into frames, and takes replies out of them.
+enum Client {
+    Rtu(Context),
+    Mbap(Box<Mbap>),
+}
+
+/// What is kept from one question on Modbus TCP to the next.
+struct Mbap {
+    transaction: u16,
+    /// What came since the last request; room for a byte more than any frame has.
+    bytes: [u8; mbap::FRAME_MAX + 1],
+    /// The deadline. One timer for all: putting it off costs less than another.
+    timer: Pin<Box<Sleep>>,
 }
 
 /// What became of a question.
@@ -227,8 +257,8 @@ pub(super) struct Outcome {
 impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>, framing: Framing, timing: LineTiming) -> Self {
         let tap = Tap::new(stream);
-        let context = attach(&tap, framing);
-        Self { tap, context, framing, timing, strays: 0, precise: framing == Framing::Rtu }
+        let client = attach(&tap, framing);
+        Self { tap, client, framing, timing, strays: 0, precise: framing == Framing::Rtu }
     }
 
     /// Bytes that nobody had asked for, since this was last called.
@@ -245,12 +275,13 @@ impl Connection {
         let sent = Instant::now();
         self.tap.mark();
         let exchange = self.timing.wire(ask.wire_bytes());
-        let result = match (station, ask.request()) {
-            (Station::Unit(unit), Some(request)) => {
-                self.call(unit, ask, request, sent + exchange + allowance).await
-            }
-            // A question that its station cannot be asked: the plan holds none such.
-            _ => Err(Fault::Garbled),
+        let deadline = sent + exchange + allowance;
+        let result = match station {
+            Station::Unit(unit) => match &mut self.client {
+                Client::Mbap(client) => client.call(&mut self.tap, unit, ask, deadline).await,
+                Client::Rtu(client) => call(client, &self.tap, unit, ask, deadline).await,
+            },
+            Station::Meter(_) => Err(UNASKABLE),
         };
         let taken = sent.elapsed().saturating_sub(exchange);
         Outcome { result, sent, taken }
@@ -288,36 +319,6 @@ impl Connection {
         reply.unwrap_or(Err(if bytes.is_empty() { Fault::Timeout } else { Fault::Garbled }))
     }
 
-    async fn call(
-        &mut self,
-        unit: u8,
-        ask: Ask,
-        request: Request<'static>,
-        deadline: Instant,
-    ) -> Result<Answer, Fault> {
-        self.context.set_slave(Slave(unit));
-        match timeout_at(deadline, self.context.call(request)).await {
-            Err(_) if self.tap.read() == 0 => Err(Fault::Timeout),
-            Err(_) => Err(Fault::Garbled),
-            Ok(Ok(Ok(response))) => check(ask, response).and_then(|answer| self.whole(ask, answer)),
-            Ok(Ok(Err(code))) => Err(Fault::Exception(u8::from(code))),
-            Ok(Err(_)) if self.tap.ended() => Err(Fault::Disconnected),
-            Ok(Err(_)) => Err(Fault::Garbled),
-        }
-    }
-
-    /// On TCP nothing may come beside the answer: more bytes than its frame needs are a byte
-    /// count that lies, or an answer to something else.
-    fn whole(&self, ask: Ask, answer: Answer) -> Result<Answer, Fault> {
-        /// MBAP header instead of unit id and checksum.
-        const MBAP_MORE: u32 = 7 - 3;
-        let whole = u64::from(ask.reply_bytes() + MBAP_MORE);
-        if self.framing == Framing::Mbap && self.tap.read() != whole {
-            return Err(Fault::Garbled);
-        }
-        Ok(answer)
-    }
-
     /// Waits until 3.5 characters, or the configured pause, have passed since the last byte,
     /// throwing away what comes unasked. Costs nothing when that time has passed already.
     async fn settle(&mut self) {
@@ -350,12 +351,67 @@ impl Connection {
         if self.framing != Framing::Rtu || self.tap.ended() {
             return Err(Reopen);
         }
-        self.context = attach(&self.tap, self.framing);
+        self.client = attach(&self.tap, self.framing);
         let quiet = quiet.max(self.timing.silence());
         let drained = self.tap.drain(quiet, quiet + BABBLE_MAX).await.ok_or(Reopen)?;
         self.strays += drained;
         let late = self.tap.active().saturating_duration_since(outcome.sent);
         Ok((drained > 0).then_some(late))
+    }
+}
+
+impl Mbap {
+    /// Sends and listens until the answer or the deadline comes.
+    async fn call(
+        &mut self,
+        tap: &mut Tap,
+        unit: u8,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<Answer, Fault> {
+        self.transaction = self.transaction.wrapping_add(1);
+        let request = mbap::request(self.transaction, unit, ask).ok_or(UNASKABLE)?;
+        let (bytes, mut held) = (&mut self.bytes, 0);
+        let exchange = async {
+            tap.write_all(&request).await.map_err(|_| Fault::Disconnected)?;
+            loop {
+                match tap.read(&mut bytes[held..]).await {
+                    Ok(count @ 1..) => held += count,
+                    Ok(0) | Err(_) => return Err(Fault::Disconnected),
+                }
+                if let Some(result) = mbap::answer(ask, &request, &bytes[..held]) {
+                    return result;
+                }
+            }
+        };
+        self.timer.as_mut().reset(deadline);
+        tokio::select! {
+            biased;
+            result = exchange => result,
+            () = self.timer.as_mut() => {
+                Err(if held == 0 { Fault::Timeout } else { Fault::Garbled })
+            }
+        }
+    }
+}
+
+/// Has tokio-modbus send, and listen until the answer or the deadline comes.
+async fn call(
+    client: &mut Context,
+    tap: &Tap,
+    unit: u8,
+    ask: Ask,
+    deadline: Instant,
+) -> Result<Answer, Fault> {
+    let request = ask.request().ok_or(UNASKABLE)?;
+    client.set_slave(Slave(unit));
+    match timeout_at(deadline, client.call(request)).await {
+        Err(_) if tap.read() == 0 => Err(Fault::Timeout),
+        Err(_) => Err(Fault::Garbled),
+        Ok(Ok(Ok(response))) => check(ask, response),
+        Ok(Ok(Err(code))) => Err(Fault::Exception(u8::from(code))),
+        Ok(Err(_)) if tap.ended() => Err(Fault::Disconnected),
+        Ok(Err(_)) => Err(Fault::Garbled),
     }
 }
 
@@ -382,10 +438,13 @@ async fn rest_until(moment: Instant, precise: bool) -> bool {
 pub(super) struct Reopen;
 
 /// A fresh client: one that has seen garbage keeps remains of it in its decoder.
-fn attach(tap: &Tap, framing: Framing) -> Context {
-    let nobody = Slave(0);
+fn attach(tap: &Tap, framing: Framing) -> Client {
     match framing {
-        Framing::Rtu | Framing::RtuOverTcp => rtu::attach_slave(tap.clone(), nobody),
-        Framing::Mbap => tcp::attach_slave(tap.clone(), nobody),
+        Framing::Rtu | Framing::RtuOverTcp => Client::Rtu(rtu::attach_slave(tap.clone(), Slave(0))),
+        Framing::Mbap => Client::Mbap(Box::new(Mbap {
+            transaction: 0,
+            bytes: [0; mbap::FRAME_MAX + 1],
+            timer: Box::pin(sleep_until(Instant::now())),
+        })),
     }
 }

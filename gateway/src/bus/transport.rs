@@ -140,19 +140,19 @@ impl Tap {
     pub(super) async fn discard(&mut self) -> u64 {
         /// Most that is looked at: a stream that never runs dry must not hold us.
         const BYTES_MAX: u64 = 4096;
-        let mut bytes = [0; 256];
-        let mut discarded = 0;
-        while discarded < BYTES_MAX && !self.ended() {
-            let mut buffer = ReadBuf::new(&mut bytes);
-            let poll = std::future::poll_fn(|cx| {
-                Poll::Ready(Pin::new(&mut *self).poll_read(cx, &mut buffer))
-            });
-            match poll.await {
-                Poll::Ready(Ok(())) => discarded += buffer.filled().len() as u64,
-                Poll::Ready(Err(_)) | Poll::Pending => break,
+        std::future::poll_fn(|cx| {
+            let mut bytes = [0; 256];
+            let mut discarded = 0;
+            while discarded < BYTES_MAX && !self.ended() {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                match Pin::new(&mut *self).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) => discarded += buffer.filled().len() as u64,
+                    Poll::Ready(Err(_)) | Poll::Pending => break,
+                }
             }
-        }
-        discarded
+            Poll::Ready(discarded)
+        })
+        .await
     }
 }
 

@@ -82,7 +82,11 @@ fn buses(out: &mut Exposition, buses: &[Bus]) {
     let about =
         ("andon_bus_skipped_ratio", Gauge, "Share of the last minute's rounds skipped, 0-1.");
     each(out, about, |bus| bus.skipped_share);
-    let about = ("andon_bus_skipping", Gauge, "1 from a ratio of 0.05 until it is below 0.03.");
+    let about = (
+        "andon_bus_skipping",
+        Gauge,
+        "1 from a share of 0.05 skipped for lack of time until it is below 0.03.",
+    );
     each(out, about, |bus| Some(flag(bus.skipping)));
     let about = ("andon_bus_stray_bytes_total", Counter, "Bytes that nobody had asked for.");
     each(out, about, |bus| Some(count(bus.stray_bytes)));

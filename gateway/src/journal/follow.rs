@@ -68,6 +68,8 @@ pub struct Follower {
     offset: u64,
     /// The segment could not be read: nothing is, before it is tried again.
     refusal: Option<Refusal>,
+    /// There was no more when it looked last; what is published since then is not seen.
+    caught_up: bool,
 }
 
 impl Follower {
@@ -88,6 +90,7 @@ impl Follower {
             walker: None,
             offset: 0,
             refusal: None,
+            caught_up: false,
         };
         if let Some(after) = after.filter(|_| place.is_some()) {
             follower.skip_blocks(after);
@@ -122,10 +125,19 @@ impl Follower {
         if self.refusal.as_ref().is_some_and(|refusal| now() < refusal.again) {
             return records;
         }
+        // To look costs a lock and a try at reading; many ask far more often than there is more.
+        if self.caught_up && matches!(self.published.has_changed(), Ok(false)) {
+            return records;
+        }
+        self.published.mark_unchanged();
+        self.caught_up = false;
         while records.len() < max {
             match self.walk() {
                 Ok(Some(found)) => records.extend(self.chain.record(found)),
-                Ok(None) => break,
+                Ok(None) => {
+                    self.caught_up = true;
+                    break;
+                }
                 Err(error) => {
                     if !self.refused(&error, now()) {
                         break;
@@ -287,6 +299,7 @@ impl Follower {
         loop {
             // Marks what is published as seen before looking, so that nothing is missed.
             self.published.borrow_and_update();
+            self.caught_up = false;
             if self.has_more() {
                 return;
             }

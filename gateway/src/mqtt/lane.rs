@@ -11,7 +11,7 @@
 //! unconfirmed at any time: brokers bound what they keep for an absent recorder (mosquitto: 1000
 //! messages) and silently drop the rest, so a dead recorder costs a trickle and not a flood.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -87,9 +87,9 @@ pub(super) struct Lane {
     /// Where the pass ends: from there on, live has sent or will send.
     pass_end: Option<Position>,
     outstanding: VecDeque<Covered>,
-    confirmed: HashMap<BootId, Ranges>,
-    acknowledged: HashMap<BootId, Ranges>,
-    read: HashMap<BootId, u64>,
+    confirmed: BTreeMap<BootId, Ranges>,
+    acknowledged: BTreeMap<BootId, Ranges>,
+    read: BTreeMap<BootId, u64>,
     boundaries: VecDeque<Boundary>,
     /// Since when the cursor has not moved although something was sent.
     stuck_since: Instant,
@@ -119,9 +119,9 @@ impl Lane {
             pass: None,
             pass_end: None,
             outstanding: VecDeque::new(),
-            confirmed: HashMap::new(),
-            acknowledged: HashMap::new(),
-            read: HashMap::new(),
+            confirmed: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            read: BTreeMap::new(),
             boundaries: VecDeque::new(),
             stuck_since: now,
             grown: false,
@@ -236,7 +236,7 @@ impl Lane {
                 self.give_up_dating(now, &record);
                 continue;
             }
-            let covers = |ranges: &HashMap<BootId, Ranges>| {
+            let covers = |ranges: &BTreeMap<BootId, Ranges>| {
                 ranges.get(&record.boot).is_some_and(|known| known.covers(record.prev, record.seq))
             };
             if covers(&self.confirmed) || covers(&self.acknowledged) {

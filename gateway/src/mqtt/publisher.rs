@@ -115,13 +115,12 @@ impl Publisher {
             return None;
         }
         self.retained.fold();
-        let now_ms = (self.wall)(&self.boot, (self.now)());
-        let fact = self.retained.next(&self.wall, now_ms).map(|(topic, payload)| {
-            let payload = payload.unwrap_or_else(|| self.status(true));
-            (topic, payload)
-        });
-        if let Some((topic, payload)) = fact {
-            return Some(Message { topic, payload, retain: true, covers: None });
+        if self.retained.is_any_due() {
+            let now_ms = (self.wall)(&self.boot, (self.now)());
+            if let Some((topic, payload)) = self.retained.next(&self.wall, now_ms) {
+                let payload = payload.unwrap_or_else(|| self.status(true));
+                return Some(Message { topic, payload, retain: true, covers: None });
+            }
         }
         for stream in [Stream::Events, Stream::Telemetry] {
             let lane = &mut self.lanes[stream as usize];

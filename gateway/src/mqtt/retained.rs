@@ -116,6 +116,11 @@ impl Retained {
         self.due.insert(Key::Status);
     }
 
+    /// Whether anything may be sent: now, or once there is a wall time.
+    pub(super) fn is_any_due(&self) -> bool {
+        !(self.due.is_empty() && self.timeless.is_empty())
+    }
+
     /// The next message that is to be sent: topic and payload; the payload of the status is made
     /// by the caller.
     pub(super) fn next(

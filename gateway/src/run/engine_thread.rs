@@ -1,8 +1,8 @@
-//! The thread that owns the engine: two queues in, safety first; commands out before anything
-//! else; the rest into queues that never make it wait.
+//! The thread that owns the engine: two queues in, and what was gathered for it, safety first;
+//! commands out before anything else; the rest into queues that never make it wait.
 //!
-//! At most [`DELIVERIES_PER_STEP`] deliveries of telemetry are taken before the urgent queue and the
-//! clock are looked at again.
+//! At most [`DELIVERIES_PER_STEP`] deliveries of the telemetry queue and as many of what was gathered
+//! are taken before the urgent queue and the clock are looked at again.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use andon_engine::{Engine, Input, Output};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use crate::bus::Delivery;
+use crate::bus::{Delivery, Gather};
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::diagnostics::Progress;
@@ -31,6 +31,9 @@ pub const URGENT_QUEUE: usize = 256;
 
 /// Room for deliveries of all buses; a full queue slows the polling down.
 pub const TELEMETRY_QUEUE: usize = 256;
+
+/// The queue of telemetry, and what was gathered with places in it.
+pub type Readings = (mpsc::Receiver<Delivery>, Arc<Gather>);
 
 /// What must not wait behind telemetry.
 pub enum Urgent {
@@ -70,7 +73,7 @@ pub fn start(
     engine: Engine,
     plan: Arc<Plan>,
     urgent: mpsc::Receiver<Urgent>,
-    telemetry: mpsc::Receiver<Delivery>,
+    readings: Readings,
     sinks: Sinks,
 ) -> std::io::Result<Thread> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -79,7 +82,7 @@ pub fn start(
         // Dropped when the thread ends, in whatever way: whoever waits for it then knows.
         let _alive: oneshot::Sender<()> = alive;
         let shell = Shell { engine, plan, sinks, out: Vec::new(), began: None, done: Vec::new() };
-        runtime.block_on(shell.run(urgent, telemetry));
+        runtime.block_on(shell.run(urgent, readings));
     })?;
     Ok(Thread { thread, ended })
 }
@@ -115,15 +118,12 @@ struct Shell {
 }
 
 impl Shell {
-    async fn run(
-        mut self,
-        mut urgent: mpsc::Receiver<Urgent>,
-        mut telemetry: mpsc::Receiver<Delivery>,
-    ) {
+    async fn run(mut self, mut urgent: mpsc::Receiver<Urgent>, (mut telemetry, gather): Readings) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut fed = true;
         let mut deliveries = Vec::with_capacity(DELIVERIES_PER_STEP);
+        let mut gathered = Vec::with_capacity(DELIVERIES_PER_STEP);
         // What a restored state demands (an output that was tripped) leaves before anything else.
         self.step(Input::Tick);
         self.dispatch();
@@ -139,18 +139,26 @@ impl Shell {
                     // No bus is left, or there never was one: what is known grows old, and stops
                     // stand as they stood.
                     fed = count > 0;
-                    for Delivery { at, readings } in deliveries.drain(..) {
-                        self.sinks.progress.count(readings.len());
-                        self.step(Input::Readings { at, readings });
-                    }
+                    // However much comes this way, what was gathered has its turn.
+                    gather.take_ripe(DELIVERIES_PER_STEP, &mut deliveries);
+                    deliveries.drain(..).for_each(|delivery| self.take(delivery));
+                }
+                () = gather.take(DELIVERIES_PER_STEP, &mut gathered) => {
+                    gathered.drain(..).for_each(|delivery| self.take(delivery));
                 }
             }
             self.dispatch();
         }
-        while let Ok(Delivery { at, readings }) = telemetry.try_recv() {
-            self.step(Input::Readings { at, readings });
+        while let Ok(delivery) = telemetry.try_recv() {
+            self.take(delivery);
         }
+        gather.take_all().into_iter().for_each(|delivery| self.take(delivery));
         self.dispatch();
+    }
+
+    fn take(&mut self, Delivery { at, readings }: Delivery) {
+        self.sinks.progress.count(readings.len());
+        self.step(Input::Readings { at, readings });
     }
 
     fn hear(&mut self, word: Urgent) {

@@ -127,9 +127,8 @@ impl Gateway {
         let anchors: SharedAnchors = Arc::new(RwLock::new(past.anchors().clone()));
 
         let (urgent, urgent_words) = mpsc::channel(URGENT_QUEUE);
-        let (sink, telemetry) = mpsc::channel(TELEMETRY_QUEUE);
-        let queues = (sink.downgrade(), urgent.downgrade());
-        let lines = start_lines(&plan, &sink)?;
+        let (lines, sink, readings) = start_lines(&plan)?;
+        let queues = (sink, urgent.downgrade());
         let progress = Arc::new(Progress::default());
         let outputs = Outputs::new(plan.outputs.clone(), lines.clone(), urgent.clone());
 
@@ -143,7 +142,7 @@ impl Gateway {
         let progressing = progress.clone();
         let sinks =
             Sinks { journal: journal.clone(), board: feed, diary, outputs, progress: progressing };
-        let engine = engine_thread::start(engine, plan.clone(), urgent_words, telemetry, sinks)?;
+        let engine = engine_thread::start(engine, plan.clone(), urgent_words, readings, sinks)?;
 
         let parts = Parts::start(&plan, (boot, started), &journal, &anchors, &lines)?;
         let (stop, stopped) = channel::channel(false);
@@ -293,8 +292,12 @@ fn believable_wall_ms(
     anchors.wall_ms(&boot, started).or_else(|| believed().then(clock::wall_now_ms))
 }
 
-/// Starts whatever readings come from: buses, and devices with a protocol of their own.
-fn start_lines(plan: &Plan, sink: &bus::Sink) -> std::io::Result<Lines> {
+/// Starts whatever readings come from: buses, and devices with a protocol of their own; with the
+/// queue that they end in.
+fn start_lines(
+    plan: &Plan,
+) -> std::io::Result<(Lines, mpsc::WeakSender<bus::Delivery>, engine_thread::Readings)> {
+    let (sink, telemetry) = mpsc::channel(TELEMETRY_QUEUE);
     let shared = bus::Runtime::start()?;
     let start = |bus| bus::start(bus, &plan.engine, &plan.state_dir, sink.clone(), &shared);
     let buses = plan.buses.iter().map(start).collect::<Result<_, _>>()?;
@@ -303,7 +306,7 @@ fn start_lines(plan: &Plan, sink: &bus::Sink) -> std::io::Result<Lines> {
         start_device(device, &plan.brokers, &plan.engine, dir, sink, &shared)
     };
     let devices = plan.devices.iter().map(start).collect::<Result<_, _>>()?;
-    Ok(Lines { buses, devices })
+    Ok((Lines { buses, devices }, sink.downgrade(), (telemetry, shared.gathered())))
 }
 
 fn board_clock(anchors: SharedAnchors, boot: BootId) -> http::Now {

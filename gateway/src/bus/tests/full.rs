@@ -122,6 +122,32 @@ async fn one_dead_unit_of_eight_costs_the_others_two_percent_of_a_full_line() {
     assert!(share >= 0.98, "{beside} of {alone}");
 }
 
+/// A line of eight units of which five are dead, after ten minutes, polled at `period`.
+async fn beside_five_dead(period: Duration) -> Status {
+    let (mut plan, engine) = bus(false, 8, &profile(&[100]));
+    for poll in plan.units.iter_mut().flat_map(|unit| &mut unit.polls) {
+        poll.period = period;
+    }
+    let line = Line::new(&plan);
+    let device = script(
+        move |request: &Request| if request.unit > 3 { vec![] } else { line.reply(request) },
+    );
+    let mut bench = Bench::of(&plan, &engine, scripted(false, device), Memory::none());
+    drain(&mut bench, 600 * SECOND).await;
+    bench.handle.status()
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_units_skip_rounds_of_the_others_but_are_no_line_that_cannot_keep_up() {
+    // Three reads of some 30 ms.
+    let status = beside_five_dead(200 * MILLISECOND).await;
+    assert_eq!(status.silent(), 5);
+    assert!(status.skipped_share.unwrap() > 0.05, "{:?}", status.skipped_share);
+    assert!(!status.skipping, "the three that are left fill half of the line");
+    let status = beside_five_dead(60 * MILLISECOND).await;
+    assert!(status.skipping, "{:?}", status.skipped_share);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_write_on_a_full_line_waits_for_half_a_frame_and_for_one_at_most() {
     let (plan, engine) = saturated(9600, 8, 10);
