@@ -23,7 +23,7 @@ mod usage;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::process::work_dir;
 use table::Table;
@@ -51,6 +51,11 @@ impl Pace {
             Self { settle: seconds(4), measure: seconds(20), rounds: 5, outage: seconds(60) }
         }
     }
+
+    /// Whether this only shows that everything works.
+    const fn is_quick(self) -> bool {
+        self.rounds == 1
+    }
 }
 
 /// One part of the benchmark: it works in the folder and adds its rows.
@@ -68,8 +73,13 @@ const PARTS: &[(&str, Part)] = &[
 /// Measures the parts whose names are given, or all, and prints the table.
 ///
 /// # Errors
-/// When a program cannot be started or does not do what it is there for.
+/// When a part is not known, or a program cannot be started or does not do what it is there for.
 pub fn run(wanted: &[String]) -> Result<()> {
+    let is_known = |name: &&String| PARTS.iter().any(|(part, _)| part == name);
+    if let Some(unknown) = wanted.iter().find(|name| !is_known(name)) {
+        let parts: Vec<&str> = PARTS.iter().map(|(part, _)| *part).collect();
+        bail!("there is no part \"{unknown}\": known are {}", parts.join(", "));
+    }
     let dir = work_dir("bench")?;
     let pace = Pace::from_env();
     let mut table = Table::default();
@@ -81,5 +91,8 @@ pub fn run(wanted: &[String]) -> Result<()> {
         }
     }
     table.print();
+    if pace.is_quick() {
+        table::say("A quick look that it all works: none of these figures means anything.");
+    }
     Ok(())
 }

@@ -2,6 +2,11 @@
 
 #![expect(clippy::print_stdout, reason = "the table is the output")]
 
+/// A sentence below the table.
+pub(super) fn say(words: &str) {
+    println!("{words}");
+}
+
 /// A line of the table.
 #[derive(Debug)]
 pub(super) struct Row {

@@ -49,6 +49,37 @@ fn the_sample_without_any_one_line_or_value_is_checked_to_the_end() {
     }
 }
 
+/// What is shown commented out is written as andon takes it. Some lines name files that are not
+/// here, are one half of two, or stand in for others that would have to go.
+#[test]
+fn every_commented_value_of_the_sample_is_one_that_andon_takes() {
+    const NO_FILE: [&str; 2] = ["cannot be read: No such file", "there is no such folder"];
+    const OTHER_HALF: [&str; 2] = ["has no password", "there is no user"];
+    const INSTEAD: [&str; 3] = ["duplicate key", "unknown key", "does not go with"];
+    let expected = [&NO_FILE[..], &OTHER_HALF[..], &INSTEAD[..]].concat();
+    let sample = fs::read_to_string(repository().join("deploy/andon.toml")).unwrap();
+    let lines: Vec<&str> = sample.lines().collect();
+    let mut taken = 0;
+    for (number, line) in lines.iter().enumerate() {
+        let Some(setting) = line.strip_prefix("# ").filter(|setting| {
+            let key = setting.split_once(" = ").map_or("", |(key, _)| key);
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        }) else {
+            continue;
+        };
+        let mut changed = lines.clone();
+        changed[number] = setting;
+        let folder = Folder::new(&[("andon.toml", &changed.join("\n"))]);
+        let problems = folder.load(&[]).err().unwrap_or_default();
+        for told in told(&problems).lines().filter(|line| line.contains("andon.toml:")) {
+            let is_expected = expected.iter().any(|words| told.contains(words));
+            assert!(is_expected, "{setting}: {told}");
+        }
+        taken += 1;
+    }
+    assert!(taken > 10, "{taken} lines");
+}
+
 /// A reader who writes a commented default, or copies an address, gets what there is anyway.
 #[test]
 fn ports_and_folders_in_the_documents_are_the_defaults() {
