@@ -27,11 +27,17 @@ pub(super) fn reach_ms(period_ms: i64) -> i64 {
     period_ms.saturating_mul(STALE_PERIODS).max(STALE_MIN_MS)
 }
 
-/// For how many milliseconds before it a sample stands.
+/// For how many milliseconds before it a sample stands that comes so long after the one before it,
+/// known or not; `None` when nobody knows of one.
+pub(super) fn stands_back_ms(since_ms: Option<i64>, period_ms: i64) -> i64 {
+    let near = 0..=reach_ms(period_ms);
+    since_ms.filter(|since| near.contains(since)).unwrap_or(period_ms)
+}
+
+/// The same within the sample's UTC day.
 fn stands_ms(before: Option<i64>, at_ms: i64, period_ms: i64) -> i64 {
-    let since = before.map(|before| at_ms - before).filter(|since| *since <= reach_ms(period_ms));
     let begin = stretch_of(at_ms, DAY_MS) * DAY_MS;
-    since.unwrap_or(period_ms).min(at_ms - begin)
+    stands_back_ms(before.map(|before| at_ms - before), period_ms).min(at_ms - begin)
 }
 
 /// What some samples come to.
