@@ -4,6 +4,9 @@
 //! history_cost [DAYS]           everything below of so many days (default 1), as a report
 //! history_cost keep DIR DAYS    writes the days into DIR and says what that took, as one line
 //! history_cost ask DIR DAYS     asks what keep has written, and says what that took
+//! history_cost many SERIES PERIOD MINUTES
+//!                               what is written before its hour is over, of very many series with a
+//!                               sample every PERIOD seconds
 //! history_cost lines DAYS       prints them as line protocol, for other stores
 //! ```
 //!
@@ -25,7 +28,8 @@ use std::time::Duration;
 use andon::history::offline::Offline;
 use andon::history::query::Question;
 use andon::history::{Archive, NAME, Periods};
-use andon::journal::{Payload, Record};
+use andon::journal::{Observation, Payload, Record};
+use andon_engine::time::BootTime;
 use andon_engine::value::Value;
 use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
@@ -33,6 +37,8 @@ use shop::{BEGIN_MS, BOOT, DAY_S, MACHINES, Shop};
 
 /// Line protocol that is printed at once.
 const LINES_BYTES: usize = 1 << 20;
+/// Items of a machine of very many series.
+const MANY_ITEMS: u64 = 20;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,8 +49,14 @@ fn main() -> anyhow::Result<()> {
             ask(&mut io::stdout(), &Archive::in_folder(Path::new(dir)), &Shop::new(), days.parse()?)
         }
         ["lines", days] => lines(days.parse()?),
+        ["many", series, period, minutes] => {
+            many(series.parse()?, period.parse()?, minutes.parse()?)
+        }
         [days] => report(days.parse()?),
-        _ => anyhow::bail!("history_cost [DAYS] | keep DIR DAYS | ask DIR DAYS | lines DAYS"),
+        _ => anyhow::bail!(
+            "history_cost [DAYS] | keep DIR DAYS | ask DIR DAYS | lines DAYS | \
+             many SERIES PERIOD MINUTES"
+        ),
     }
 }
 
@@ -125,6 +137,48 @@ fn keep(dir: &Path, days: u64) -> anyhow::Result<()> {
          hours {hours:.4} merged {merged:.4}"
     )?;
     memory(&mut io::stdout(), "writing")
+}
+
+/// Writes what does not fit into memory, and says what a sample of it takes.
+fn many(series: u64, period_s: u64, minutes: u64) -> anyhow::Result<()> {
+    let dir = std::env::temp_dir().join(format!("andon-history-many-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let items: Vec<Arc<str>> = (0..MANY_ITEMS).map(|n| format!("temperature.{n}").into()).collect();
+    let machines: Vec<Arc<str>> =
+        (0..series.div_ceil(MANY_ITEMS)).map(|n| format!("m{n}").into()).collect();
+    let mut periods = Periods::default();
+    for machine in &machines {
+        let items = items.iter().map(|item| (Arc::clone(item), Duration::from_secs(period_s)));
+        periods.note(machine, items);
+    }
+    let mut history = Offline::open(&dir, BOOT, Arc::new(shop::wall_ms), periods)?;
+    let (mut seq, mut noise) = (0, 1_u64);
+    for second in (period_s..=minutes * 60).step_by(usize::try_from(period_s)?) {
+        for machine in &machines {
+            let items = items.iter().map(|item| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (Arc::clone(item), Ok(Value::Number(230.0 + (noise >> 59) as f64 / 10.0)))
+            });
+            let (at, items) = (BootTime::from_millis(second * 1000), items.collect());
+            let payload =
+                Payload::Observation(Observation { machine: Arc::clone(machine), at, items });
+            (seq, _) =
+                (seq + 1, history.take(&Record { boot: BOOT, seq: seq + 1, prev: seq, payload })?);
+        }
+    }
+    let samples = history.counters().samples as f64;
+    let bytes: usize = history.bytes_by_series()?.iter().map(|(.., bytes)| bytes).sum();
+    let file = std::fs::metadata(dir.join(NAME))?.len();
+    writeln!(
+        io::stdout(),
+        "{series} series every {period_s} s: {samples} samples written early, {:.3} B each in rows, \
+         {:.3} B in the file",
+        bytes as f64 / samples,
+        file as f64 / samples
+    )?;
+    memory(&mut io::stdout(), "writing")?;
+    drop(history);
+    Ok(std::fs::remove_dir_all(&dir)?)
 }
 
 fn lines(days: u64) -> anyhow::Result<()> {

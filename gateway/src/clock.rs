@@ -164,6 +164,8 @@ impl Anchor {
 pub struct Anchors {
     /// Few: a boot that a stream still holds each.
     boots: BTreeMap<BootId, Vec<Anchor>>,
+    /// The boot and moment of an anchor that is on its way to the disk.
+    coming: Option<(BootId, BootTime)>,
 }
 
 impl Anchors {
@@ -173,6 +175,26 @@ impl Anchors {
         let anchors = self.boots.entry(boot).or_default();
         let place = anchors.partition_point(|anchor| anchor.at <= at);
         anchors.insert(place, Anchor { at, wall_ms });
+        self.coming.take_if(|(of, from)| *of == boot && *from <= at);
+    }
+
+    /// Takes note that an anchor of this moment is on its way to the disk, and will be noted once it
+    /// is there; `None`: there is none any more.
+    pub const fn expect(&mut self, coming: Option<(BootId, BootTime)>) {
+        self.coming = coming;
+    }
+
+    /// Whether an anchor is on its way.
+    pub const fn is_expecting(&self) -> bool {
+        self.coming.is_some()
+    }
+
+    /// The wall time of a record's moment, in Unix milliseconds: [`Anchors::wall_ms`], but not before
+    /// it can be told for ever. What comes after an anchor that is not on the disk yet would get one
+    /// time by the anchor before it, and another when it is sent again.
+    pub fn settled_ms(&self, boot: &BootId, at: BootTime) -> Option<i64> {
+        let waits = self.coming.is_some_and(|(of, from)| of == *boot && at >= from);
+        if waits { None } else { self.wall_ms(boot, at) }
     }
 
     /// Unix milliseconds of a moment, by the last anchor not later than it, or by the first one
@@ -315,6 +337,23 @@ mod tests {
         assert_eq!(anchors.wall_ms(&BOOT, s(15)), Some(NOON + 5000));
         assert_eq!(anchors.wall_ms(&BOOT, s(20)), Some(NOON + 7_210_000));
         assert_eq!(anchors.wall_ms(&BootId([8; 16]), s(20)), None);
+    }
+
+    #[test]
+    fn a_record_has_no_time_while_the_anchor_that_decides_it_is_not_written() {
+        let mut anchors = Anchors::default();
+        anchors.note(BOOT, &clock(s(10), NOON));
+        anchors.expect(Some((BOOT, s(20))));
+        assert_eq!(anchors.settled_ms(&BOOT, s(19)), Some(NOON + 9000), "decided already");
+        assert_eq!(anchors.settled_ms(&BOOT, s(20)), None);
+        assert_eq!(anchors.settled_ms(&BOOT, s(25)), None);
+        assert_eq!(anchors.wall_ms(&BOOT, s(25)), Some(NOON + 15_000), "a board shows a time");
+        // An older one that is read meanwhile is not the one that is awaited.
+        anchors.note(BOOT, &clock(s(12), NOON + 2000));
+        assert_eq!(anchors.settled_ms(&BOOT, s(25)), None);
+        anchors.note(BOOT, &clock(s(20), NOON + 7_210_000));
+        assert_eq!(anchors.settled_ms(&BOOT, s(25)), Some(NOON + 7_215_000));
+        assert!(!anchors.is_expecting());
     }
 
     #[test]

@@ -74,4 +74,21 @@ mod tests {
             -x = "-x" as `-24h`"#]]
         .assert_eq(&read.join("\n"));
     }
+
+    #[test]
+    fn moments_beyond_all_calendars_are_refused_and_those_at_their_edges_are_read() {
+        for text in [
+            "-9223372036854775807h",
+            "-99999999999999999999s",
+            "-19998y",
+            "10000-01-01",
+            "9999-12-31",
+            "99999999999999999999",
+        ] {
+            assert!(moment(text, NOW, &TimeZone::UTC).is_err(), "{text}: {}", read(text));
+        }
+        for text in ["9999-12-30", "0001-01-01", "-1999y", "-0h"] {
+            assert!(moment(text, NOW, &TimeZone::UTC).is_ok(), "{text}: {}", read(text));
+        }
+    }
 }

@@ -34,6 +34,7 @@ mod source;
 pub(crate) use problem::did_you_mean;
 pub use problem::{Excerpt, Problem};
 
+use crate::history::SERIES_MAX;
 use plan::Plan;
 use problem::Report;
 use section::Section;
@@ -96,6 +97,9 @@ fn check(root: &Section<'_>, folder: &Path) -> Option<Plan> {
     unused_buses(root, &buses, &sources);
     silent(root, &machines);
     let shop = assemble::shop(&buses.list, &sources.list, &machines.list, &outputs.list);
+    if let Some((message, hint)) = unkept(shop.engine.items.len()) {
+        root.warn("history", message, Some(hint.to_owned()));
+    }
     let (faces, rules) = rule::rules(root, &machines, &outputs, &shop.engine);
     Some(Plan {
         site: site?,
@@ -177,6 +181,16 @@ fn silent(root: &Section<'_>, machines: &named::Named<'_, machine::Machine>) {
     let hint =
         "add activity = { from = \"power.active\", … }, or activity = [] if values are enough";
     section.warn(first, message, Some(hint.to_owned()));
+}
+
+/// What is to be said of more values than history keeps; `None`: it keeps them all.
+fn unkept(items: usize) -> Option<(String, &'static str)> {
+    let beyond = items.checked_sub(SERIES_MAX).filter(|beyond| *beyond > 0)?;
+    let message = format!(
+        "{items} values are configured and history keeps {SERIES_MAX}: {beyond} of them will have no \
+         curves of more than an hour and be in no export"
+    );
+    Some((message, "leave out what nobody needs with a machine's items, or use a second gateway"))
 }
 
 /// Warns of buses without a source: they are opened, and nobody is asked.

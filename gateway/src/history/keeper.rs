@@ -30,7 +30,7 @@ use crate::mqtt::{WallClock, record_wall_ms};
 /// Series in a group: few enough that a row is read quickly, enough that pages are filled.
 pub(super) const GROUP_SERIES: u8 = 16;
 /// Series that are kept; beyond them samples are counted as passed over.
-pub(super) const SERIES_MAX: usize = 65_536;
+pub const SERIES_MAX: usize = 65_536;
 /// Hours of a day.
 pub(super) const DAY_HOURS: i64 = 24;
 

@@ -31,7 +31,8 @@
 //!
 //! # Bounds
 //!
-//! Memory: the buffer's 4 MB, and one series of one day, or one row, whichever is at work. Disk:
+//! Memory: the buffer's 4 MB, or 512 bytes a series where that is more (32 MB for the 65 536 that are
+//! kept), and one series of one day, or one row, whichever is at work. Disk:
 //! `[history] size`. Questions: two at a time, 128 series, 2000 steps; a level is chosen so that at
 //! most 34 hours are read as samples, but for days that are not merged yet.
 
@@ -66,7 +67,7 @@ mod tests;
 mod thread;
 
 pub use file::NAME;
-pub use keeper::{Counters, Periods};
+pub use keeper::{Counters, Periods, SERIES_MAX};
 pub use recent::Recent;
 pub use thread::{Handle, Health, Telling};
 

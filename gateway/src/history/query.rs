@@ -2,9 +2,11 @@
 //! of each step was known. A step of which nothing is known is null, never a number.
 //!
 //! Steps are whole multiples of what they are made from (milliseconds or seconds, minutes, hours,
-//! UTC days), counted from 1970, so that no roll-up is ever cut: the answer begins up to one step
-//! before what was asked. Days that are not merged yet are read as samples, or by the digests of
-//! their hours where steps are hours or more; what is only in memory comes from there.
+//! UTC days), so that no roll-up is ever cut, and counted from 1970, so that they stay where they
+//! are while a window moves; the answer begins up to one step before what was asked. Where few long
+//! steps would not do, they are counted from the unit in which the question begins. Days that are
+//! not merged yet are read as samples, or by the digests of their hours where steps are hours or
+//! more; what is only in memory comes from there.
 
 use std::ops::RangeInclusive;
 
@@ -27,18 +29,33 @@ pub const SERIES_MAX: usize = 128;
 pub const STEPS_MAX: usize = 2000;
 /// Longest stretch of a question: a century.
 pub const SPAN_MAX_MS: i64 = 100 * 366 * DAY_MS;
+/// Earliest begin of a question: 1970.
+pub const EARLIEST_MS: i64 = 0;
+/// Latest end of a question: that of the year 9999.
+pub const LATEST_MS: i64 = 253_402_300_800_000;
+/// How many lengths of steps counted from 1970 are tried.
+const TRIES: i64 = 3;
 
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// Begin, Unix milliseconds.
+    /// Begin, Unix milliseconds; before [`EARLIEST_MS`] is as that.
     pub from_ms: i64,
-    /// End, Unix milliseconds, after the begin.
+    /// End, Unix milliseconds, after the begin; after [`LATEST_MS`] is as that.
     pub to_ms: i64,
     /// At most so many steps; at least 1.
     pub steps: usize,
     /// Machine and item.
     pub series: Vec<(String, String)>,
+}
+
+impl Question {
+    /// Of times with which nothing can overflow, and of a stretch that is not empty.
+    fn bounded(&self) -> Self {
+        let from_ms = self.from_ms.clamp(EARLIEST_MS, LATEST_MS - 1);
+        let to_ms = self.to_ms.clamp(from_ms + 1, LATEST_MS);
+        Self { from_ms, to_ms, ..self.clone() }
+    }
 }
 
 /// History cannot be asked now. It says why itself, and has no source that would say so again.
@@ -69,17 +86,20 @@ impl Frame {
         let width = span.div_euclid(most) + i64::from(span.rem_euclid(most) > 0);
         let level = Level::ALL.into_iter().rev().find(|level| level.width_ms() <= width);
         let unit = level.map_or(if width < 1000 { 1 } else { 1000 }, Level::width_ms);
-        let mut step_ms = (width + unit - 1) / unit * unit;
-        loop {
-            let begin_ms = question.from_ms.div_euclid(step_ms) * step_ms;
-            let count = (question.to_ms - begin_ms + step_ms - 1) / step_ms;
-            if count <= most {
-                let count = usize::try_from(count).unwrap_or(1);
-                return Self { level, begin_ms, step_ms, count };
-            }
-            // Beginning earlier has cost a step: at most two longer ones make up for it.
-            step_ms += unit;
-        }
+        let up = |length: i64, unit: i64| (length + unit - 1) / unit;
+        let frame = |begin_ms: i64, step_ms: i64| {
+            let count = usize::try_from(up(question.to_ms - begin_ms, step_ms)).unwrap_or(1);
+            Self { level, begin_ms, step_ms, count }
+        };
+        // Beginning earlier costs a step, which one or two longer ones make up for where there are
+        // many; few may have an edge inside the question whatever their length.
+        let steps = (0..TRIES).map(|longer| (up(width, unit) + longer) * unit);
+        let mut frames = steps.map(|step_ms| frame(question.from_ms / step_ms * step_ms, step_ms));
+        let fits = |frame: &Self| i64::try_from(frame.count).is_ok_and(|count| count <= most);
+        frames.find(fits).unwrap_or_else(|| {
+            let begin_ms = question.from_ms / unit * unit;
+            frame(begin_ms, up(up(question.to_ms - begin_ms, most), unit) * unit)
+        })
     }
 
     fn end_ms(&self) -> i64 {
@@ -131,7 +151,7 @@ impl Archive {
         now_ms: Option<i64>,
         write: &mut dyn FnMut(Vec<u8>) -> bool,
     ) -> Result<(), Unreadable> {
-        let frame = Frame::of(question);
+        let frame = Frame::of(&question.bounded());
         let look = self.look(question, &frame)?;
         let level = frame.level.map_or("samples", Level::words);
         let (from, to, step) = (frame.begin_ms, frame.end_ms(), frame.step_ms);
@@ -170,7 +190,7 @@ impl Archive {
         question: &Question,
         now_ms: Option<i64>,
     ) -> Result<Vec<Option<Vec<Option<Step>>>>, Unreadable> {
-        let frame = Frame::of(question);
+        let frame = Frame::of(&question.bounded());
         let look = self.look(question, &frame)?;
         let (mut rows, all) = (Rows::default(), 0..question.series.len());
         let all = all.map(|place| look.curve(place, &mut rows, &frame, now_ms));
@@ -400,5 +420,61 @@ pub(super) fn whole<T>(read: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
             Ok(None)
         }
         Err(trouble) => Err(trouble),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(from_ms: i64, to_ms: i64, steps: usize) -> Frame {
+        let question = Question { from_ms, to_ms, steps, series: Vec::new() }.bounded();
+        Frame::of(&question)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// Whatever is asked: the stretch is covered by at most as many steps as were asked for, of
+        /// which each begins with what it is made from.
+        #[test]
+        fn no_question_takes_more_steps_than_it_asks_for(
+            from_ms in prop_oneof![any::<i64>(), -2_i64..3, 0..LATEST_MS],
+            span_ms in prop_oneof![any::<i64>(), 1..3_600_000_i64, 1..SPAN_MAX_MS],
+            steps in prop_oneof![1..=STEPS_MAX, 1..4_usize],
+        ) {
+            let to_ms = from_ms.saturating_add(span_ms);
+            let got = frame(from_ms, to_ms, steps);
+            let from_ms = from_ms.clamp(EARLIEST_MS, LATEST_MS - 1);
+            let to_ms = to_ms.clamp(from_ms + 1, LATEST_MS);
+            prop_assert!((1..=steps).contains(&got.count), "{:?}", got);
+            prop_assert!(got.begin_ms <= from_ms && to_ms <= got.end_ms(), "{:?}", got);
+            prop_assert!(from_ms - got.begin_ms < got.step_ms, "{:?}", got);
+            prop_assert!(got.end_ms() - to_ms < got.step_ms, "{:?}", got);
+            let unit = got.level.map_or(1, Level::width_ms);
+            prop_assert!(got.begin_ms % unit == 0 && got.step_ms % unit == 0, "{:?}", got);
+        }
+    }
+
+    #[test]
+    fn one_step_over_the_begin_of_time_is_one_step() {
+        let got = frame(-1, 1_790_000_000_000, 1);
+        assert_eq!((got.begin_ms, got.count), (0, 1));
+        // Days counted from 1970 by 90, 91 and 92 all have an edge in it.
+        let got = frame(1_790_000_000_000, 1_790_000_000_000 + 90 * 86_400_000, 1);
+        assert_eq!((got.count, got.step_ms), (1, 91 * 86_400_000));
+    }
+
+    #[test]
+    fn edges_stay_where_they_are_while_a_window_moves() {
+        let edge = |from_ms: i64| {
+            let got = frame(from_ms, from_ms + 86_400_000, 500);
+            (got.begin_ms % got.step_ms, got.step_ms)
+        };
+        for minute in 0..50 {
+            assert_eq!(edge(1_790_000_000_000 + minute * 61_007), (0, 180_000));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The last hour in memory: per item a ring of 30 s buckets with least, greatest and mean value
-//! and the share of time that was known. Fed by observations, live or from the journal; a sample
-//! stands for the period before it, and unknown time is a gap, never a zero.
+//! and the share of time that was known. Fed by observations, live and from the journal; a sample
+//! stands for the time before it by the rule of [`super::summary`], midnight apart, and unknown time
+//! is a gap, never a zero.
 //!
 //! Bounds: [`SERIES_MAX`] series of [`RING`] buckets (32 bytes each, made on the first value).
 
@@ -13,6 +14,7 @@ use andon_engine::time::BootTime;
 use andon_engine::value::{Measured, Value};
 use serde::Serialize;
 
+use super::summary::{DAY_MS, reach_ms, stands_back_ms};
 use crate::config::plan::Plan;
 
 /// Width of a bucket.
@@ -38,12 +40,21 @@ struct Bucket {
     known_us: u32,
 }
 
+/// Which way a sample came: in each they come in the order of their time.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Live,
+    Journal,
+}
+
 #[derive(Debug)]
 struct Series {
     machine: Arc<str>,
     name: Arc<str>,
     unit: &'static str,
-    period: Duration,
+    period_ms: i64,
+    /// The newest sample of each way, known or not.
+    before: [Option<BootTime>; 2],
     ring: Box<[Bucket]>,
 }
 
@@ -108,7 +119,8 @@ impl Recent {
                 machine: plan.engine.machines[usize::from(item.machine.0)].id.clone(),
                 name: item.item.name.clone(),
                 unit: item.item.unit.symbol(),
-                period: item.period,
+                period_ms: millis(item.period).clamp(1, DAY_MS),
+                before: [None; 2],
                 ring: Box::default(),
             });
             places[position] = u16::try_from(series.len()).unwrap_or(0);
@@ -116,20 +128,20 @@ impl Recent {
         Self { places, series }
     }
 
-    /// Takes a sample. Samples may come in any order; those older than the ring are passed over.
+    /// Takes a sample as it is measured. One that is older than the ring is passed over.
     pub fn fold(&mut self, item: ItemIndex, at: BootTime, measured: &Measured) {
-        let Some(value) = number_of(measured) else { return };
         if let Some(series) = self.place(item).and_then(|place| self.series.get_mut(place)) {
-            series.fold(at, value);
+            series.fold(Way::Live, at, measured);
         }
     }
 
-    /// Takes a sample by its names, as the journal has it; names that are gone are passed over.
+    /// Takes a sample by its names, as the journal has it, before or after those that are measured
+    /// meanwhile; names that are gone are passed over.
     pub fn fold_named(&mut self, machine: &str, item: &str, at: BootTime, measured: &Measured) {
         let mut series = self.series.iter_mut();
         let series = series.find(|series| &*series.machine == machine && &*series.name == item);
-        if let (Some(series), Some(value)) = (series, number_of(measured)) {
-            series.fold(at, value);
+        if let Some(series) = series {
+            series.fold(Way::Journal, at, measured);
         }
     }
 
@@ -173,6 +185,11 @@ impl Recent {
     }
 }
 
+/// Whole milliseconds, signed for arithmetic.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn number_of(measured: &Measured) -> Option<f64> {
     match measured {
         Ok(Value::Number(number)) => Some(*number),
@@ -187,12 +204,26 @@ impl Series {
         (u64::from(bucket.number) == number + 1).then_some(bucket)
     }
 
-    fn fold(&mut self, at: BootTime, value: f64) {
+    fn fold(&mut self, way: Way, at: BootTime, measured: &Measured) {
+        let newest = &mut self.before[way as usize];
+        // Whole milliseconds of both moments, as history has them, so that nothing adds up.
+        let ms = |at: BootTime| i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = newest.map(|before| ms(at) - ms(before));
+        *newest = (*newest).max(Some(at));
+        let stands_ms = stands_back_ms(since_ms, (self.period_ms, reach_ms(self.period_ms)));
+        if let Some(value) = number_of(measured) {
+            let stands = Duration::from_millis(u64::try_from(stands_ms).unwrap_or(0));
+            self.add(at, stands.min(SPAN_MAX), value);
+        }
+    }
+
+    /// Adds a value that is known for so long before a moment.
+    fn add(&mut self, at: BootTime, stands: Duration, value: f64) {
         if self.ring.is_empty() {
             self.ring = vec![Bucket::default(); RING].into();
         }
         let end = at.0;
-        let start = (at - self.period.min(SPAN_MAX)).0;
+        let start = (at - stands).0;
         for number in start / BUCKET_NS..=end.saturating_sub(1) / BUCKET_NS {
             let from = start.max(number * BUCKET_NS);
             let known_ns = end.min((number + 1) * BUCKET_NS).saturating_sub(from);
@@ -275,5 +306,50 @@ mod tests {
         assert_eq!(ask(&forward, 120), [Some(first), Some(second)]);
         assert_eq!(ask(&backward, 120), [Some(first), Some(second)]);
         assert_eq!(ask(&forward, 7200), [None, None]);
+    }
+
+    /// The laser's temperature, which has a period of a second, at these milliseconds.
+    fn at_moments(millis: impl Iterator<Item = u64>) -> Recent {
+        let mut recent = Recent::new(&shop());
+        for at in millis {
+            recent.fold(ItemIndex(1), BootTime::from_millis(at), &Ok(Value::Number(1.0)));
+        }
+        recent
+    }
+
+    fn coverages(recent: &Recent) -> Vec<Option<f64>> {
+        ask(recent, 120).into_iter().map(|step| step.map(|step| step.coverage)).collect()
+    }
+
+    #[test]
+    fn a_sample_stands_back_to_the_one_before_it_and_no_further() {
+        // Ten a second for six seconds, then silence: six seconds are known, not sixty.
+        let bursts = at_moments((1..=60).map(|n| n * 100));
+        assert_eq!(coverages(&bursts), [Some(0.1), None]);
+        // Four seconds apart, which is not stale yet: all of it is known.
+        let slow = at_moments((1..=30).map(|n| n * 4000));
+        assert_eq!(coverages(&slow), [Some(0.95), Some(1.0)], "of the first one second is known");
+        // A value that is not known ends what the next one stands for.
+        let mut torn = at_moments([30_000].into_iter());
+        torn.fold(ItemIndex(1), BootTime::from_millis(33_000), &Err(Unavailable::Timeout));
+        torn.fold(ItemIndex(1), BootTime::from_millis(34_500), &Ok(Value::Number(1.0)));
+        assert_eq!(coverages(&torn), [Some(0.0417), None]);
+    }
+
+    #[test]
+    fn the_mean_of_irregular_samples_is_over_the_time_for_which_each_stood() {
+        // 10 for four seconds, 20 for one, again and again.
+        let mut recent = Recent::new(&shop());
+        for second in 1..=60_u64 {
+            let value = match second % 5 {
+                4 => 10.0,
+                0 => 20.0,
+                _ => continue,
+            };
+            let at = BootTime::from_millis(second * 1000);
+            recent.fold(ItemIndex(1), at, &Ok(Value::Number(value)));
+        }
+        let step = ask(&recent, 120)[0].unwrap();
+        assert_eq!((step.mean, step.coverage), (12.1053, 0.95));
     }
 }

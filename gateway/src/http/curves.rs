@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::routes::{App, busy, failure, unknown};
 use crate::clock;
-use crate::history::query::{Question, SERIES_MAX, SPAN_MAX_MS, STEPS_MAX};
+use crate::history::query::{self, Question, SERIES_MAX, SPAN_MAX_MS, STEPS_MAX};
 use crate::history::recent::{Query, SPAN_MAX};
 use crate::moment::moment;
 
@@ -34,9 +34,8 @@ const ASKED_MAX: usize = 2;
 const RECENT: &[&str] = &["machine", "item", "span_s", "buckets"];
 /// What a question to years consists of.
 const YEARS: &[&str] = &["series", "machine", "item", "from", "to", "buckets"];
-/// 2000-01-01: no sample is older, and a number of seconds of this century, taken as milliseconds,
-/// lies before it.
-const EARLIEST_MS: i64 = 946_684_800_000;
+/// 2000-01-01: a number of seconds of this century, taken as milliseconds, lies before it.
+const SECONDS_BELOW_MS: i64 = 946_684_800_000;
 /// Pieces of an answer that wait for a slow reader.
 const PIECES: usize = 2;
 
@@ -176,11 +175,11 @@ fn question(pairs: &Pairs, now_ms: i64, zone: &TimeZone) -> Result<Question, Str
     Ok(Question { from_ms, to_ms, steps, series })
 }
 
-/// Unix milliseconds of the years that andon can have seen, or may be asked about; 0 is the begin of
-/// everything in seconds as well.
+/// Unix milliseconds of what may be asked about, 1970 to 9999; 0 is the begin of everything in seconds
+/// as well.
 fn unix_ms(key: &str, text: &str, now_ms: i64, zone: &TimeZone) -> Result<i64, String> {
     let number = text.parse::<i64>().ok();
-    if let Some(ms) = number.filter(|ms| (1..EARLIEST_MS).contains(ms)) {
+    if let Some(ms) = number.filter(|ms| (1..SECONDS_BELOW_MS).contains(ms)) {
         return Err(format!(
             "{key}={ms} lies before 2000 as Unix milliseconds; seconds are told as {}",
             ms.saturating_mul(1000)
@@ -188,9 +187,11 @@ fn unix_ms(key: &str, text: &str, now_ms: i64, zone: &TimeZone) -> Result<i64, S
     }
     let now = Timestamp::from_millisecond(now_ms).unwrap_or_default();
     let read = |text: &str| moment(text, now, zone).ok().map(Timestamp::as_millisecond);
-    let asked = -SPAN_MAX_MS..=2 * SPAN_MAX_MS;
-    if let Some(ms) = number.or_else(|| read(text)).filter(|ms| asked.contains(ms)) {
-        return Ok(ms);
+    if let Some(ms) = number.or_else(|| read(text)) {
+        return match ms {
+            query::EARLIEST_MS..=query::LATEST_MS => Ok(ms),
+            _ => Err(format!("{key}={text} lies before 1970 or after 9999 (-24h is a day ago)")),
+        };
     }
     let plus = text.replace(' ', "+");
     if plus != text && read(&plus).is_some() {
@@ -316,7 +317,16 @@ mod tests {
             ("series=a.b&from=0&from=-1h", "twice"),
             ("series=a.b&item=power.active&from=0", "together"),
             ("series=a.b,&from=0", "machine.item"),
-            ("series=a.b&from=-9223372036854775808&to=9223372036854775807", "RFC 3339"),
+            ("series=a.b&from=-1&buckets=1", "from=-1 lies before 1970"),
+            ("series=a.b&from=-24&to=0", "-24h is a day ago"),
+            ("series=a.b&from=1969-12-31T23:59:59Z", "before 1970"),
+            ("series=a.b&from=-100y", "before 1970"),
+            ("series=a.b&from=0&to=253402300800001", "after 9999"),
+            ("series=a.b&from=-9223372036854775808&to=9223372036854775807", "before 1970"),
+            ("series=a.b&from=0&to=9223372036854775807", "after 9999"),
+            ("series=a.b&from=0&to=9999-12-01", "century"),
+            ("series=a.b&from=-9223372036854775807h", "RFC 3339"),
+            ("series=a.b&from=99999999999999999999", "RFC 3339"),
         ] {
             let told = ask(query).unwrap_err();
             assert!(told.contains(what), "{query}: {told}");

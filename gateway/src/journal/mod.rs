@@ -7,7 +7,8 @@
 //! # Promises
 //!
 //! - [`Journal::append`] never blocks and never fails. Records wait in memory, at most 16 384
-//!   observations and 65 536 events; then the oldest go, counted in [`Counters`].
+//!   observations and 65 536 events, beside as many that are just being written; then the oldest of
+//!   those that wait go, counted in [`Counters`].
 //! - A record is written at once; observations that follow a small write within 20 ms are written
 //!   together.
 //! - A record that [`Follower::next`] has returned is *written* (it survives a killed process). It

@@ -10,9 +10,11 @@ use tokio::sync::{oneshot, watch};
 use super::record::{Counters, Payload, Position, Stream};
 use super::segment::Summary;
 
-/// Observations that may wait for the disk: half a minute of a busy shop. Then the oldest go.
+/// Observations that may wait for the disk: half a minute of a busy shop. Then the oldest go. The
+/// writer takes what waits, so while a write is stuck there are at most twice as many in memory.
 pub(super) const TELEMETRY_QUEUE_MAX: usize = 16_384;
-/// Events that may wait for the disk: days of a shop. Then the oldest go, and it is an error.
+/// Events that may wait for the disk, and likewise: days of a shop. Then the oldest go, and it is an
+/// error.
 pub(super) const EVENTS_QUEUE_MAX: usize = 65_536;
 /// How many may wait for events to be synced; one more is told at once that nobody knows.
 pub(super) const WAITING_MAX: usize = 256;

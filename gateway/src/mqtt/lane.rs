@@ -73,6 +73,35 @@ struct Boundary {
     prev: u64,
 }
 
+/// Records of boots that never had a wall time: there may be hundreds of thousands of a boot, so it is
+/// said when the first is met and when they are over.
+#[derive(Debug, Default)]
+struct Undated(Option<(BootId, u64)>);
+
+impl Undated {
+    /// Counts a record. The boot that was counted before, if it is another's; and whether it is the
+    /// first of its boot.
+    fn count(&mut self, boot: BootId) -> (Option<(BootId, u64)>, bool) {
+        match &mut self.0 {
+            Some((of, records)) if *of == boot => {
+                *records += 1;
+                (None, false)
+            }
+            _ => {
+                let before = self.end();
+                self.0 = Some((boot, 1));
+                (before, true)
+            }
+        }
+    }
+
+    /// What was counted, once.
+    fn end(&mut self) -> Option<(BootId, u64)> {
+        let (boot, records) = self.0.as_mut()?;
+        Some((*boot, std::mem::take(records))).filter(|(_, records)| *records > 0)
+    }
+}
+
 /// One stream on its way.
 pub(super) struct Lane {
     stream: Stream,
@@ -97,6 +126,7 @@ pub(super) struct Lane {
     grown: bool,
     /// A live record of this boot went out without wall time.
     unsynced: Option<Record>,
+    undated: Undated,
 }
 
 impl Lane {
@@ -126,6 +156,7 @@ impl Lane {
             stuck_since: now,
             grown: false,
             unsynced: None,
+            undated: Undated::default(),
         }
     }
 
@@ -218,6 +249,7 @@ impl Lane {
             };
             if reached {
                 self.pass = None;
+                tell_undated(self.undated.end());
                 return None;
             }
             let record = pass.buffer.front()?.clone();
@@ -252,7 +284,15 @@ impl Lane {
     /// A boot that ended without ever having had a wall time will never get one: no store can
     /// take its records, and the cursor does not wait for them.
     fn give_up_dating(&mut self, now: Instant, record: &Record) {
-        tracing::warn!(boot = %record.boot, seq = record.seq, "a record will never have a time");
+        let (before, is_first) = self.undated.count(record.boot);
+        tell_undated(before);
+        if is_first {
+            tracing::warn!(
+                boot = %record.boot,
+                "This computer was started once and never had a wall clock before it stopped: what was \
+                 recorded then has no time, so no store can take it, and it is passed over."
+            );
+        }
         self.confirmed.entry(record.boot).or_default().insert(record.prev, record.seq);
         self.advance(now);
     }
@@ -335,5 +375,32 @@ impl Lane {
             self.acknowledged.clear();
             self.start_pass(now);
         }
+    }
+}
+
+fn tell_undated(counted: Option<(BootId, u64)>) {
+    if let Some((boot, records)) = counted {
+        tracing::info!(%boot, records, "Records without a time were passed over.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_without_a_time_are_told_once_a_boot_with_their_count_at_the_end() {
+        let (one, other) = (BootId([1; 16]), BootId([2; 16]));
+        let mut undated = Undated::default();
+        assert_eq!(undated.count(one), (None, true));
+        for _ in 0..99_999 {
+            assert_eq!(undated.count(one), (None, false));
+        }
+        assert_eq!(undated.count(other), (Some((one, 100_000)), true));
+        assert_eq!(undated.end(), Some((other, 1)));
+        assert_eq!(undated.end(), None);
+        // The next pass may meet more of the same boot: that is no news.
+        assert_eq!(undated.count(other), (None, false));
+        assert_eq!(undated.end(), Some((other, 1)));
     }
 }

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle as Task;
 
 use crate::bus;
 use crate::bus::device::start_device;
-use crate::clock::{self, Anchors, ClockWatch};
+use crate::clock::{self, Anchors};
 use crate::config::plan::Plan;
 use crate::diagnostics::{self, Collector, Progress};
 use crate::history::{self, Recent};
@@ -39,7 +39,7 @@ use crate::recorder::embedded::{self, EmbeddedHandle, EmbeddedInputs};
 
 use engine_thread::{Sinks, TELEMETRY_QUEUE, URGENT_QUEUE, Urgent};
 use past::Past;
-use watch::Watch;
+use watch::{Clock, Watch};
 
 pub use watch::Lines;
 
@@ -162,9 +162,7 @@ impl Gateway {
         let told = (handle.clone(), parts.history.archive(), collector, now);
         let app = app(&plan, told, urgent.clone(), board)?;
         let watch = Watch {
-            clock: ClockWatch::new(past.anchors().of(&boot).last().copied()),
-            trust_wall: plan.trust_wall,
-            clock_missed: false,
+            clock: Clock::new(boot, past.anchors(), plan.trust_wall),
             anchors,
             urgent: urgent.clone(),
             written: journal.follow(Stream::Events, journal.newest(Stream::Events)),
@@ -319,7 +317,7 @@ fn board_clock(anchors: SharedAnchors, boot: BootId) -> http::Now {
 
 fn wall_clock(anchors: SharedAnchors) -> WallClock {
     Arc::new(move |boot: &BootId, at: BootTime| {
-        anchors.read().unwrap_or_else(PoisonError::into_inner).wall_ms(boot, at)
+        anchors.read().unwrap_or_else(PoisonError::into_inner).settled_ms(boot, at)
     })
 }
 

@@ -1,21 +1,22 @@
 //! Once a second: is a new clock anchor due, and how are the parts that are no machines?
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use std::time::Duration;
 
+use andon_engine::event::Event;
 use tokio::sync::{mpsc, watch};
 
 use super::SharedAnchors;
 use super::engine_thread::Urgent;
 use crate::bus::BusHandle;
 use crate::bus::device::{DeviceHandle, DeviceState, DeviceStatus};
-use crate::clock::{self, ClockWatch};
+use crate::clock::{self, Anchors, ClockWatch};
 use crate::config::plan::Plan;
 use crate::diagnostics::Progress;
 use crate::history;
 use crate::http::status::{self, JournalState, JournalStatus, LinkState, LinkStatus};
-use crate::journal::{Follower, Journal, Payload};
+use crate::journal::{BootId, Follower, Journal, Payload};
 use crate::mqtt::{self, MqttStatus};
 use crate::recorder::StoreStatus;
 use crate::wire::{BusHealth, UnitHealth};
@@ -35,16 +36,47 @@ pub struct Lines {
     pub devices: Arc<[DeviceHandle]>,
 }
 
+/// The clock of this boot, as far as it is anchored.
+pub(super) struct Clock {
+    boot: BootId,
+    watch: ClockWatch,
+    trust_wall: bool,
+    /// It was said that this boot has no wall clock.
+    missed: bool,
+    /// The watch before the anchor that is on its way, and how many events the journal had dropped.
+    before: Option<(ClockWatch, u64)>,
+}
+
+impl Clock {
+    /// That of a boot, of which the journal has these anchors.
+    pub(super) fn new(boot: BootId, anchors: &Anchors, trust_wall: bool) -> Self {
+        let watch = ClockWatch::new(anchors.of(&boot).last().copied());
+        Self { boot, watch, trust_wall, missed: false, before: None }
+    }
+
+    /// The anchor that is due; none while one is on its way.
+    fn step(&mut self, anchors: &SharedAnchors) -> Option<Event> {
+        let synchronised = clock::synchronised();
+        let mut anchors = anchors.write().unwrap_or_else(PoisonError::into_inner);
+        if anchors.is_expecting() {
+            return None;
+        }
+        // Read while nobody can ask for a time: whatever is measured later will find it expected.
+        let (now, wall) = (clock::boot_now(), clock::wall_now_ms());
+        let anchor = self.watch.step(now, wall, synchronised, self.trust_wall)?;
+        anchors.expect(Some((self.boot, now)));
+        Some(anchor)
+    }
+}
+
 /// What the watch looks at, and whom it tells.
 pub(super) struct Watch {
-    pub(super) clock: ClockWatch,
-    pub(super) trust_wall: bool,
-    /// It was said that this boot has no wall clock.
-    pub(super) clock_missed: bool,
+    pub(super) clock: Clock,
     pub(super) anchors: SharedAnchors,
     pub(super) urgent: mpsc::Sender<Urgent>,
     /// The events stream: an anchor counts once it is on disk, so that no record is ever sent
-    /// with a wall time that a restart would not find again.
+    /// with a wall time that a restart would not find again. Until then what is measured after
+    /// its moment has no time.
     pub(super) written: Follower,
     pub(super) status: watch::Sender<status::Status>,
     pub(super) journal: Arc<Journal>,
@@ -74,24 +106,45 @@ impl Watch {
     }
 
     fn look_at_the_clock(&mut self) {
-        let (now, wall) = (clock::boot_now(), clock::wall_now_ms());
-        let before = self.clock.clone();
-        let due = self.clock.step(now, wall, clock::synchronised(), self.trust_wall);
-        let Some(anchor) = due else { return self.tell_missing_clock() };
-        if std::mem::take(&mut self.clock_missed) {
+        self.give_up_lost_anchor();
+        let before = self.clock.watch.clone();
+        let anchor = self.clock.step(&self.anchors);
+        let Some(anchor) = anchor else { return self.tell_missing_clock() };
+        if std::mem::take(&mut self.clock.missed) {
             tracing::info!(
                 "The clock is known now: hours are counted, with those since the start."
             );
         }
         if self.urgent.try_send(Urgent::Event(anchor)).is_err() {
             tracing::warn!("The engine's urgent queue is full; the clock's anchor is tried again.");
-            self.clock = before;
+            self.anchors_mut().expect(None);
+            self.clock.watch = before;
+        } else {
+            self.clock.before = Some((before, self.journal.counters().events_dropped));
         }
+    }
+
+    /// An anchor that the journal has dropped is not awaited: the clock is looked at anew.
+    fn give_up_lost_anchor(&mut self) {
+        let Some((before, dropped)) = self.clock.before.take() else { return };
+        if !self.anchors_mut().is_expecting() {
+            return;
+        }
+        if self.journal.counters().events_dropped > dropped {
+            self.anchors_mut().expect(None);
+            self.clock.watch = before;
+        } else {
+            self.clock.before = Some((before, dropped));
+        }
+    }
+
+    fn anchors_mut(&self) -> RwLockWriteGuard<'_, Anchors> {
+        self.anchors.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says once that nothing can be counted, and what cures it.
     fn tell_missing_clock(&mut self) {
-        if !self.clock.is_anchored() && !std::mem::replace(&mut self.clock_missed, true) {
+        if !self.clock.watch.is_anchored() && !std::mem::replace(&mut self.clock.missed, true) {
             tracing::warn!(
                 "This computer's clock is not synchronised: no hours are counted and nothing is \
                  recorded in a store until it is. Give it NTP (see \"timedatectl\"), or, where there \
@@ -103,8 +156,7 @@ impl Watch {
     fn note_written_anchors(&mut self) {
         for record in self.written.next(RECORDS) {
             if let Payload::Event(event) = &record.payload {
-                let mut anchors = self.anchors.write().unwrap_or_else(PoisonError::into_inner);
-                anchors.note(record.boot, event);
+                self.anchors_mut().note(record.boot, event);
             }
         }
     }
@@ -253,4 +305,33 @@ pub(super) fn health(
         let devices = lines.devices.iter().map(|device| device_health(device.status()));
         (counters, buses.chain(devices).collect())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::RwLock;
+
+    use super::*;
+
+    /// The wall clock of the computer is right: this test asks for no more than that it goes on.
+    #[test]
+    fn what_is_measured_after_an_anchor_has_no_time_before_the_anchor_is_written() {
+        let boot = BootId([7; 16]);
+        let anchors = SharedAnchors::new(RwLock::new(Anchors::default()));
+        let settled = |at| anchors.read().unwrap().settled_ms(&boot, at);
+        // An anchor that is far off, as after a step of the wall clock.
+        let old = Event::Clock { at: clock::boot_now(), wall_ms: 1_000_000_000_000 };
+        anchors.write().unwrap().note(boot, &old);
+        let before = clock::boot_now();
+        let mut own = Clock::new(boot, &anchors.read().unwrap().clone(), true);
+        let anchor = own.step(&anchors).unwrap();
+        let told = settled(before);
+        assert!(told.is_some(), "decided by the old anchor");
+        let measured = clock::boot_now();
+        assert_eq!(settled(measured), None, "the new anchor is not on the disk yet");
+        assert_eq!(own.step(&anchors), None, "one at a time");
+        anchors.write().unwrap().note(boot, &anchor);
+        assert_eq!(settled(before), told);
+        assert!(settled(measured).unwrap() > 1_700_000_000_000, "by the new anchor, and for ever");
+    }
 }

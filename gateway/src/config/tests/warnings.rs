@@ -55,3 +55,12 @@ fn machines_of_which_nothing_tells_what_they_do_are_named_in_one_warning() {
     assert!(refused.contains("kind \"other\" has no bands of its own"), "{refused}");
     assert!(refused.contains("andon learn") && !refused.contains("missing"), "{refused}");
 }
+
+#[test]
+fn more_values_than_history_keeps_are_a_warning() {
+    use super::super::unkept;
+    assert_eq!(unkept(65_536), None);
+    let (message, hint) = unkept(65_600).unwrap();
+    assert!(message.contains("history keeps 65536: 64 of them"), "{message}");
+    assert!(hint.contains("second gateway"), "{hint}");
+}
