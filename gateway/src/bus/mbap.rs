@@ -74,7 +74,7 @@ fn held_against(ask: Ask, request: &[u8], reply: &[u8]) -> Result<Answer, Fault>
         {
             read_out(table, usize::from(count), content)
         }
-        // An echo is of function, address, and what was written or how much: the request's first five bytes.
+        // An echo has function, address, and what was written or how much: five bytes of the request.
         (Ask::WriteCoil { .. } | Ask::WriteRegisters(_), echo) if *echo == request[..5] => {
             Ok(Answer::Echoed)
         }

@@ -188,8 +188,8 @@ impl Runtime {
 }
 
 /// Starts the owner of a bus: on a thread of its own when it is a serial line or carries trip
-/// outputs, else on `shared`, which gathers what it reads. Whether anything is connected does not matter. What it learns of its
-/// devices it remembers below `dir`.
+/// outputs, else on `shared`, which gathers what it reads. Whether anything is connected does not
+/// matter. What it learns of its devices it remembers below `dir`.
 ///
 /// # Errors
 /// When the system has no thread or descriptor left.

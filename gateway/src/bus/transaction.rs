@@ -269,9 +269,12 @@ impl Connection {
     /// Asks `station` and waits for wire time and `allowance`, no longer.
     pub(super) async fn ask(&mut self, station: Station, ask: Ask, allowance: Duration) -> Outcome {
         if let Some(dialect) = Dialect::of(station, ask) {
-            return self.ask_in(dialect, allowance).await;
+            // Boxed, as is the rest below, so that little room is moved with each reading on TCP.
+            return Box::pin(self.ask_in(dialect, allowance)).await;
         }
-        self.settle().await;
+        if self.framing != Framing::Mbap || self.timing.gap() > Duration::ZERO {
+            Box::pin(self.settle()).await;
+        }
         let sent = Instant::now();
         self.tap.mark();
         let exchange = self.timing.wire(ask.wire_bytes());
@@ -279,7 +282,7 @@ impl Connection {
         let result = match station {
             Station::Unit(unit) => match &mut self.client {
                 Client::Mbap(client) => client.call(&mut self.tap, unit, ask, deadline).await,
-                Client::Rtu(client) => call(client, &self.tap, unit, ask, deadline).await,
+                Client::Rtu(client) => Box::pin(call(client, &self.tap, unit, ask, deadline)).await,
             },
             Station::Meter(_) => Err(UNASKABLE),
         };
@@ -324,10 +327,7 @@ impl Connection {
     async fn settle(&mut self) {
         if self.framing == Framing::Mbap {
             // What came unasked is found out by its transaction; only a pause is kept.
-            if self.timing.gap() > Duration::ZERO {
-                sleep_until(self.tap.active() + self.timing.gap()).await;
-            }
-            return;
+            return sleep_until(self.tap.active() + self.timing.gap()).await;
         }
         let give_up = Instant::now() + BABBLE_MAX;
         loop {

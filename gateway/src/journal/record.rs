@@ -27,10 +27,11 @@ impl BootId {
     fn with_text<T>(&self, then: impl FnOnce(&str) -> T) -> T {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'-'; 36];
-        let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
-        let nibbles = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-        for (place, nibble) in places.zip(nibbles) {
-            text[place] = DIGITS[usize::from(nibble)];
+        for (at, byte) in self.0.iter().enumerate() {
+            let hyphens = (at / 2).clamp(1, 5) - 1;
+            let place = 2 * at + hyphens;
+            text[place] = DIGITS[usize::from(byte >> 4)];
+            text[place + 1] = DIGITS[usize::from(byte & 0xf)];
         }
         then(std::str::from_utf8(&text).expect("invariant: digits and hyphens"))
     }
