@@ -31,6 +31,8 @@ pub(super) struct Progress {
     waiting: VecDeque<Arc<Batch>>,
     round: Round,
     splits: Vec<(Batch, Batch)>,
+    /// What was answered since the first of them.
+    answered: Vec<Block>,
     refused: Vec<Block>,
     /// Its one second try has been had.
     retried: bool,
@@ -82,12 +84,13 @@ impl Owner {
         }
     }
 
-    /// Whether nothing more is to come for a round that is under way.
+    /// Whether nothing more is to come for a round that is under way: no read that holds an item
+    /// of it, nor a part of one of its own, which may hold others' items alone.
     fn has_ended(&self, group: usize) -> bool {
         let reads = &self.units[self.groups[group].unit].reads;
         let serves =
             |progress: &Progress| progress.waiting.iter().any(|batch| reads.serves(batch, group));
-        self.rounds[group].is_some()
+        self.rounds[group].as_ref().is_some_and(|progress| progress.waiting.is_empty())
             && !reads.groups().any(|other| self.rounds[other].as_ref().is_some_and(serves))
     }
 
@@ -103,7 +106,12 @@ impl Owner {
         let result = self.read(unit, batch.block).await;
         let Some(progress) = self.rounds[group].as_mut() else { return };
         match result {
-            Ok(answer) => self.answered(unit, &batch, &answer),
+            Ok(answer) => {
+                if !progress.splits.is_empty() {
+                    progress.answered.push(batch.block);
+                }
+                self.answered(unit, &batch, &answer);
+            }
             Err(Fault::Exception(code @ (2 | 3))) => {
                 match batch.split(&self.units[unit].plan.profile) {
                     Some((left, right)) => {
@@ -241,7 +249,7 @@ impl Owner {
 
     /// After a round that was answered to the end: plans the unit's reads around what it refused.
     fn remember_holes(&mut self, unit: usize, progress: &Progress) {
-        let Progress { splits, refused, .. } = progress;
+        let Progress { splits, answered, refused, .. } = progress;
         let unit = &mut self.units[unit];
         let mut news = false;
         for block in refused {
@@ -251,8 +259,8 @@ impl Owner {
             refusals.filter(|it| it.block == *block).for_each(|it| it.remembered = known);
         }
         for (left, right) in splits {
-            let holds = |batch: &Batch| refused.iter().any(|&block| batch.block.contains(block));
-            if !holds(left) && !holds(right) {
+            // Where a part was refused itself, or not heard, that may have been all that was wrong.
+            if answered.contains(&left.block) && answered.contains(&right.block) {
                 news |= unit.holes.insert_between(left, right);
             }
         }

@@ -120,3 +120,59 @@ async fn a_bus_tells_its_requests_retries_turnaround_and_greatest_age() {
     assert_eq!(status.worst_age(now), Some(age));
     assert!(status.worst_age(now + 60 * SECOND).unwrap() >= 60 * SECOND);
 }
+
+/// Registers 0, 2, 4 … of a device, read every second, minute and five seconds in turn.
+fn of_three_periods(items: u16) -> (BusPlan, Arc<Plan>) {
+    let addresses: Vec<u16> = (0..items).map(|at| 2 * at).collect();
+    let (mut plan, engine) = bus(false, 1, &profile(&addresses));
+    let periods = [SECOND, 60 * SECOND, 5 * SECOND].into_iter().cycle();
+    for (poll, period) in plan.units[0].polls.iter_mut().zip(periods) {
+        poll.period = period;
+    }
+    (plan, engine)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lies_beyond_a_hole_is_read_in_the_same_round_whatever_its_period() {
+    const ITEMS: u16 = 8;
+    for items in [2, 3, ITEMS] {
+        for hole in 0..2 * items - 1 {
+            let (plan, engine) = of_three_periods(items);
+            let device = script(move |request: &Request| {
+                let range = request.address..request.address + request.count;
+                soon(if range.contains(&hole) { request.exception(2) } else { request.honest() })
+            });
+            let mut bench = Bench::of(&plan, &engine, scripted(false, device), Memory::none());
+            // One delivery for each period that there is.
+            let mut readings = bench.readings(usize::from(items.min(3))).await;
+            readings.sort_unstable_by_key(|(item, _)| *item);
+            let expected = (0..items).map(|at| {
+                let refused = 2 * at == hole;
+                (at.into(), if refused { Err(Unavailable::Refused) } else { number(2 * at) })
+            });
+            assert_eq!(readings, expected.collect::<Vec<_>>(), "{items} items, hole at {hole}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_is_not_believed_in_before_both_sides_of_it_were_heard() {
+    // The far side is busy, or silent, when it is asked for by itself the first time.
+    for busy in [true, false] {
+        let mut alone = 0;
+        let device = script(move |request: &Request| {
+            let range = request.address..request.address + request.count;
+            alone += u32::from(request.address == 2);
+            match () {
+                () if range.contains(&1) => soon(request.exception(2)),
+                () if request.address == 2 && alone <= 2 && busy => soon(request.exception(6)),
+                () if request.address == 2 && alone <= 2 => vec![],
+                () => soon(request.honest()),
+            }
+        });
+        let (plan, engine) = of_three_periods(2);
+        let mut bench = Bench::of(&plan, &engine, scripted(false, device), Memory::none());
+        bench.readings(2).await;
+        assert_eq!(bench.handle.status().units[0].holes, 0, "busy {busy}");
+    }
+}
