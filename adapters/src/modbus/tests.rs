@@ -125,7 +125,7 @@ fn a_refused_read_parts_at_its_widest_gap_and_the_gap_becomes_the_hole() {
     let (left, right) = batch.split(&meter).unwrap();
     assert_eq!((left.items.as_slice(), right.items.as_slice()), (&[0, 1, 2][..], &[3, 4][..]));
     let mut holes = Holes::default();
-    assert!(holes.insert_between(&left, &right));
+    assert!(holes.insert_between(&left, &right).is_some());
     assert_eq!(coalesce(&meter, &[0, 1, 2, 3, 4], &holes), [left, right]);
 }
 

@@ -153,7 +153,7 @@ impl Memory {
     pub(super) fn tend<'a>(
         &mut self,
         now: BootTime,
-        units: impl Iterator<Item = (&'a UnitPlan, &'a Holes, Option<Duration>)>,
+        units: impl Iterator<Item = (&'a UnitPlan, Holes, Option<Duration>)>,
     ) {
         let since = now.since(*self.saved.get_or_insert(now));
         let first = self.first.is_some_and(|at| now.since(at) >= SAVE_FIRST);
@@ -167,7 +167,7 @@ impl Memory {
     /// Writes what is known, and waits for it a moment: the bus ends.
     pub(super) async fn finish<'a>(
         &mut self,
-        units: impl Iterator<Item = (&'a UnitPlan, &'a Holes, Option<Duration>)>,
+        units: impl Iterator<Item = (&'a UnitPlan, Holes, Option<Duration>)>,
     ) {
         if self.path.is_some() {
             let before = self.saving.take();
@@ -185,14 +185,11 @@ impl Memory {
         }
     }
 
-    fn save<'a>(
-        &mut self,
-        units: impl Iterator<Item = (&'a UnitPlan, &'a Holes, Option<Duration>)>,
-    ) {
+    fn save<'a>(&mut self, units: impl Iterator<Item = (&'a UnitPlan, Holes, Option<Duration>)>) {
         let Some(path) = self.path.clone() else { return };
         let notes = units.map(|(unit, holes, turnaround)| {
             let before = self.notes.units.get(&unit.station.to_string());
-            (unit.station.to_string(), note(unit, holes, turnaround, before))
+            (unit.station.to_string(), note(unit, &holes, turnaround, before))
         });
         let notes = Notes { version: VERSION, units: notes.collect() };
         (self.news, self.first) = (false, None);
@@ -301,7 +298,7 @@ mod tests {
         let mut memory = Memory::load(folder.path(), &plan);
         assert_eq!(memory.of(&plan.units[0]), Remembered::default());
         let nothing = Holes::default();
-        let units = [(&plan.units[0], &known, turnaround), (&plan.units[1], &nothing, None)];
+        let units = [(&plan.units[0], known.clone(), turnaround), (&plan.units[1], nothing, None)];
         memory.finish(units.into_iter()).await;
 
         let again = remembered(folder.path(), &plan);
@@ -328,7 +325,7 @@ mod tests {
             let turnaround = Duration::from_millis(if second < 100 { 40 } else { 80 });
             let known = (second >= 5).then_some(turnaround);
             let before = memory.of(&plan.units[0]).turnaround;
-            memory.tend(now, [(&plan.units[0], &nothing, known)].into_iter());
+            memory.tend(now, [(&plan.units[0], nothing.clone(), known)].into_iter());
             if let Some(saving) = memory.saving.take() {
                 saving.await.unwrap().unwrap();
             }

@@ -31,6 +31,7 @@ use memory::Memory;
 mod asking;
 pub mod device;
 mod dialect;
+mod gaps;
 mod gather;
 mod group;
 mod inquiry;
