@@ -2,8 +2,8 @@
 //! opens again; readings leave through a [`Sink`], writes come in through a [`BusHandle`].
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
-//! is next), `group` (what is due together), `reads` (what is then asked), `transaction` (one
-//! checked question) with `dialect` (those that are no Modbus), `transport`, `port` (who else has
+//! is next), `group` (what is due together), `reads` (what is then asked) with `gaps` (what it is
+//! asked for around, and when that is doubted), `transaction` (one checked question) with `dialect` (those that are no Modbus), `transport`, `port` (who else has
 //! it) and `link` (the stream), `owner` (the loop), `rounds` (one read of a round), `asking` (what
 //! follows from a reply), `gather` (readings on their way); `memory` (what outlives a restart),
 //! `words` and `status` (what it tells), `load` (what it will be asked). Nothing here knows rules
