@@ -184,11 +184,12 @@ fn as_table(judged: &[Judged<'_>], items: bool) -> String {
         let of = bus.units.len();
         let _ = writeln!(
             text,
-            "bus {:<20} {:>6.1} %   {:>7.1} reads/s   worst age {:.1} s   turnaround measured of \
+            "bus {:<20} {:>6.1} %   {:>7.1} reads/s   worst age {}{:.1} s   turnaround measured of \
              {measured} of {of}",
             &*bus.id,
             load.occupancy * 100.0,
             load.reads_per_second,
+            about(load),
             load.worst_age.as_secs_f64()
         );
         if *learned < of {
@@ -198,12 +199,13 @@ fn as_table(judged: &[Judged<'_>], items: bool) -> String {
                  and more than here"
             );
         }
-        if matches!(bus.link, Link::Tcp { .. }) && it.count(Turnaround::Assumed) > 0 {
+        if matches!(bus.link, Link::Tcp { baud: None, .. }) && it.count(Turnaround::Assumed) > 0 {
             let _ = writeln!(
                 text,
                 "  where a serial line is behind this address, a read takes as long as it takes there: \
-                 at 9600 baud some 110 ms for 40 registers; andon measures it in its first minute, or \
-                 name it with --answer"
+                 at 9600 baud some 110 ms for 40 registers; name its speed with baud = … in [bus.{}], or \
+                 andon measures it in its first minute",
+                bus.id
             );
         }
         let sources = load.sources.iter().zip(turnarounds);
@@ -223,8 +225,10 @@ fn as_table(judged: &[Judged<'_>], items: bool) -> String {
                 let (period, age) = (item.period.as_secs_f64(), item.worst_age.as_secs_f64());
                 let _ = write!(
                     text,
-                    "    {:<24} every {period} s   worst age {age:.1} s   in {}",
-                    &*item.item, item.read
+                    "    {:<24} every {period} s   worst age {}{age:.1} s   in {}",
+                    &*item.item,
+                    about(load),
+                    item.read
                 );
                 let _ = match item.shared {
                     Some(shared) => writeln!(text, ", or in {shared} with others"),
@@ -236,12 +240,23 @@ fn as_table(judged: &[Judged<'_>], items: bool) -> String {
     text
 }
 
+/// What stands before an age that is no bound.
+fn about(load: &BusLoad) -> &'static str {
+    if load.fits() { "" } else { "about " }
+}
+
+/// The greatest age of what a device with a protocol of its own says, while it answers: it was said
+/// just after it was asked for, and comes late by a period at most.
+fn device_age(device: &DevicePlan) -> Duration {
+    device.period * 2
+}
+
 /// Devices with a protocol of their own share no line: they have a period and no occupancy.
 fn devices(plans: &[DevicePlan]) -> String {
     let mut text = String::new();
     for device in plans {
         let (source, protocol) = (&*device.source, device.protocol.name);
-        let (period, age) = (device.period.as_secs_f64(), (device.period * 2).as_secs_f64());
+        let (period, age) = (device.period.as_secs_f64(), device_age(device).as_secs_f64());
         let _ = writeln!(
             text,
             "device {source:<17} {protocol:<18} every {period:.1} s   worst age {age:.1} s"
@@ -260,10 +275,11 @@ fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
             json!({
                 "bus": &*bus.id,
                 "occupancy": load.occupancy,
-                "fits": load.occupancy <= 1.0,
+                "fits": load.fits(),
                 "guaranteed": load.guaranteed,
                 "reads_per_second": load.reads_per_second,
                 "worst_age_s": load.worst_age.as_secs_f64(),
+                "worst_age_is": if load.fits() { "bound" } else { "estimate" },
                 "turnaround_measured": it.count(Turnaround::Measured),
                 "sources": sources.collect::<Vec<_>>(),
                 "proposal": proposal.as_ref().map(proposal_json),
@@ -277,6 +293,7 @@ fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
                 "source": &*device.source,
                 "protocol": device.protocol.name,
                 "period_s": device.period.as_secs_f64(),
+                "worst_age_s": device_age(device).as_secs_f64(),
             })
         })
         .collect();
@@ -379,12 +396,21 @@ mod tests {
             items: false,
             json: false,
         };
-        assert_eq!(print(&plan, &args).2, 0);
+        let (stdout, _, code) = print(&plan, &args);
+        assert_eq!(code, 0);
+        assert!(stdout.contains("worst age") && !stdout.contains("worst age about"), "{stdout}");
+        let report = print(&plan, &PlanArgs { json: true, ..args.clone() }).0;
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["buses"][0]["worst_age_is"], "bound");
+        let device = &report["devices"][0];
+        let period = device["period_s"].as_f64().unwrap();
+        assert_eq!(device["worst_age_s"].as_f64(), Some(2.0 * period), "as the table says");
         plan.buses = vec![Arc::new(bus(8, Duration::from_millis(100)))];
         let (stdout, _, code) = print(&plan, &args);
         assert_eq!(code, 1);
         assert!(stdout.starts_with("bus panel"), "{stdout}");
         assert!(stdout.contains("are found when it runs"), "nothing has run: {stdout}");
+        assert!(stdout.contains("worst age about"), "no bound is known: {stdout}");
         assert!(stdout.contains("does not fit"), "advice is what was asked for: {stdout}");
         assert!(stdout.contains("10.0 ms (given)"), "{stdout}");
         let assumed = print(&plan, &PlanArgs { answer: None, ..args.clone() }).0;
@@ -392,6 +418,7 @@ mod tests {
         let (stdout, _, _) = print(&plan, &PlanArgs { json: true, ..args });
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(report["buses"][0]["fits"], false);
+        assert_eq!(report["buses"][0]["worst_age_is"], "estimate");
     }
 
     /// Meters of three phases whose 60-odd items are all read every second.
@@ -454,6 +481,26 @@ mod tests {
             moves.map(|it| it.to).max()
         };
         assert!(slowest(true) >= slowest(false), "{words}");
+    }
+
+    #[test]
+    fn the_line_behind_an_address_is_planned_by_its_baud() {
+        let serial = load(&bus(8, Duration::from_secs(1)), &answering_after(10, 8));
+        let mut tcp = bus(8, Duration::from_secs(1));
+        let address = "gateway:502".to_owned();
+        tcp.link = Link::Tcp { address: address.clone(), baud: Some(9600) };
+        assert_eq!(load(&tcp, &answering_after(10, 8)), serial);
+        let said = |bus: BusPlan| {
+            let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/andon.toml");
+            let mut plan = config::load_with(&sample, std::iter::empty()).unwrap().plan;
+            plan.buses = vec![Arc::new(bus)];
+            let config = "/dev/null".into();
+            print(&plan, &PlanArgs { config, answer: None, items: false, json: false }).0
+        };
+        assert!(!said(tcp.clone()).contains("baud = …"));
+        tcp.link = Link::Tcp { address, baud: None };
+        assert!(load(&tcp, &answering_after(10, 8)).occupancy < serial.occupancy / 2.0);
+        assert!(said(tcp).contains("baud = … in [bus.panel]"));
     }
 
     #[test]
