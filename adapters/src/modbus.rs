@@ -209,6 +209,17 @@ impl Batch {
         let (left, right) = self.items.split_at(best?.2);
         Some((Self::around(profile, left.to_vec())?, Self::around(profile, right.to_vec())?))
     }
+
+    /// This batch and `right`, which lies after it in the same table, as one. `None` when that is
+    /// more than one read may ask the device for.
+    pub fn join(&self, right: &Self, profile: &Profile) -> Option<Self> {
+        let table = self.block.table;
+        if table.is_keyed() || table != right.block.table {
+            return None;
+        }
+        let joined = Self::around(profile, [&*self.items, &*right.items].concat())?;
+        (joined.block.count <= plan::most_words(profile, table)).then_some(joined)
+    }
 }
 
 /// What a reply holds.

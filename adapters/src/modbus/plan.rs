@@ -80,10 +80,12 @@ impl Holes {
     }
 
     /// Remembers what lies between two batches that a device answers one by one, but refused as
-    /// one: the gap, or the boundary when there is none.
-    pub fn insert_between(&mut self, left: &Batch, right: &Batch) -> bool {
-        let Ok(from) = u16::try_from(left.block.end()) else { return false };
-        self.insert(left.block.table, from, right.block.start.saturating_sub(from))
+    /// one: the gap, or the boundary when there is none. Returns it, with its table, first address
+    /// and count, if it is news as by [`Holes::insert`].
+    pub fn insert_between(&mut self, left: &Batch, right: &Batch) -> Option<(Table, u16, u16)> {
+        let from = u16::try_from(left.block.end()).ok()?;
+        let gap = (left.block.table, from, right.block.start.saturating_sub(from));
+        self.insert(gap.0, gap.1, gap.2).then_some(gap)
     }
 
     /// Forgets every hole and boundary that a read of `block`, which was answered, went across: the
@@ -196,7 +198,8 @@ fn cheapest_runs(
     length
 }
 
-fn most_words(profile: &Profile, table: Table) -> u16 {
+/// The most registers or bits that one read of `table` may ask this device for.
+pub(super) fn most_words(profile: &Profile, table: Table) -> u16 {
     match table {
         // A key is asked for alone, whatever its length.
         _ if table.is_keyed() => u16::MAX,

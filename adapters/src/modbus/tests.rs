@@ -125,8 +125,21 @@ fn a_refused_read_parts_at_its_widest_gap_and_the_gap_becomes_the_hole() {
     let (left, right) = batch.split(&meter).unwrap();
     assert_eq!((left.items.as_slice(), right.items.as_slice()), (&[0, 1, 2][..], &[3, 4][..]));
     let mut holes = Holes::default();
-    assert!(holes.insert_between(&left, &right));
+    assert!(holes.insert_between(&left, &right).is_some());
     assert_eq!(coalesce(&meter, &[0, 1, 2, 3, 4], &holes), [left, right]);
+}
+
+#[test]
+fn what_was_parted_can_be_asked_for_as_one_again_within_what_the_device_allows() {
+    let meter = floats_at(14, &[0, 2, 4, 10, 12]);
+    let batch = coalesce(&meter, &[0, 1, 2, 3, 4], &Holes::default()).remove(0);
+    let (left, right) = batch.split(&meter).unwrap();
+    assert_eq!(left.join(&right, &meter), Some(batch));
+    let strict = floats_at(13, &[0, 2, 4, 10, 12]);
+    assert_eq!(left.join(&right, &strict), None);
+    let keyed = |block| Block { table: Table::Drive, ..block };
+    let [left, right] = [left, right].map(|it| Batch { block: keyed(it.block), ..it });
+    assert_eq!(left.join(&right, &meter), None, "keys have no order");
 }
 
 #[test]

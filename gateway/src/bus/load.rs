@@ -36,10 +36,19 @@ pub struct BusLoad {
     pub guaranteed: bool,
     /// Reads per second.
     pub reads_per_second: f64,
-    /// Greatest age that a value reaches before its successor arrives, all devices answering.
+    /// Greatest age that a value reaches before its successor arrives, all devices answering. A
+    /// bound, but an estimate where [`BusLoad::fits`] is not true.
     pub worst_age: Duration,
     /// The sources, in the order of the plan.
     pub sources: Vec<SourceLoad>,
+}
+
+impl BusLoad {
+    /// Whether it can be done: then the ages are bounds. Else all that is known is that everything
+    /// comes later in proportion, and how late one value becomes is estimated.
+    pub fn fits(&self) -> bool {
+        self.occupancy <= 1.0
+    }
 }
 
 /// A source's part of it.
@@ -64,7 +73,8 @@ pub struct ItemLoad {
     pub position: usize,
     /// How often it is read.
     pub period: Duration,
-    /// Greatest age before its successor arrives.
+    /// Greatest age before its successor arrives; as [`BusLoad::worst_age`], an estimate on a bus
+    /// that does not fit.
     pub worst_age: Duration,
     /// The read that it sits in when its round alone is due …
     pub read: Block,
@@ -263,8 +273,8 @@ fn is_guaranteed(tasks: &[Task]) -> bool {
 fn worst_age(tasks: &[Task], at: usize, occupancy: f64, guaranteed: bool) -> Duration {
     let period = tasks[at].period;
     if occupancy > 1.0 {
-        // All periods grow longer by what is asked too much, and one round of every other may
-        // come first.
+        // An estimate: all periods grow longer by what is asked too much, and one round of every
+        // other may come first.
         let rounds: Duration = tasks.iter().map(|task| task.alone).sum();
         return period.mul_f64(occupancy) + rounds;
     }

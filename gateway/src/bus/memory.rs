@@ -1,5 +1,7 @@
 //! What is known of a bus's devices over restarts: addresses that they refuse, and how fast they
-//! answer. One small file per bus in the gateway's state folder.
+//! answer. One small file per bus, `buses/BUS.json` in the gateway's state folder; who deletes it while
+//! the gateway is stopped has everything learned anew. Gaps are noted down once they are proved, and
+//! tried again (see `gaps`).
 //!
 //! It is knowledge that can be had again, so nothing depends on it: a file that cannot be read is
 //! forgotten with one warning, and what a device's profile said otherwise is forgotten with the
@@ -79,6 +81,8 @@ pub(super) struct Memory {
     saving: Option<JoinHandle<io::Result<()>>>,
     /// Something was learned that is not written yet.
     news: bool,
+    /// The last save was not written.
+    failed: Arc<AtomicBool>,
     /// Since when there is a turnaround of a device of which none was known.
     first: Option<BootTime>,
     /// That it cannot be written has been said.
@@ -99,6 +103,7 @@ impl Memory {
             saved: None,
             saving: None,
             news: false,
+            failed: Arc::default(),
             first: None,
             told: Arc::default(),
         }
@@ -153,7 +158,7 @@ impl Memory {
     pub(super) fn tend<'a>(
         &mut self,
         now: BootTime,
-        units: impl Iterator<Item = (&'a UnitPlan, &'a Holes, Option<Duration>)>,
+        units: impl Iterator<Item = (&'a UnitPlan, Holes, Option<Duration>)>,
     ) {
         let since = now.since(*self.saved.get_or_insert(now));
         let first = self.first.is_some_and(|at| now.since(at) >= SAVE_FIRST);
@@ -167,7 +172,7 @@ impl Memory {
     /// Writes what is known, and waits for it a moment: the bus ends.
     pub(super) async fn finish<'a>(
         &mut self,
-        units: impl Iterator<Item = (&'a UnitPlan, &'a Holes, Option<Duration>)>,
+        units: impl Iterator<Item = (&'a UnitPlan, Holes, Option<Duration>)>,
     ) {
         if self.path.is_some() {
             let before = self.saving.take();
@@ -185,28 +190,30 @@ impl Memory {
         }
     }
 
-    fn save<'a>(
-        &mut self,
-        units: impl Iterator<Item = (&'a UnitPlan, &'a Holes, Option<Duration>)>,
-    ) {
+    fn save<'a>(&mut self, units: impl Iterator<Item = (&'a UnitPlan, Holes, Option<Duration>)>) {
         let Some(path) = self.path.clone() else { return };
         let notes = units.map(|(unit, holes, turnaround)| {
             let before = self.notes.units.get(&unit.station.to_string());
-            (unit.station.to_string(), note(unit, holes, turnaround, before))
+            (unit.station.to_string(), note(unit, &holes, turnaround, before))
         });
         let notes = Notes { version: VERSION, units: notes.collect() };
         (self.news, self.first) = (false, None);
-        if notes == self.notes {
+        // What could not be written is written when it is time again, whether or not it is news.
+        if notes == self.notes && !self.failed.swap(false, Ordering::Relaxed) {
             return;
         }
-        let told = self.told.clone();
+        let (told, failed) = (self.told.clone(), self.failed.clone());
         if let Ok(bytes) = serde_json::to_vec(&notes) {
             self.saving = Some(spawn_blocking(move || {
                 let written = write(&path, &bytes);
+                failed.store(written.is_err(), Ordering::Relaxed);
                 if let Err(error) = &written
                     && !told.swap(true, Ordering::Relaxed)
                 {
-                    tracing::warn!(path = %path.display(), %error, "not writable; learned again");
+                    tracing::warn!(
+                        path = %path.display(), %error,
+                        "what is known of the bus's devices cannot be written; it is tried again"
+                    );
                 }
                 written
             }));
@@ -301,7 +308,7 @@ mod tests {
         let mut memory = Memory::load(folder.path(), &plan);
         assert_eq!(memory.of(&plan.units[0]), Remembered::default());
         let nothing = Holes::default();
-        let units = [(&plan.units[0], &known, turnaround), (&plan.units[1], &nothing, None)];
+        let units = [(&plan.units[0], known.clone(), turnaround), (&plan.units[1], nothing, None)];
         memory.finish(units.into_iter()).await;
 
         let again = remembered(folder.path(), &plan);
@@ -328,7 +335,7 @@ mod tests {
             let turnaround = Duration::from_millis(if second < 100 { 40 } else { 80 });
             let known = (second >= 5).then_some(turnaround);
             let before = memory.of(&plan.units[0]).turnaround;
-            memory.tend(now, [(&plan.units[0], &nothing, known)].into_iter());
+            memory.tend(now, [(&plan.units[0], nothing.clone(), known)].into_iter());
             if let Some(saving) = memory.saving.take() {
                 saving.await.unwrap().unwrap();
             }
@@ -339,6 +346,38 @@ mod tests {
         assert_eq!(writes, [35, 635]);
         let written = remembered(folder.path(), &plan)[0].turnaround;
         assert_eq!(written, Some(Duration::from_millis(80)));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_written_once_it_can_be() {
+        let (plan, _) = bus(false, 1, &profile(&[100]));
+        let known = holes(&[(Table::Holding, 101, 9)]);
+        let units = || [(&plan.units[0], known.clone(), None)].into_iter();
+        let after = |seconds: u64| BootTime::from_millis(seconds * 1000);
+        // The folder's place is taken by a file, until ten minutes later or the end.
+        for at_the_end in [false, true] {
+            let folder = Folder::new("bus-memory-failed");
+            fs::create_dir_all(folder.path()).unwrap();
+            fs::write(folder.path().join("buses"), "").unwrap();
+            let mut memory = Memory::load(folder.path(), &plan);
+            memory.tend(after(0), units());
+            memory.learned();
+            memory.tend(after(10), units());
+            assert!(memory.saving.take().unwrap().await.unwrap().is_err());
+            fs::remove_file(folder.path().join("buses")).unwrap();
+            if at_the_end {
+                memory.finish(units()).await;
+            } else {
+                memory.tend(after(20), units());
+                assert!(memory.saving.is_none(), "not at once");
+                memory.tend(after(610), units());
+                memory.saving.take().unwrap().await.unwrap().unwrap();
+            }
+            assert_eq!(remembered(folder.path(), &plan)[0].holes, known, "at the end {at_the_end}");
+            // And not again.
+            memory.tend(after(2000), units());
+            assert!(memory.saving.is_none());
+        }
     }
 
     #[test]

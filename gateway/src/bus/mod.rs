@@ -2,12 +2,13 @@
 //! opens again; readings leave through a [`Sink`], writes come in through a [`BusHandle`].
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
-//! is next), `group` (what is due together), `reads` (what is then asked), `transaction` (one
-//! checked question) with `mbap` (Modbus TCP) and `dialect` (those that are no Modbus),
-//! `transport`, `port` (who else has it) and `link` (the stream), `owner` (the loop), `rounds` (one
-//! read of a round), `asking` (what follows from a reply), `gather` (readings on their way);
-//! `memory` (what outlives a restart), `words` and `status` (what it tells), `load` (what it will
-//! be asked). Nothing here knows rules or topics, and only `memory` a disk.
+//! is next), `group` (what is due together), `reads` (what is then asked) with `gaps` (what it is
+//! asked for around, and when that is doubted), `transaction` (one checked question) with `mbap`
+//! (Modbus TCP) and `dialect` (those that are no Modbus), `transport`, `port` (who else has it) and
+//! `link` (the stream), `owner` (the loop), `rounds` (one read of a round), `asking` (what follows
+//! from a reply), `gather` (readings on their way); `memory` (what outlives a restart), `words` and
+//! `status` (what it tells), `load` (what it will be asked). Nothing here knows rules or topics, and
+//! only `memory` a disk.
 //!
 //! Bounds: a dead unit costs at most its share of the bus (`unit`); a write waits for at most the frame
 //! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
@@ -30,6 +31,7 @@ use memory::Memory;
 mod asking;
 pub mod device;
 mod dialect;
+mod gaps;
 mod gather;
 mod group;
 mod inquiry;

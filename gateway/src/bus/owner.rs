@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use andon_adapters::modbus::{Batch, Block, Holes};
+use andon_adapters::profile::ProfileItem;
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::gaps::Gaps;
 use super::gather::Gather;
 use super::group::{Group, Machines};
 use super::link::{Link, PATIENCE};
@@ -43,6 +45,8 @@ pub(super) struct Unit {
     /// What was measured before the restart.
     pub(super) remembered: Option<Duration>,
     pub(super) holes: Holes,
+    /// Those of the holes that no item lies in.
+    pub(super) gaps: Gaps,
     pub(super) reads: Reads,
     /// Items (positions in the profile) that are refused alone.
     pub(super) refused: Arc<BTreeMap<usize, Refusal>>,
@@ -75,8 +79,8 @@ impl Unit {
     }
 
     /// What is to be remembered of it.
-    pub(super) fn known(&self) -> (&UnitPlan, &Holes, Option<Duration>) {
-        (&self.plan, &self.holes, self.usual())
+    pub(super) fn known(&self) -> (&UnitPlan, Holes, Option<Duration>) {
+        (&self.plan, self.gaps.proved(&self.holes), self.usual())
     }
 }
 
@@ -105,6 +109,8 @@ pub(super) struct Owner {
     pub(super) failed: Duration,
     /// By group: what that was when its last round was over.
     pub(super) failed_before: Vec<Duration>,
+    /// When a read across a gap was last tried on this bus.
+    pub(super) gap_tried: Option<BootTime>,
     pub(super) memory: Memory,
     pub(super) memo: Memo,
     pub(super) strays: u64,
@@ -127,10 +133,13 @@ impl Owner {
         let unit = |(at, unit): (usize, &UnitPlan)| {
             let remembered = memory.of(unit);
             let before = remembered.turnaround;
+            let items = unit.polls.iter().filter_map(|it| unit.profile.items.get(it.profile_item));
+            let wanted: Vec<Block> = items.map(ProfileItem::block).collect();
             Unit {
                 health: UnitHealth::new(now, plan.dead_share),
                 turnaround: Turnaround::new(plan.turnaround_of(unit)),
                 remembered: before,
+                gaps: Gaps::remembered(&remembered.holes, &wanted, now),
                 holes: remembered.holes,
                 reads: Reads::new(plan, at, &groups, before),
                 refused: Arc::default(),
@@ -163,6 +172,7 @@ impl Owner {
             status,
             occupancy: Occupancy::new(now),
             skips: Skips::new(now),
+            gap_tried: None,
             strays: 0,
             epoch: (now, Instant::now()),
             plan: plan.clone(),
@@ -234,9 +244,13 @@ impl Owner {
     }
 
     pub(super) fn opened(&mut self, fresh: bool) {
+        let now = self.now();
         for unit in &mut self.units {
             unit.fence = None;
             unit.grace |= fresh;
+            if fresh {
+                unit.gaps.returned(now);
+            }
             if unit.why == Unavailable::Disconnected {
                 unit.why = Unavailable::Timeout;
             }

@@ -13,6 +13,7 @@ use andon_adapters::modbus::{Batch, Block, decode};
 use andon_engine::time::BootTime;
 use andon_engine::value::Unavailable;
 
+use super::gaps::TRY_LEAST;
 use super::group::Round;
 use super::owner::{NobodyListens, Owner, Unit};
 use super::scheduler::GroupIndex;
@@ -32,6 +33,8 @@ pub(super) struct Progress {
     waiting: VecDeque<Arc<Batch>>,
     round: Round,
     splits: Vec<(Batch, Batch)>,
+    /// What was answered since the first of them.
+    answered: Vec<Block>,
     refused: Vec<Block>,
     /// Its one second try has been had.
     retried: bool,
@@ -88,7 +91,17 @@ impl Owner {
         due.sort_by_key(|&group| (scheduler.turn(GroupIndex(group)), group));
         due.iter().for_each(|&group| rounds[group] = Some(Progress::default()));
         unit.reads.retime(unit.turnaround.usual(), now);
-        for batch in unit.reads.of(&due, &unit.holes).iter() {
+        let reads = unit.reads.of(&due, &unit.holes);
+        // A device that answers, and not more often than the line can spare it.
+        let answers = unit.last_answer.is_some() && unit.health.state() == UnitState::Online;
+        let early = self.gap_tried.is_some_and(|tried| now.since(tried) < TRY_LEAST);
+        let attempt = (answers && !early)
+            .then(|| unit.gaps.attempt(&reads, &unit.holes, &unit.plan.profile, now))
+            .flatten();
+        if attempt.is_some() {
+            self.gap_tried = Some(now);
+        }
+        for batch in attempt.as_ref().unwrap_or(&reads).iter() {
             let first = due.iter().find(|&&group| unit.reads.serves(batch, group));
             if let Some(progress) = first.and_then(|&group| rounds[group].as_mut()) {
                 progress.waiting.push_back(batch.clone());
@@ -96,12 +109,13 @@ impl Owner {
         }
     }
 
-    /// Whether nothing more is to come for a round that is under way.
+    /// Whether nothing more is to come for a round that is under way: no read that holds an item
+    /// of it, nor a part of one of its own, which may hold others' items alone.
     fn has_ended(&self, group: usize) -> bool {
         let reads = &self.units[self.groups[group].unit].reads;
         let serves =
             |progress: &Progress| progress.waiting.iter().any(|batch| reads.serves(batch, group));
-        self.rounds[group].is_some()
+        self.rounds[group].as_ref().is_some_and(|progress| progress.waiting.is_empty())
             && !reads.groups().any(|other| self.rounds[other].as_ref().is_some_and(serves))
     }
 
@@ -113,11 +127,18 @@ impl Owner {
             self.fail(unit, &batch, Unavailable::Refused);
             return Step::StoodIn;
         }
-        let online = matches!(self.units[unit].health.state(), UnitState::Online);
+        let before = self.units[unit].health.state();
+        let online = before == UnitState::Online;
         let result = self.read(unit, batch.block).await;
+        self.note_return(unit, before);
         let Some(progress) = self.rounds[group].as_mut() else { return Step::Asked };
         match result {
-            Ok(answer) => self.answered(unit, &batch, &answer),
+            Ok(answer) => {
+                if !progress.splits.is_empty() {
+                    progress.answered.push(batch.block);
+                }
+                self.answered(unit, &batch, &answer);
+            }
             Err(Fault::Exception(code @ (2 | 3))) => {
                 match batch.split(&self.units[unit].plan.profile) {
                     Some((left, right)) => {
@@ -154,6 +175,16 @@ impl Owner {
         Step::Asked
     }
 
+    /// A unit that was away may be another one now.
+    fn note_return(&mut self, unit: usize, before: UnitState) {
+        let now = self.now();
+        let unit = &mut self.units[unit];
+        let away = matches!(before, UnitState::Quarantined { .. });
+        if away && unit.health.state() == UnitState::Online {
+            unit.gaps.returned(now);
+        }
+    }
+
     fn answered(&mut self, unit: usize, batch: &Batch, answer: &Answer) {
         let now = self.now();
         let words = answer.words();
@@ -167,6 +198,7 @@ impl Owner {
             }
         }
         if known.forget_refusal(batch) | known.holes.forget(batch.block) {
+            known.gaps.keep(&known.holes);
             known.reads.replan();
             self.memory.learned();
         }
@@ -258,9 +290,10 @@ impl Owner {
 
     /// After a round that was answered to the end: plans the unit's reads around what it refused.
     fn remember_holes(&mut self, unit: usize, progress: &Progress) {
-        let Progress { splits, refused, .. } = progress;
+        let Progress { splits, answered, refused, .. } = progress;
+        let now = self.now();
         let unit = &mut self.units[unit];
-        let mut news = false;
+        let (mut news, mut proved) = (false, false);
         for block in refused {
             news |= unit.holes.insert(block.table, block.start, block.count);
             let known = unit.holes.iter().any(|it| it == (block.table, block.start, block.count));
@@ -268,13 +301,22 @@ impl Owner {
             refusals.filter(|it| it.block == *block).for_each(|it| it.remembered = known);
         }
         for (left, right) in splits {
-            let holds = |batch: &Batch| refused.iter().any(|&block| batch.block.contains(block));
-            if !holds(left) && !holds(right) {
-                news |= unit.holes.insert_between(left, right);
+            // Where a part was refused itself, or not heard, that may have been all that was wrong.
+            if !answered.contains(&left.block) || !answered.contains(&right.block) {
+                continue;
+            }
+            let (known, proves) = unit.gaps.refused(left, right, now);
+            proved |= proves;
+            if !known && let Some(gap) = unit.holes.insert_between(left, right) {
+                unit.gaps.found(gap, now);
+                news = true;
             }
         }
         if news {
+            unit.gaps.keep(&unit.holes);
             unit.reads.replan();
+        }
+        if news || proved {
             self.memory.learned();
         }
     }

@@ -217,6 +217,12 @@ impl UnitStatus {
         self.groups.iter().filter_map(|group| group.worst_age(now)).max()
     }
 
+    /// The greatest age of one of its values that are read every `period`, as
+    /// [`UnitStatus::worst_age`] has it of all.
+    pub fn worst_age_of(&self, period: Duration, now: BootTime) -> Option<Duration> {
+        self.groups.iter().find(|group| group.period == period)?.worst_age(now)
+    }
+
     /// The group whose greatest age is the most of its own periods; `None` while it has no value.
     pub fn latest(&self, now: BootTime) -> Option<Latest> {
         let latest = self.groups.iter().filter_map(|group| {
@@ -455,6 +461,8 @@ mod tests {
         status.units[2].state = UnitState::Quarantined { until: at(130) };
         assert_eq!(status.worst_age(at(100)), Some(seconds(40)));
         assert_eq!((status.silent(), status.unread()), (1, 4));
+        let of = |period| status.units[0].worst_age_of(seconds(period), at(100));
+        assert_eq!([of(1), of(60), of(7)], [Some(seconds(3)), Some(seconds(40)), None]);
         // 3 s are more of a second than 40 s of a minute.
         let (unit, latest) = status.latest(at(100)).unwrap();
         assert_eq!((unit, latest.item, latest.age), (0, 0, seconds(3)));

@@ -376,7 +376,7 @@ async fn over_loopback_a_black_hole_is_left_and_the_returning_server_read() {
     let (mut plan, engine) = bus(true, 1, &profile(&[100]));
     plan.units[0].writable_coils.clear();
     plan.units[0].polls[0].period = Duration::from_millis(50);
-    plan.link = Link::Tcp { address };
+    plan.link = Link::Tcp { address, baud: None };
     let shared = Runtime::start().unwrap();
     let (sink, _direct) = mpsc::channel(64);
     let handle = start(&Arc::new(plan), &engine, &nowhere(), sink, &shared).unwrap();
@@ -479,7 +479,7 @@ async fn a_bus_with_trips_runs_on_a_thread_of_its_own_and_ends_with_its_handle()
     let (mut plan, engine) = bus(true, 1, &profile(&[100]));
     plan.units[0].polls[0].period = Duration::from_millis(20);
     // Nobody listens on the discard port of the loopback interface.
-    plan.link = Link::Tcp { address: "127.0.0.1:9".to_owned() };
+    plan.link = Link::Tcp { address: "127.0.0.1:9".to_owned(), baud: None };
     assert!(plan.carries_trips());
     let (sink, deliveries) = mpsc::channel(64);
     let shared = Runtime::start().unwrap();

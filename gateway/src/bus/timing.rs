@@ -27,7 +27,12 @@ const REQUEST_BYTES: u32 = 8;
 /// Bytes of a read reply beside its content: unit, function, byte count, checksum.
 const REPLY_BYTES: u32 = 5;
 
-/// The times that follow from a line's speed; all zero on Modbus TCP.
+/// The speed of a line that may be behind a Modbus TCP address, while nobody has said so: the one
+/// that most devices are delivered with.
+const ASSUMED_BAUD: u32 = 9600;
+
+/// The times that follow from a line's speed; all zero on Modbus TCP, where nobody has said that
+/// there is a line behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineTiming {
     character: Duration,
@@ -42,15 +47,16 @@ impl LineTiming {
         Self { pause: plan.pause, ..Self::of(&plan.link) }
     }
 
-    /// The timing of `link`, without a pause. RTU over TCP has the character time of the line behind it, taken as
-    /// 11 bits.
+    /// The timing of `link`, without a pause. TCP has the character time of the line behind it, taken as 11 bits.
     pub fn of(link: &Link) -> Self {
         match link {
-            Link::Tcp { .. } => {
+            Link::Tcp { baud: None, .. } => {
                 let zero = Duration::ZERO;
                 Self { character: zero, silence: zero, pause: zero }
             }
-            Link::RtuOverTcp { baud, .. } => Self::serial(*baud, 11),
+            Link::Tcp { baud: Some(baud), .. } | Link::RtuOverTcp { baud, .. } => {
+                Self::serial(*baud, 11)
+            }
             Link::Rtu { baud, parity, stop_bits, .. } => {
                 let parity_bits = u32::from(*parity != Parity::None);
                 Self::serial(*baud, 1 + 8 + parity_bits + u32::from(*stop_bits))
@@ -96,7 +102,17 @@ impl LineTiming {
     }
 
     /// What reading costs when the device answers after `turnaround`.
+    ///
+    /// Where nobody knows whether there is a line, what was measured holds the time on it already and
+    /// does not part it from the device's own. It is planned as for a line with a device that
+    /// answers at once, whose requests cost as much as the content of ten registers at any speed: a
+    /// device on Ethernet is then asked once more for a wider gap, a matter of milliseconds,
+    /// and no line carries up to 125 registers that nobody wants, 0.3 s of it at 9600 baud.
     pub fn read_cost(&self, turnaround: Duration) -> ReadCost {
+        if self.character.is_zero() {
+            let line = Self { pause: self.pause, ..Self::serial(ASSUMED_BAUD, 11) };
+            return line.read_cost(Duration::ZERO);
+        }
         let frames = self.wire(REQUEST_BYTES + REPLY_BYTES);
         ReadCost::new(frames + turnaround.max(self.silence) + self.gap(), self.character)
     }
@@ -206,6 +222,25 @@ mod tests {
         };
         assert!((millis(0) - 27.5).abs() < 0.1 && (millis(3) - 27.5).abs() < 0.1);
         assert!((millis(50) - 73.5).abs() < 0.1, "{}", millis(50));
+    }
+
+    #[test]
+    fn what_may_lie_behind_an_address_is_planned_and_what_is_said_to_be_there_is_timed_as_a_line() {
+        let of = |baud| LineTiming::of(&Link::Tcp { address: "gateway:502".to_owned(), baud });
+        let ms = Duration::from_millis;
+        let line = LineTiming::serial(19_200, 11);
+        assert_eq!(of(Some(19_200)), line);
+        assert_eq!(of(None).wire(100), Duration::ZERO);
+        // A gap costs what its registers cost on the line, whatever was measured beyond it.
+        let gap = |timing: LineTiming, registers: u16| {
+            let count = |count| Block { table: Table::Holding, start: 0, count };
+            let cost = timing.read_cost(ms(60));
+            cost.of(count(2 + registers)) <= 2 * cost.of(count(1))
+        };
+        assert!(gap(of(None), 9) && !gap(of(None), 11));
+        assert!(gap(of(Some(19_200)), 55) && !gap(of(Some(19_200)), 65));
+        // Who wants a rest between requests is asked less often.
+        assert!(gap(LineTiming { pause: ms(60), ..of(None) }, 30));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) type Opener = Box<dyn FnMut() -> Opening + Send>;
 /// a USB port that has just vanished can hang.
 pub(super) fn opener(link: &Link) -> Opener {
     match link.clone() {
-        Link::Tcp { address } | Link::RtuOverTcp { address, .. } => Box::new(move || {
+        Link::Tcp { address, .. } | Link::RtuOverTcp { address, .. } => Box::new(move || {
             let address = address.clone();
             Box::pin(async move {
                 let connecting = tokio::net::TcpStream::connect(address);

@@ -237,12 +237,21 @@ mod tests {
             items: false,
             json: false,
         };
-        assert_eq!(print(&plan, &args).2, 0);
+        let (stdout, _, code) = print(&plan, &args);
+        assert_eq!(code, 0);
+        assert!(stdout.contains("worst age") && !stdout.contains("worst age about"), "{stdout}");
+        let report = print(&plan, &PlanArgs { json: true, ..args.clone() }).0;
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["buses"][0]["worst_age_is"], "bound");
+        let device = &report["devices"][0];
+        let period = device["period_s"].as_f64().unwrap();
+        assert_eq!(device["worst_age_s"].as_f64(), Some(2.0 * period), "as the table says");
         plan.buses = vec![Arc::new(bus(8, Duration::from_millis(100)))];
         let (stdout, _, code) = print(&plan, &args);
         assert_eq!(code, 1);
         assert!(stdout.starts_with("bus panel"), "{stdout}");
         assert!(stdout.contains("are found when it runs"), "nothing has run: {stdout}");
+        assert!(stdout.contains("worst age about"), "no bound is known: {stdout}");
         assert!(stdout.contains("does not fit"), "advice is what was asked for: {stdout}");
         assert!(stdout.contains("10.0 ms (given)"), "{stdout}");
         let assumed = print(&plan, &PlanArgs { answer: None, ..args.clone() }).0;
@@ -250,6 +259,7 @@ mod tests {
         let (stdout, _, _) = print(&plan, &PlanArgs { json: true, ..args });
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(report["buses"][0]["fits"], false);
+        assert_eq!(report["buses"][0]["worst_age_is"], "estimate");
     }
 
     /// Meters of three phases whose 60-odd items are all read every second.
@@ -312,6 +322,26 @@ mod tests {
             moves.map(|it| it.to).max()
         };
         assert!(slowest(true) >= slowest(false), "{words}");
+    }
+
+    #[test]
+    fn the_line_behind_an_address_is_planned_by_its_baud() {
+        let serial = load(&bus(8, Duration::from_secs(1)), &answering_after(10, 8));
+        let mut tcp = bus(8, Duration::from_secs(1));
+        let address = "gateway:502".to_owned();
+        tcp.link = Link::Tcp { address: address.clone(), baud: Some(9600) };
+        assert_eq!(load(&tcp, &answering_after(10, 8)), serial);
+        let said = |bus: BusPlan| {
+            let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/andon.toml");
+            let mut plan = config::load_with(&sample, std::iter::empty()).unwrap().plan;
+            plan.buses = vec![Arc::new(bus)];
+            let config = "/dev/null".into();
+            print(&plan, &PlanArgs { config, answer: None, items: false, json: false }).0
+        };
+        assert!(!said(tcp.clone()).contains("baud = …"));
+        tcp.link = Link::Tcp { address, baud: None };
+        assert!(load(&tcp, &answering_after(10, 8)).occupancy < serial.occupancy / 2.0);
+        assert!(said(tcp).contains("baud = … in [bus.panel]"));
     }
 
     #[test]

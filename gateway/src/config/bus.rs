@@ -61,7 +61,7 @@ pub(super) fn buses<'a>(root: &Section<'a>, folder: &Path) -> Named<'a, Bus> {
         }
         // One that is wrong stands in for itself, so that what hangs on it is checked all the same.
         let Some(link) = link(section) else {
-            let link = Link::Tcp { address: String::new() };
+            let link = Link::Tcp { address: String::new(), baud: None };
             let times = LineTimes {
                 turnaround: TURNAROUND_TCP,
                 pause: Duration::ZERO,
@@ -71,7 +71,7 @@ pub(super) fn buses<'a>(root: &Section<'a>, folder: &Path) -> Named<'a, Bus> {
             return Some(Bus { id: id.into(), way });
         };
         let end = match &link {
-            Link::Tcp { address } | Link::RtuOverTcp { address, .. } => endpoint(address),
+            Link::Tcp { address, .. } | Link::RtuOverTcp { address, .. } => endpoint(address),
             Link::Rtu { port, .. } => port.to_string_lossy().into_owned(),
         };
         let (key, end_key) =
@@ -131,7 +131,8 @@ fn link(section: &Section<'_>) -> Option<Link> {
     match section.need("type", "\"modbus-rtu\"", kind)? {
         0 => {
             section.only(keys::BUS_TCP);
-            Some(Link::Tcp { address: address(section)? })
+            let speed = section.has("baud").then(|| baud(section));
+            Some(Link::Tcp { address: address(section)?, baud: speed.flatten() })
         }
         1 => {
             section.only(keys::BUS_RTU_OVER_TCP);

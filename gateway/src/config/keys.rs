@@ -27,7 +27,7 @@ pub const HTTP: &[&str] = &["listen"];
 /// `[profiles]`
 pub const PROFILES: &[&str] = &["dir"];
 /// `[bus.ID]` of type `modbus-tcp`.
-pub const BUS_TCP: &[&str] = &["type", "host", "port", "turnaround", "pause", "dead_share"];
+pub const BUS_TCP: &[&str] = &["type", "host", "port", "baud", "turnaround", "pause", "dead_share"];
 /// `[bus.ID]` of type `modbus-rtu-over-tcp`.
 pub const BUS_RTU_OVER_TCP: &[&str] =
     &["type", "host", "port", "baud", "turnaround", "pause", "dead_share"];

@@ -253,6 +253,9 @@ pub enum Link {
     Tcp {
         /// `host:port`.
         address: String,
+        /// The baud rate of the line behind it, for planning and deadlines; `None` where nobody
+        /// said that there is one.
+        baud: Option<u32>,
     },
     /// RTU frames on a TCP stream (ser2net, transparent gateways).
     RtuOverTcp {

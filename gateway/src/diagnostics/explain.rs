@@ -124,6 +124,13 @@ pub struct Register {
     pub span: Option<[f64; 2]>,
     /// What stood there last; none before the first answer.
     pub raw: Option<Raw>,
+    /// The greatest age in the last minute of the values that are read together with it, every
+    /// period; none before the first.
+    #[serde(default)]
+    pub worst_age_ms: Option<u64>,
+    /// The same in periods: 1 as a rule, above 2 a round was missed.
+    #[serde(default)]
+    pub worst_age_periods: Option<f64>,
     /// The device's refusal to tell it, while that stands.
     #[serde(default)]
     pub refused: Option<Refused>,
@@ -231,10 +238,16 @@ impl Collector {
         let plan = bus.units.get(position)?;
         let item = plan.profile.items.get(poll.profile_item)?;
         let status = handle.status();
-        let told = unit(status.units.get(position)?, status.down.is_some(), now);
-        let known = status.units.get(position)?.refused.get(&poll.profile_item);
+        let of_unit = status.units.get(position)?;
+        let told = unit(of_unit, status.down.is_some(), now);
+        let known = of_unit.refused.get(&poll.profile_item);
+        // What is refused has no value that could be old.
+        let age = of_unit.worst_age_of(poll.period, now).filter(|_| known.is_none());
+        let period = poll.period.as_secs_f64().max(f64::MIN_POSITIVE);
         Some(Origin::Register(Box::new(Register {
             refused: known.map(|it| refused(it, now)),
+            worst_age_ms: age.map(millis),
+            worst_age_periods: age.map(|age| age.as_secs_f64() / period),
             bus_down: status.down,
             unit: told,
             raw: handle.last_words(position, poll.profile_item).map(|last| raw(&last, now)),
@@ -299,6 +312,8 @@ fn wired(
         ratio: poll.ratio,
         span: span.map(|(_, span)| [span.at_4ma, span.at_20ma]),
         raw: None,
+        worst_age_ms: None,
+        worst_age_periods: None,
         refused: None,
     }
 }

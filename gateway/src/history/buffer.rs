@@ -22,9 +22,9 @@ use crate::journal::series::Series as Coder;
 
 /// Bytes that samples may take before they are written early: an hour of some 400 series at 1 Hz.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The same for each series of an hour, where that is more: room for more than a hundred samples, and
-/// 32 MB for as many series as history keeps.
-const SHARE_BYTES: usize = 512;
+/// The same for each series of an hour, where that is more: room for some hundred samples, and
+/// 24 MB for as many series as history keeps.
+const SHARE_BYTES: usize = 384;
 /// What a series of an hour takes beside its samples: itself, its place among the others, and what
 /// the heap adds to each.
 const SERIES_BYTES: usize = size_of::<Packed>() + 64;

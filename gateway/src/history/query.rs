@@ -236,8 +236,9 @@ impl Look {
         }
         let step = |(place, sum): (i64, &Sum)| {
             let begin = frame.begin_ms + place * frame.step_ms;
-            let end = (begin + frame.step_ms).min(now_ms.unwrap_or(i64::MAX)).max(begin + 1);
-            step(sum, end - begin)
+            // What a clock that ran ahead left in a step to come is held against all of it.
+            let passed = now_ms.map_or(i64::MAX, |now| now - begin);
+            step(sum, if passed > 0 { frame.step_ms.min(passed) } else { frame.step_ms })
         };
         Ok(Some((0..).zip(&steps.sums).map(step).collect()))
     }

@@ -2,8 +2,7 @@
 //! the time anything was known. Arithmetic only.
 //!
 //! A sample stands for the time before it: back to the sample before it when that lies no further
-//! back than a value may be old ([`stale_after`]), and else for a period or [`LONE_MS`], whichever is
-//! shorter: what came before the first sample after a start or an outage is not known. A stretch
+//! back than a value may be old ([`stale_after`]), and for one period otherwise. A stretch
 //! begins after its first millisecond and ends with its last, so that samples on the grid of their
 //! period fill it exactly. Nothing stands for time before the UTC day that it lies in.
 
@@ -17,9 +16,6 @@ use super::samples::Samples;
 pub(super) const DAY_MS: i64 = 86_400_000;
 /// Milliseconds of an hour.
 pub(super) const HOUR_MS: i64 = 3_600_000;
-
-/// The most that a sample stands for which none came before.
-const LONE_MS: i64 = 1000;
 
 /// The stretch of `width` that a moment lies in: its end belongs to it, its begin does not.
 pub(super) const fn stretch_of(at_ms: i64, width_ms: i64) -> i64 {
@@ -36,8 +32,7 @@ pub(super) fn reach_ms(period_ms: i64) -> i64 {
 /// known or not; `None` when nobody knows of one. Of what is read every `period_ms` and stale
 /// after `reach`, the [`reach_ms`] of that.
 pub(super) fn stands_back_ms(since_ms: Option<i64>, (period_ms, reach): (i64, i64)) -> i64 {
-    let lone = period_ms.min(LONE_MS);
-    since_ms.filter(|since| (0..=reach).contains(since)).unwrap_or(lone)
+    since_ms.filter(|since| (0..=reach).contains(since)).unwrap_or(period_ms)
 }
 
 /// The same within the sample's UTC day.

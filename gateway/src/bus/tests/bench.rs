@@ -197,7 +197,7 @@ pub(in crate::bus) fn bus(tcp: bool, units: u8, profile: &Arc<Profile>) -> (BusP
         }));
     }
     let link = if tcp {
-        Link::Tcp { address: String::new() }
+        Link::Tcp { address: String::new(), baud: None }
     } else {
         let parity = crate::config::plan::Parity::Even;
         Link::Rtu { port: "/nowhere".into(), baud: 9600, parity, stop_bits: 1 }

@@ -120,3 +120,180 @@ async fn a_bus_tells_its_requests_retries_turnaround_and_greatest_age() {
     assert_eq!(status.worst_age(now), Some(age));
     assert!(status.worst_age(now + 60 * SECOND).unwrap() >= 60 * SECOND);
 }
+
+/// Registers 0, 2, 4 … of a device, read every second, minute and five seconds in turn.
+fn of_three_periods(items: u16) -> (BusPlan, Arc<Plan>) {
+    let addresses: Vec<u16> = (0..items).map(|at| 2 * at).collect();
+    let (mut plan, engine) = bus(false, 1, &profile(&addresses));
+    let periods = [SECOND, 60 * SECOND, 5 * SECOND].into_iter().cycle();
+    for (poll, period) in plan.units[0].polls.iter_mut().zip(periods) {
+        poll.period = period;
+    }
+    (plan, engine)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lies_beyond_a_hole_is_read_in_the_same_round_whatever_its_period() {
+    const ITEMS: u16 = 8;
+    for items in [2, 3, ITEMS] {
+        for hole in 0..2 * items - 1 {
+            let (plan, engine) = of_three_periods(items);
+            let device = script(move |request: &Request| {
+                let range = request.address..request.address + request.count;
+                soon(if range.contains(&hole) { request.exception(2) } else { request.honest() })
+            });
+            let mut bench = Bench::of(&plan, &engine, scripted(false, device), Memory::none());
+            // One delivery for each period that there is.
+            let mut readings = bench.readings(usize::from(items.min(3))).await;
+            readings.sort_unstable_by_key(|(item, _)| *item);
+            let expected = (0..items).map(|at| {
+                let refused = 2 * at == hole;
+                (at.into(), if refused { Err(Unavailable::Refused) } else { number(2 * at) })
+            });
+            assert_eq!(readings, expected.collect::<Vec<_>>(), "{items} items, hole at {hole}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_is_not_believed_in_before_both_sides_of_it_were_heard() {
+    // The far side is busy, or silent, when it is asked for by itself the first time.
+    for busy in [true, false] {
+        let mut alone = 0;
+        let device = script(move |request: &Request| {
+            let range = request.address..request.address + request.count;
+            alone += u32::from(request.address == 2);
+            match () {
+                () if range.contains(&1) => soon(request.exception(2)),
+                () if request.address == 2 && alone <= 2 && busy => soon(request.exception(6)),
+                () if request.address == 2 && alone <= 2 => vec![],
+                () => soon(request.honest()),
+            }
+        });
+        let (plan, engine) = of_three_periods(2);
+        let mut bench = Bench::of(&plan, &engine, scripted(false, device), Memory::none());
+        bench.readings(2).await;
+        assert_eq!(bench.handle.status().units[0].holes, 0, "busy {busy}");
+    }
+}
+
+/// Registers 0 to 2 and 5 to 7, whose reads across 3 and 4 are refused while `refused` is 1.
+fn gapped(asked: &Arc<Mutex<Vec<(u16, u16)>>>, refused: &Arc<AtomicU64>) -> bench::Script {
+    let (asked, refused) = (asked.clone(), refused.clone());
+    script(move |request: &Request| {
+        asked.lock().unwrap().push((request.address, request.count));
+        let across = request.address < 5 && request.address + request.count > 3;
+        let refused = refused.load(Ordering::Relaxed);
+        match () {
+            () if refused == 2 => vec![],
+            () if refused == 1 && across => soon(request.exception(2)),
+            () => soon(request.honest()),
+        }
+    })
+}
+
+/// A bus with such a device, its memory, and what it is asked.
+struct Gapped {
+    folder: Folder,
+    plan: BusPlan,
+    engine: Arc<Plan>,
+    asked: Arc<Mutex<Vec<(u16, u16)>>>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Gapped {
+    fn new(name: &str) -> Self {
+        let (mut plan, engine) = bus(false, 1, &profile(&[0, 1, 2, 5, 6, 7]));
+        for poll in &mut plan.units[0].polls {
+            poll.period = 5 * SECOND;
+        }
+        let (asked, refused) = (Arc::default(), Arc::new(AtomicU64::new(1)));
+        Self { folder: Folder::new(name), plan, engine, asked, refused }
+    }
+
+    fn start(&self) -> Bench {
+        let opener = scripted(false, gapped(&self.asked, &self.refused));
+        let memory = Memory::load(self.folder.path(), &self.plan);
+        Bench::of(&self.plan, &self.engine, opener, memory)
+    }
+
+    /// How often it was asked across the gap in `time`.
+    async fn across(&self, bench: &mut Bench, time: Duration) -> usize {
+        self.asked.lock().unwrap().clear();
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            let delivery = bench.next().await;
+            let silent = self.refused.load(Ordering::Relaxed) == 2;
+            assert!(silent || delivery.readings.iter().all(|it| it.1.is_ok()), "{delivery:?}");
+        }
+        self.asked.lock().unwrap().iter().filter(|asked| **asked == (0, 8)).count()
+    }
+
+    async fn stop(&self, bench: Bench) -> usize {
+        let Bench { handle, deliveries } = bench;
+        drop(deliveries);
+        handle.ended().await;
+        memory::remembered(self.folder.path(), &self.plan)[0].holes.len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_was_refused_while_the_device_started_is_forgotten_and_never_noted_down() {
+    let shop = Gapped::new("bus-gap-transient");
+    let mut bench = shop.start();
+    shop.across(&mut bench, SECOND).await;
+    assert_eq!(bench.handle.status().units[0].holes, 1);
+    shop.refused.store(0, Ordering::Relaxed);
+    shop.across(&mut bench, 20 * SECOND).await;
+    assert_eq!(bench.handle.status().units[0].holes, 0);
+    let asked = shop.across(&mut bench, 60 * SECOND).await;
+    assert!((11..=13).contains(&asked), "one read each time: {asked}");
+    assert_eq!(shop.stop(bench).await, 0);
+
+    // One that is found and not tried again before the end is not noted down either.
+    shop.refused.store(1, Ordering::Relaxed);
+    let mut bench = shop.start();
+    shop.across(&mut bench, SECOND).await;
+    assert_eq!(bench.handle.status().units[0].holes, 1);
+    assert_eq!(shop.stop(bench).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_tried_a_second_time_then_after_each_start_and_once_a_day() {
+    let shop = Gapped::new("bus-gap-true");
+    let mut bench = shop.start();
+    assert_eq!(shop.across(&mut bench, 3600 * SECOND).await, 2, "found, and proved");
+    assert_eq!(shop.across(&mut bench, 23 * 3600 * SECOND).await, 0);
+    assert_eq!(shop.across(&mut bench, 2 * 3600 * SECOND).await, 1);
+    assert_eq!(shop.stop(bench).await, 1);
+
+    let mut bench = shop.start();
+    assert_eq!(shop.across(&mut bench, 50 * SECOND).await, 0, "it is known from the start");
+    assert_eq!(shop.across(&mut bench, 3600 * SECOND).await, 1);
+    assert_eq!(shop.stop(bench).await, 1);
+
+    // New firmware, while nobody looked.
+    shop.refused.store(0, Ordering::Relaxed);
+    let mut bench = shop.start();
+    shop.across(&mut bench, 120 * SECOND).await;
+    assert_eq!(bench.handle.status().units[0].holes, 0);
+    assert_eq!(shop.stop(bench).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_was_away_may_be_another_and_is_tried_again() {
+    let shop = Gapped::new("bus-gap-replaced");
+    let mut bench = shop.start();
+    shop.across(&mut bench, 700 * SECOND).await;
+    assert_eq!(bench.handle.status().units[0].holes, 1);
+    shop.refused.store(2, Ordering::Relaxed);
+    shop.across(&mut bench, 300 * SECOND).await;
+    assert!(bench.handle.status().units[0].is_silent());
+    shop.refused.store(0, Ordering::Relaxed);
+    let begun = Instant::now();
+    while bench.handle.status().units[0].holes > 0 {
+        bench.next().await;
+        assert!(begun.elapsed() < 120 * SECOND);
+    }
+    assert_eq!(shop.stop(bench).await, 0);
+}

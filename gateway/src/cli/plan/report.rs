@@ -2,12 +2,13 @@
 //! a bus that is asked for too much is `verdict`'s.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::propose::Proposal;
 use super::{Judged, Turnaround};
-use crate::bus::load::{ItemLoad, SourceLoad};
+use crate::bus::load::{BusLoad, ItemLoad, SourceLoad};
 use crate::config::plan::{DevicePlan, Link};
 
 pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
@@ -18,11 +19,12 @@ pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
         let of = bus.units.len();
         let _ = writeln!(
             text,
-            "bus {:<20} {:>6.1} %   {:>7.1} reads/s   worst age {:.1} s   turnaround measured of \
+            "bus {:<20} {:>6.1} %   {:>7.1} reads/s   worst age {}{:.1} s   turnaround measured of \
              {measured} of {of}",
             &*bus.id,
             load.occupancy * 100.0,
             load.reads_per_second,
+            about(load),
             load.worst_age.as_secs_f64()
         );
         if *learned < of {
@@ -32,12 +34,13 @@ pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
                  and more than here"
             );
         }
-        if matches!(bus.link, Link::Tcp { .. }) && it.count(Turnaround::Assumed) > 0 {
+        if matches!(bus.link, Link::Tcp { baud: None, .. }) && it.count(Turnaround::Assumed) > 0 {
             let _ = writeln!(
                 text,
                 "  where a serial line is behind this address, a read takes as long as it takes there: \
-                 at 9600 baud some 110 ms for 40 registers; andon measures it in its first minute, or \
-                 name it with --answer"
+                 at 9600 baud some 110 ms for 40 registers; name its speed with baud = … in [bus.{}], or \
+                 andon measures it in its first minute",
+                bus.id
             );
         }
         let sources = load.sources.iter().zip(turnarounds);
@@ -57,8 +60,10 @@ pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
                 let (period, age) = (item.period.as_secs_f64(), item.worst_age.as_secs_f64());
                 let _ = write!(
                     text,
-                    "    {:<24} every {period} s   worst age {age:.1} s   in {}",
-                    &*item.item, item.read
+                    "    {:<24} every {period} s   worst age {}{age:.1} s   in {}",
+                    &*item.item,
+                    about(load),
+                    item.read
                 );
                 let _ = match item.shared {
                     Some(shared) => writeln!(text, ", or in {shared} with others"),
@@ -70,12 +75,23 @@ pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
     text
 }
 
+/// What stands before an age that is no bound.
+fn about(load: &BusLoad) -> &'static str {
+    if load.fits() { "" } else { "about " }
+}
+
+/// The greatest age of what a device with a protocol of its own says, while it answers: it was said
+/// just after it was asked for, and comes late by a period at most.
+fn device_age(device: &DevicePlan) -> Duration {
+    device.period * 2
+}
+
 /// Devices with a protocol of their own share no line: they have a period and no occupancy.
 pub(super) fn devices(plans: &[DevicePlan]) -> String {
     let mut text = String::new();
     for device in plans {
         let (source, protocol) = (&*device.source, device.protocol.name);
-        let (period, age) = (device.period.as_secs_f64(), (device.period * 2).as_secs_f64());
+        let (period, age) = (device.period.as_secs_f64(), device_age(device).as_secs_f64());
         let _ = writeln!(
             text,
             "device {source:<17} {protocol:<18} every {period:.1} s   worst age {age:.1} s"
@@ -94,10 +110,11 @@ pub(super) fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
             json!({
                 "bus": &*bus.id,
                 "occupancy": load.occupancy,
-                "fits": load.occupancy <= 1.0,
+                "fits": load.fits(),
                 "guaranteed": load.guaranteed,
                 "reads_per_second": load.reads_per_second,
                 "worst_age_s": load.worst_age.as_secs_f64(),
+                "worst_age_is": if load.fits() { "bound" } else { "estimate" },
                 "turnaround_measured": it.count(Turnaround::Measured),
                 "sources": sources.collect::<Vec<_>>(),
                 "proposal": proposal.as_ref().map(proposal_json),
@@ -111,6 +128,7 @@ pub(super) fn as_json(judged: &[Judged<'_>], plans: &[DevicePlan]) -> String {
                 "source": &*device.source,
                 "protocol": device.protocol.name,
                 "period_s": device.period.as_secs_f64(),
+                "worst_age_s": device_age(device).as_secs_f64(),
             })
         })
         .collect();

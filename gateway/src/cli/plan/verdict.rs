@@ -54,8 +54,10 @@ fn beyond_help(link: &Link, factor: f64, proposal: Option<&Proposal>, is_short: 
         );
     }
     let baud = match link {
-        Link::Tcp { .. } => "",
-        Link::Rtu { .. } | Link::RtuOverTcp { .. } => "raise the baud rate, ",
+        Link::Tcp { baud: None, .. } => "",
+        Link::Tcp { baud: Some(_), .. } | Link::Rtu { .. } | Link::RtuOverTcp { .. } => {
+            "raise the baud rate, "
+        }
     };
     let longer = (factor * 10.0).ceil() / 10.0;
     let _ = writeln!(
@@ -120,14 +122,14 @@ mod tests {
         let mend = words.find("does not mend it").unwrap();
         assert!(mend < words.find("move meter-1").unwrap(), "{words}");
         assert!(words.contains("raise the baud rate"), "{words}");
-        bus.link = Link::Tcp { address: "gateway:502".to_owned() };
+        bus.link = Link::Tcp { address: "gateway:502".to_owned(), baud: None };
         let words = beyond_help(&bus.link, 40.0, None, false);
         assert!(words.contains("bus of their own") && !words.contains("baud"), "{words}");
     }
 
     #[test]
     fn what_is_a_little_too_much_is_told_as_too_much_and_mended_by_what_is_said() {
-        let link = Link::Tcp { address: "gateway:502".to_owned() };
+        let link = Link::Tcp { address: "gateway:502".to_owned(), baud: None };
         for (factor, longer) in [(1.03, "1.1"), (1.24, "1.3"), (40.0, "40.0")] {
             let words = beyond_help(&link, factor, None, false);
             assert!(words.contains(&format!("periods {longer} times")), "{factor}: {words}");

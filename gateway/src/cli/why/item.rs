@@ -111,6 +111,10 @@ fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
         }
         None => line("raw", "nothing read yet"),
     }
+    if let (Some(age), Some(periods)) = (it.worst_age_ms, it.worst_age_periods) {
+        let age = lasting(age);
+        line("worst age", &format!("{age} in the last minute, {periods:.1} of its periods"));
+    }
 }
 
 /// What to look at where a unit is silent, as the answer to `andon read` has it.
@@ -220,6 +224,8 @@ mod tests {
             ratio: 1.0,
             span: None,
             raw: None,
+            worst_age_ms: refused.is_none().then_some(2600),
+            worst_age_periods: refused.is_none().then_some(2.6),
             refused,
         })));
         text(&it)
@@ -261,6 +267,7 @@ mod tests {
         let said = register(dead, None);
         assert!(said.contains("has never answered, asked again in 12 s"), "{said}");
         assert!(said.contains("address (is it unit 7?), wiring"), "{said}");
+        assert!(said.contains("worst age  2.6 s in the last minute, 2.6 of its periods"), "{said}");
     }
 
     #[test]

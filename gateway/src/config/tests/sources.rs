@@ -52,6 +52,19 @@ items = { "power.active" = "mains.power.active" }
     assert!((poll.ratio - 1.0).abs() < f64::EPSILON, "a loop's current has no transformer");
 }
 
+#[test]
+fn a_gateway_may_say_how_fast_the_line_behind_it_is() {
+    let serial = "type = \"modbus-rtu\"\nport = \"/dev/serial/by-id/usb-A\"\nbaud = 9600";
+    let shop = |baud: &str| {
+        assert!(SHOP.contains(serial));
+        SHOP.replace(serial, &format!("type = \"modbus-tcp\"\nhost = \"g\"\n{baud}"))
+    };
+    let said = |baud: &str| sound(&shop(baud)).plan.buses[0].link.clone();
+    let link = |baud| Link::Tcp { address: "g:502".to_owned(), baud };
+    assert_eq!((said("baud = 19200"), said("")), (link(Some(19_200)), link(None)));
+    assert!(wrong(&shop("baud = 9601")).contains("9601 is not a usual speed"));
+}
+
 /// Simulators serve pseudo-terminals, and people make links: only names that move are refused.
 #[test]
 fn pseudo_terminals_and_links_are_ports() {

@@ -129,3 +129,20 @@ fn hours_of_days_that_are_not_merged_are_answered_from_their_digests() {
     compare(&got, &want, 1e-9, "hours of today");
     assert!(got[..20].iter().flatten().all(|step| step.coverage == 1.0));
 }
+
+#[test]
+fn a_step_to_come_is_known_for_what_a_clock_that_ran_ahead_left_in_it() {
+    let folder = Folder::new("history-ahead");
+    let mut history = offline(&folder, 60);
+    for record in rising(1..=20) {
+        history.take(&record).unwrap();
+    }
+    let question = question("a", BEGIN, BEGIN + 2 * 3_600_000, 2);
+    let coverage = |now: i64| {
+        let steps = answer(&history.archive(), &question, Some(now));
+        steps[0].map(|step| step.coverage)
+    };
+    assert_eq!(coverage(BEGIN + 20 * 60_000), Some(1.0));
+    assert_eq!(coverage(BEGIN + 40 * 60_000), Some(0.5));
+    assert_eq!(coverage(BEGIN - 7_200_000), Some(0.3333));
+}
