@@ -308,8 +308,9 @@ impl StreamWriter {
             summary.end = active.end;
             summary.add(self.boot, first_seq, records);
         }
-        drop(state);
+        // Under the lock: who sees that there is more finds it published.
         self.shared.publish(self.stream);
+        drop(state);
     }
 
     /// Ends a full segment. A footer only saves time: should it fail, the segment is still good.
