@@ -20,6 +20,7 @@ use super::EXIT_CONFIG;
 use super::check::listing;
 use crate::bus::load::{BusLoad, ItemLoad, SourceLoad, load, occupancy};
 use crate::bus::memory::{Remembered, remembered};
+use crate::bus::timing::TURNAROUND_MAX;
 use crate::config;
 use crate::config::plan::{BusPlan, DevicePlan, Link, Plan};
 use propose::{Proposal, propose, urgent};
@@ -198,12 +199,16 @@ fn as_table(judged: &[Judged<'_>], items: bool) -> String {
                  and more than here"
             );
         }
+        let patience = TURNAROUND_MAX.max(bus.turnaround);
         if matches!(bus.link, Link::Tcp { .. }) && it.count(Turnaround::Assumed) > 0 {
             let _ = writeln!(
                 text,
                 "  where a serial line is behind this address, a read takes as long as it takes there: \
                  at 9600 baud some 110 ms for 40 registers; andon measures it in its first minute, or \
-                 name it with --answer"
+                 name it with --answer; where it takes more than {}, turnaround in [bus.{}] must \
+                 say so",
+                super::asking::lasting(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
+                bus.id
             );
         }
         let sources = load.sources.iter().zip(turnarounds);
