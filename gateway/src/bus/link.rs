@@ -1,8 +1,9 @@
 //! Whether the bus's stream is open, being opened, or waiting to be: never gives up, never storms.
 //!
 //! A vanished port is closed at once, so that the device gets its old name back when it returns.
-//! A stream that was dropped on purpose (late replies on TCP) is opened again at once, provided
-//! that it had brought an answer; otherwise tries back off, with jitter, up to a cap.
+//! A stream that was dropped on purpose (to get rid of late replies or garbage, or because nothing
+//! is heard on it) is opened again at once, provided that it had brought an answer; otherwise tries
+//! back off, with jitter, up to a cap.
 
 use std::io;
 use std::time::Duration;
@@ -91,6 +92,11 @@ impl Link {
         matches!(self.state, State::Up(_))
     }
 
+    /// Whether it is up, or will be in a moment.
+    pub(super) fn is_worth_waiting_for(&self) -> bool {
+        self.is_up() || self.patience_ends().is_some()
+    }
+
     /// Why it is down; `None` when it is up.
     pub(super) fn why(&self) -> Option<&str> {
         if self.is_up() { None } else { Some(self.why.as_deref().unwrap_or("opening")) }
@@ -99,7 +105,38 @@ impl Link {
     /// Until when a bus that is just being opened again is worth waiting for.
     pub(super) fn patience_ends(&self) -> Option<Instant> {
         let ends = self.down_since + PATIENCE;
-        (matches!(self.state, State::Opening(_)) && Instant::now() < ends).then_some(ends)
+        let soon = match self.state {
+            State::Up(_) => false,
+            State::Opening(_) => true,
+            State::Waiting { .. } => self.on_purpose,
+        };
+        (soon && Instant::now() < ends).then_some(ends)
+    }
+
+    /// For how long it has not been up, or had not when it came up.
+    pub(super) fn down_for(&self) -> Duration {
+        self.down_since.elapsed()
+    }
+
+    /// When it is to be looked at whether anything was heard at all.
+    pub(super) fn deaf_from(&self) -> Option<Instant> {
+        match &self.state {
+            State::Up(connection) => connection.deaf_from(),
+            State::Opening(_) | State::Waiting { .. } => None,
+        }
+    }
+
+    /// Opens a stream anew on which nothing has been heard for long, while nobody needs it.
+    pub(super) async fn refresh(&mut self) {
+        if self.deaf_from().is_none_or(|from| Instant::now() < from) {
+            return;
+        }
+        if let Some(connection) = self.connection() {
+            connection.listen().await;
+        }
+        if self.deaf_from().is_some() {
+            self.drop_connection(false);
+        }
     }
 
     /// An answer came.
@@ -138,7 +175,8 @@ impl Link {
                 }
                 State::Opening(opening) => match opening.await {
                     Ok(stream) => {
-                        let connection = Connection::new(stream, self.framing, self.timing);
+                        let connection =
+                            Connection::new(stream, self.framing, self.timing).staying();
                         self.state = State::Up(Box::new(connection));
                         self.why = None;
                         if std::mem::take(&mut self.told) {

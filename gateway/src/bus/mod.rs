@@ -3,15 +3,18 @@
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
 //! is next), `group` (what is due together), `reads` (what is then asked) with `gaps` (what it is
-//! asked for around, and when that is doubted), `transaction` (one checked question) with `mbap`
-//! (Modbus TCP) and `dialect` (those that are no Modbus), `transport`, `port` (who else has it) and
-//! `link` (the stream), `owner` (the loop), `rounds` (one read of a round), `asking` (what follows
-//! from a reply), `gather` (readings on their way); `memory` (what outlives a restart), `words` and
-//! `status` (what it tells), `load` (what it will be asked). Nothing here knows rules or topics, and
-//! only `memory` a disk.
+//! asked for around, and when that is doubted), `transaction` (one checked question) with `wait`
+//! (for how long), `mbap` (Modbus TCP), `sieve` (its late answers) and `dialect` (those that are no
+//! Modbus), `transport`, `port` (who else has it) and `link` (the stream), `owner` (the loop),
+//! `rounds` (one read of a round), `asking` (what follows from a reply), `gather` (readings on their
+//! way); `memory` (what outlives a restart), `words` and `status` (what it tells), `load` (what it
+//! will be asked). Nothing here knows rules or topics, and only `memory` a disk.
 //!
-//! Bounds: a dead unit costs at most its share of the bus (`unit`); a write waits for at most the frame
-//! on the wire and, after a failure, its drain; the write queue holds [`WRITES_MAX`].
+//! Bounds: a dead unit costs at most its share of the bus (`unit`), and nobody waits for more than
+//! `wait::HOLD_MAX` (3 s) at a time because of it. A write goes out after those before it, and after
+//! the frame on the wire: that is its answer, or its allowance (half a second unless configured) without
+//! one, and the drain, of as much again after a failure and twice that after an answer that may have
+//! been a late one. The write queue holds [`WRITES_MAX`].
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -47,12 +50,14 @@ mod reads;
 mod rounds;
 pub mod scheduler;
 mod setting;
+mod sieve;
 mod skips;
 pub mod status;
 pub mod timing;
 mod transaction;
 mod transport;
 pub mod unit;
+mod wait;
 mod words;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The loop that owns a bus: writes first, then one read of the released group with the earliest
-//! deadline, then the same again; so neither a write nor an earlier deadline waits for more than
-//! the frame on the wire. It must not decide what a value means; what a read is and what follows
+//! deadline, then the same again; so an earlier deadline waits for one read of another, and a write
+//! for the frame on the wire: for its answer or the end of its allowance, and for the drain after
+//! it. A longer wait (for a slow device, or a gateway that is held) ends when a write comes. It must not decide what a value means; what a read is and what follows
 //! from it is in `rounds`.
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use super::link::{Link, PATIENCE};
 use super::memory::Memory;
 use super::reads::Reads;
 use super::rounds::{Progress, Step};
-use super::scheduler::Scheduler;
+use super::scheduler::{GroupIndex, Scheduler};
 use super::skips::Skips;
 use super::status::{Ages, Counters, Occupancy, Refusal, Status};
 use super::timing::{LineTiming, Turnaround};
@@ -56,6 +57,8 @@ pub(super) struct Unit {
     /// The first failure after power or cable may have been away does not count: some devices
     /// swallow the first frame.
     pub(super) grace: bool,
+    /// It has been told that it answers too slowly.
+    pub(super) slow: bool,
     /// Why it does not answer.
     pub(super) why: Unavailable,
     pub(super) last_answer: Option<BootTime>,
@@ -94,6 +97,9 @@ pub(super) struct Owner {
     pub(super) rounds: Vec<Option<Progress>>,
     /// By group: when its values were last sampled.
     pub(super) sampled: Vec<Option<BootTime>>,
+    /// By group: its last round was broken off because there was no stream, so it is due again as
+    /// soon as there is one.
+    pub(super) cut: Vec<bool>,
     /// By group: how old its values became.
     pub(super) ages: Vec<Ages>,
     pub(super) scheduler: Scheduler,
@@ -102,6 +108,10 @@ pub(super) struct Owner {
     /// What takes readings along to the sink, on the shared thread.
     pub(super) gather: Option<Arc<Gather>>,
     pub(super) writes: mpsc::Receiver<WriteCoil>,
+    /// A write that has broken into a wait; it goes before those of `writes`.
+    pub(super) urgent: Option<WriteCoil>,
+    /// The unit because of which the stream was dropped.
+    pub(super) blamed: Option<usize>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) occupancy: Occupancy,
     pub(super) skips: Skips,
@@ -145,6 +155,7 @@ impl Owner {
                 refused: Arc::default(),
                 fence: None,
                 grace: true,
+                slow: false,
                 why: Unavailable::Timeout,
                 last_answer: None,
                 counters: Counters::default(),
@@ -158,6 +169,7 @@ impl Owner {
             units: plan.units.iter().enumerate().map(unit).collect(),
             rounds: groups.iter().map(|_| None).collect(),
             sampled: vec![None; groups.len()],
+            cut: vec![false; groups.len()],
             ages: vec![Ages::default(); groups.len()],
             failed: Duration::ZERO,
             failed_before: vec![Duration::ZERO; groups.len()],
@@ -169,6 +181,8 @@ impl Owner {
             sink,
             gather,
             writes,
+            urgent: None,
+            blamed: None,
             status,
             occupancy: Occupancy::new(now),
             skips: Skips::new(now),
@@ -185,7 +199,7 @@ impl Owner {
     /// go out first: a stop that was commanded in the last moment is still a stop.
     pub(super) async fn run(mut self) {
         self.poll().await;
-        while let Ok(write) = self.writes.try_recv() {
+        while let Ok(write) = self.next_write() {
             self.write(write).await;
         }
         let Self { memory, units, .. } = &mut self;
@@ -194,7 +208,7 @@ impl Owner {
 
     async fn poll(&mut self) {
         loop {
-            match self.writes.try_recv() {
+            match self.next_write() {
                 Ok(write) => {
                     self.write(write).await;
                     continue;
@@ -202,6 +216,7 @@ impl Owner {
                 Err(mpsc::error::TryRecvError::Disconnected) => return,
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
+            self.link.refresh().await;
             let patience = self.link.patience_ends();
             let now = self.now();
             if patience.is_none()
@@ -217,6 +232,7 @@ impl Owner {
             }
             let wake = patience.or_else(|| self.scheduler.wake().map(|at| self.instant(at)));
             let wake = wake.unwrap_or_else(|| Instant::now() + PATIENCE);
+            let wake = self.link.deaf_from().map_or(wake, |from| from.min(wake));
             tokio::select! {
                 biased;
                 write = self.writes.recv() => match write {
@@ -228,6 +244,10 @@ impl Owner {
                 () = sleep_until(wake) => {}
             }
         }
+    }
+
+    fn next_write(&mut self) -> Result<WriteCoil, mpsc::error::TryRecvError> {
+        self.urgent.take().map_or_else(|| self.writes.try_recv(), Ok)
     }
 
     pub(super) fn now(&self) -> BootTime {
@@ -245,6 +265,7 @@ impl Owner {
 
     pub(super) fn opened(&mut self, fresh: bool) {
         let now = self.now();
+        self.charge_reopening();
         for unit in &mut self.units {
             unit.fence = None;
             unit.grace |= fresh;
@@ -255,11 +276,19 @@ impl Owner {
                 unit.why = Unavailable::Timeout;
             }
         }
+        for (group, cut) in self.cut.iter_mut().enumerate() {
+            if std::mem::take(cut) {
+                self.scheduler.recall(GroupIndex(group));
+            }
+        }
         self.publish();
     }
 
     /// Hands a delivery over; a write does not wait for the engine to catch up.
     pub(super) async fn deliver(&mut self, delivery: Delivery) -> Result<(), NobodyListens> {
+        if let Some(write) = self.urgent.take() {
+            self.write(write).await;
+        }
         let place = loop {
             tokio::select! {
                 biased;

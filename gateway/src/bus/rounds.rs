@@ -19,7 +19,7 @@ use super::owner::{NobodyListens, Owner, Unit};
 use super::scheduler::GroupIndex;
 use super::skips::Spell;
 use super::status::{Refusal, UnitStatus};
-use super::transaction::{Answer, Fault};
+use super::transaction::{Answer, Fault, Framing};
 use super::unit::UnitState;
 
 /// An item that the device refuses alone is asked for again after this time: firmware changes,
@@ -66,7 +66,7 @@ impl Owner {
         let mut step = Step::StoodIn;
         if !self.link.is_up() {
             self.break_off(group, Unavailable::Disconnected);
-        } else if self.units[unit].health.may_ask(now) {
+        } else if self.units[unit].health.may_ask(now) && !self.is_no_time_to_probe(unit) {
             step = self.read_next(group, now).await;
         } else {
             self.break_off(group, self.units[unit].why);
@@ -77,6 +77,14 @@ impl Owner {
             }
         }
         Ok(step)
+    }
+
+    /// Whether a unit that is probably dead would be asked while another's question may hold the
+    /// gateway: those that answer show whether it does.
+    fn is_no_time_to_probe(&mut self, unit: usize) -> bool {
+        let quarantined = self.units[unit].health.is_quarantined();
+        let holder = self.link.connection().and_then(|connection| connection.holder());
+        quarantined && holder.is_some_and(|holder| holder != unit)
     }
 
     /// Begins the rounds of all groups of the unit that are due.
@@ -127,12 +135,22 @@ impl Owner {
             self.fail(unit, &batch, Unavailable::Refused);
             return Step::StoodIn;
         }
+        let known = self.units[unit].last_answer.is_some() || self.link.framing() == Framing::Rtu;
         let before = self.units[unit].health.state();
-        let online = before == UnitState::Online;
-        let result = self.read(unit, batch.block).await;
+        let online = known && before == UnitState::Online;
+        let fence = self.fence_before(unit, batch.block);
+        let result = self.read(unit, fence.unwrap_or(batch.block)).await;
         self.note_return(unit, before);
         let Some(progress) = self.rounds[group].as_mut() else { return Step::Asked };
+        if fence.is_some() {
+            self.units[unit].counters.retries += 1;
+        }
         match result {
+            // Its turn comes again: after a write, if one waits, or an earlier deadline.
+            _ if fence.is_some() && self.units[unit].fence.is_none() => {
+                progress.waiting.push_front(batch);
+            }
+            Err(Fault::Timeout) if self.urgent.is_some() => progress.waiting.push_front(batch),
             Ok(answer) => {
                 if !progress.splits.is_empty() {
                     progress.answered.push(batch.block);
@@ -155,7 +173,7 @@ impl Owner {
             }
             Err(Fault::Exception(1)) => self.refuse(unit, &batch, 1),
             Err(Fault::Timeout | Fault::Garbled)
-                if online && !progress.retried && self.link.is_up() =>
+                if online && !progress.retried && self.link.is_worth_waiting_for() =>
             {
                 progress.retried = true;
                 progress.waiting.push_front(batch);
@@ -216,9 +234,14 @@ impl Owner {
 
     /// Ends the round's reads: what waits is unavailable.
     fn break_off(&mut self, group: usize, why: Unavailable) {
+        let unit = self.groups[group].unit;
+        if why == Unavailable::Disconnected {
+            // Those that share its reads have lost them too.
+            let groups = self.units[unit].reads.groups();
+            groups.for_each(|group| self.cut[group] |= self.rounds[group].is_some());
+        }
         let Some(progress) = self.rounds[group].as_mut() else { return };
         progress.broken = true;
-        let unit = self.groups[group].unit;
         for batch in std::mem::take(&mut progress.waiting) {
             self.fail(unit, &batch, why);
         }

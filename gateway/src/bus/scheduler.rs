@@ -142,6 +142,14 @@ impl Scheduler {
         group.skipped = group.skipped.saturating_add(skipped);
         skipped
     }
+
+    /// The group's last round, which is over, had no chance: it is due again at once.
+    pub fn recall(&mut self, group: GroupIndex) {
+        if let Some(group) = self.groups.get_mut(group.0) {
+            let period = u64::try_from(group.period.as_nanos()).unwrap_or(u64::MAX);
+            group.due = BootTime(group.due.0.saturating_sub(period));
+        }
+    }
 }
 
 /// The last whole multiple of `period` not later than `now`.
@@ -194,6 +202,17 @@ mod tests {
         assert_eq!(scheduler.wake(), Some(at(7000)));
         assert_eq!(scheduler.finish(GroupIndex(0), at(7400)), 0);
         assert_eq!(scheduler.wake(), Some(at(8000)));
+    }
+
+    #[test]
+    fn a_round_that_is_recalled_is_due_at_once_and_the_next_one_when_it_was() {
+        let mut scheduler = Scheduler::new([SECOND * 10], at(1000));
+        scheduler.finish(GroupIndex(0), at(1200));
+        assert_eq!(scheduler.next(at(1300)), None);
+        scheduler.recall(GroupIndex(0));
+        assert_eq!(scheduler.next(at(1300)), Some(GroupIndex(0)));
+        assert_eq!(scheduler.finish(GroupIndex(0), at(1400)), 0, "nothing was skipped");
+        assert_eq!(scheduler.wake(), Some(at(10_000)));
     }
 
     #[test]

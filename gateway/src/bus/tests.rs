@@ -18,6 +18,7 @@ use super::*;
 pub(super) mod bench;
 mod dialects;
 mod full;
+mod gateways;
 mod known;
 
 use bench::{

@@ -12,9 +12,12 @@ use andon_adapters::modbus::{Block, ReadCost, Table};
 
 use crate::config::plan::{BusPlan, Link, Parity};
 
-/// Most that a device's turnaround may be believed to be, unless the plan's floor says more. A
-/// slower device is not read: it would take the line from the others.
+/// Most that a device may need before its answer, unless the plan's floor says more. A slower one is
+/// read as rarely as one that fails now and then: it would take the line from the others.
 pub const TURNAROUND_MAX: Duration = Duration::from_millis(500);
+/// Most that is waited for at all, unless the plan's floor says more: as long as 125 registers take at
+/// 2400 baud behind a gateway, and more than a gateway waits for a device as a rule.
+pub const TURNAROUND_SLOW: Duration = Duration::from_secs(2);
 /// A deadline is this many times the slowest answer seen lately.
 const TURNAROUND_MARGIN: u32 = 3;
 /// The slowest answer is forgotten by 1/128 per answer: after some 300 answers a single late one
@@ -158,6 +161,23 @@ impl Turnaround {
         (self.slowest * TURNAROUND_MARGIN).max(self.patience).clamp(self.floor, most)
     }
 
+    /// How long the unit is waited for where nothing else is urgent: a quarter more than the slowest
+    /// answer seen lately when the allowance is less, at most [`TURNAROUND_SLOW`] (or the floor).
+    pub fn longest(&self) -> Duration {
+        let most = TURNAROUND_SLOW.max(self.floor);
+        (self.slowest + self.slowest / 4).min(most).max(self.allowance())
+    }
+
+    /// The same for a probe that is to find a slow device.
+    pub fn patient(&self) -> Duration {
+        self.longest().max(TURNAROUND_SLOW)
+    }
+
+    /// Whether an answer after `taken` is one that takes the line from the others.
+    pub fn is_slow(&self, taken: Duration) -> bool {
+        taken > TURNAROUND_MAX.max(self.floor)
+    }
+
     /// The slowest answer seen lately.
     pub const fn slowest(&self) -> Duration {
         self.slowest
@@ -181,7 +201,7 @@ impl Turnaround {
     /// An answer came, in time or late, after `taken` beyond wire time.
     pub fn answered(&mut self, taken: Duration) {
         let forgotten = self.slowest - self.slowest / FORGET;
-        self.slowest = taken.min(TURNAROUND_MAX.max(self.floor)).max(forgotten);
+        self.slowest = taken.min(TURNAROUND_SLOW.max(self.floor)).max(forgotten);
         self.patience = self.floor;
     }
 
@@ -275,6 +295,23 @@ mod tests {
             turnaround.answered(ms(5));
         }
         assert_eq!(turnaround.allowance(), ms(50));
+    }
+
+    #[test]
+    fn a_device_beyond_the_cap_is_waited_for_where_nothing_is_urgent() {
+        let ms = Duration::from_millis;
+        let mut turnaround = Turnaround::new(ms(50));
+        assert_eq!((turnaround.longest(), turnaround.patient()), (ms(50), TURNAROUND_SLOW));
+        assert!(!turnaround.is_slow(ms(500)) && turnaround.is_slow(ms(1200)));
+        turnaround.answered(ms(1200));
+        assert_eq!((turnaround.allowance(), turnaround.longest()), (TURNAROUND_MAX, ms(1500)));
+        turnaround.answered(ms(5000));
+        assert_eq!(turnaround.longest(), TURNAROUND_SLOW);
+        // Who is known to be slow is no slow one.
+        let mut known = Turnaround::new(ms(3000));
+        known.answered(ms(2500));
+        assert_eq!((known.allowance(), known.longest()), (ms(3000), ms(3000)));
+        assert!(!known.is_slow(ms(2500)));
     }
 
     #[test]

@@ -5,21 +5,24 @@
 //! methods leave counts and echoes to debug assertions, so only its `call` is used and the rest is
 //! checked by [`check`]. Nothing here decides what to ask or what a failure means for a unit.
 
-use std::pin::Pin;
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use andon_adapters::dlt645::Address;
 use andon_adapters::modbus::{Block, Table, Words};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_modbus::client::{Client as _, Context, rtu};
 use tokio_modbus::slave::SlaveContext as _;
 use tokio_modbus::{Request, Response, Slave};
 
 use super::dialect::{self, Dialect};
 use super::mbap;
+use super::sieve::Late;
 use super::timing::{LineTiming, reply_bytes, request_bytes};
 use super::transport::{Stream, Tap};
+use super::wait::{HOLD_MAX, Wait, Window};
 use crate::config::plan::{Link, Station};
 
 /// A line that is not silent within this time is babbling; the port is opened anew.
@@ -204,7 +207,7 @@ pub(super) enum Framing {
     Rtu,
     /// RTU on a TCP stream: after a failure it is connected anew.
     RtuOverTcp,
-    /// Modbus TCP: likewise.
+    /// Modbus TCP: likewise after garbage; a late answer is known by its transaction.
     Mbap,
 }
 
@@ -224,6 +227,12 @@ pub(super) struct Connection {
     client: Client,
     framing: Framing,
     timing: LineTiming,
+    /// Who is asked; a late answer and a hold are told by it.
+    pub(super) whose: usize,
+    /// Timeouts do not cost the stream, where late answers can be told.
+    stays: bool,
+    /// The question that was given up and may hold the gateway: whose, and when it was sent.
+    hold: Option<(usize, Instant)>,
     /// Bytes that nobody had asked for.
     strays: u64,
     /// The line has a thread to itself, which may sleep.
@@ -238,6 +247,9 @@ enum Client {
 
 /// What is kept from one question on Modbus TCP to the next.
 struct Mbap {
+    /// The stream, for the exchange and for who watches it meanwhile.
+    speaks: Tap,
+    hears: Tap,
     transaction: u16,
     /// What came since the last request; room for a byte more than any frame has.
     bytes: [u8; mbap::FRAME_MAX + 1],
@@ -252,13 +264,50 @@ pub(super) struct Outcome {
     pub(super) sent: Instant,
     /// What the unit needed beyond wire time; meaningful for answers and exceptions.
     pub(super) taken: Duration,
+    /// How long another's question held the gateway meanwhile, where its late answer has shown it.
+    pub(super) held: Duration,
+    /// Whether the gateway was its own for as long as it may take to answer: else nobody knows how
+    /// much of `taken`, or of a timeout, is.
+    pub(super) own: bool,
 }
 
 impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>, framing: Framing, timing: LineTiming) -> Self {
-        let tap = Tap::new(stream);
+        let tap = Tap::new(stream, framing == Framing::Mbap);
         let client = attach(&tap, framing);
-        Self { tap, client, framing, timing, strays: 0, precise: framing == Framing::Rtu }
+        let precise = framing == Framing::Rtu;
+        let (whose, stays, hold, strays) = (0, false, None, 0);
+        Self { tap, client, framing, timing, whose, stays, hold, strays, precise }
+    }
+
+    /// A connection that stays after a timeout, where its late answer can be told from others.
+    pub(super) const fn staying(mut self) -> Self {
+        self.stays = matches!(self.framing, Framing::Mbap);
+        self
+    }
+
+    /// Whose question may hold the gateway.
+    pub(super) fn holder(&self) -> Option<usize> {
+        self.hold.filter(|(_, sent)| sent.elapsed() < HOLD_MAX).map(|(whose, _)| whose)
+    }
+
+    /// The late answers since this was last called; on Modbus TCP only.
+    pub(super) fn take_late(&mut self) -> Vec<Late> {
+        let late = self.tap.take_late();
+        let frees = |hold: &(usize, Instant)| late.iter().any(|it| (it.whose, it.sent) == *hold);
+        self.hold = self.hold.filter(|hold| !frees(hold));
+        late
+    }
+
+    /// From when nothing has been heard for so long after a question that the stream is better opened
+    /// anew; `None` while it is not expected to say anything, or does not stay after a timeout.
+    pub(super) fn deaf_from(&self) -> Option<Instant> {
+        self.tap.unheard().filter(|_| self.stays).map(|since| since + HOLD_MAX)
+    }
+
+    /// Hears what has come, without waiting.
+    pub(super) async fn listen(&mut self) {
+        self.tap.listen().await;
     }
 
     /// Bytes that nobody had asked for, since this was last called.
@@ -268,58 +317,104 @@ impl Connection {
 
     /// Asks `station` and waits for wire time and `allowance`, no longer.
     pub(super) async fn ask(&mut self, station: Station, ask: Ask, allowance: Duration) -> Outcome {
+        self.ask_until(station, ask, Wait::of(allowance), pending()).await
+    }
+
+    /// Asks `station` and waits for wire time and the allowance, and then until the longest wait and
+    /// any hold are over or something is `urgent`.
+    pub(super) async fn ask_until(
+        &mut self,
+        station: Station,
+        ask: Ask,
+        wait: Wait,
+        urgent: impl Future<Output = ()>,
+    ) -> Outcome {
         if let Some(dialect) = Dialect::of(station, ask) {
             // Boxed, as is the rest below, so that little room is moved with each reading on TCP.
-            return Box::pin(self.ask_in(dialect, allowance)).await;
+            return Box::pin(self.ask_dialect(dialect, wait, urgent)).await;
         }
         if self.framing != Framing::Mbap || self.timing.gap() > Duration::ZERO {
             Box::pin(self.settle()).await;
         }
-        let sent = Instant::now();
-        self.tap.mark();
-        let exchange = self.timing.wire(ask.wire_bytes());
-        let deadline = sent + exchange + allowance;
+        let (window, exchange) = self.begin(ask.wire_bytes(), wait);
         let result = match station {
             Station::Unit(unit) => match &mut self.client {
-                Client::Mbap(client) => client.call(&mut self.tap, unit, ask, deadline).await,
-                Client::Rtu(client) => Box::pin(call(client, &self.tap, unit, ask, deadline)).await,
+                Client::Mbap(client) => client.call(unit, ask, &window, urgent).await,
+                Client::Rtu(client) => {
+                    Box::pin(call(client, &self.tap, unit, ask, &window, urgent)).await
+                }
             },
             Station::Meter(_) => Err(UNASKABLE),
         };
-        let taken = sent.elapsed().saturating_sub(exchange);
-        Outcome { result, sent, taken }
+        self.outcome(result, &window, exchange)
     }
 
     /// [`Connection::ask`] in another protocol than Modbus.
     pub(super) async fn ask_in(&mut self, dialect: Dialect, allowance: Duration) -> Outcome {
-        self.settle().await;
-        let sent = Instant::now();
-        self.tap.mark();
-        let exchange = self.timing.wire(dialect.wire_bytes());
-        let result = self.converse(dialect, sent + exchange + allowance).await;
-        let taken = sent.elapsed().saturating_sub(exchange);
-        Outcome { result, sent, taken }
+        self.ask_dialect(dialect, Wait::of(allowance), pending()).await
     }
 
-    /// Sends and listens until the answer or the deadline comes.
-    async fn converse(&mut self, dialect: Dialect, deadline: Instant) -> Result<Answer, Fault> {
+    async fn ask_dialect(
+        &mut self,
+        dialect: Dialect,
+        wait: Wait,
+        urgent: impl Future<Output = ()>,
+    ) -> Outcome {
+        self.settle().await;
+        let (window, exchange) = self.begin(dialect.wire_bytes(), wait);
         let mut bytes = Vec::new();
-        let conversation = async {
-            self.tap.write_all(&dialect.request()).await.map_err(|_| Fault::Disconnected)?;
-            loop {
-                let count = self.tap.read_buf(&mut bytes).await;
-                if !matches!(count, Ok(1..)) {
-                    return Err(Fault::Disconnected);
-                }
-                match dialect.answer(&bytes) {
-                    Some(result) => return result,
-                    None if bytes.len() > dialect::BYTES_MAX => return Err(Fault::Garbled),
-                    None => {}
-                }
-            }
+        let mut tap = self.tap.clone();
+        let conversation = converse(&mut tap, dialect, &mut bytes);
+        let alarm = pin!(sleep_until(window.own()));
+        let reply = window.over(&self.tap, alarm, conversation, urgent).await;
+        let result = reply.unwrap_or(Err(match bytes.is_empty() {
+            true => Fault::Timeout,
+            false => Fault::Garbled,
+        }));
+        self.outcome(result, &window, exchange)
+    }
+
+    /// A question of `bytes` bytes, there and back, begins.
+    fn begin(&mut self, bytes: u32, wait: Wait) -> (Window, Duration) {
+        let sent = Instant::now();
+        self.tap.mark(self.whose);
+        let exchange = self.timing.wire(bytes);
+        let holds = |(whose, since): &(usize, Instant)| {
+            *since + HOLD_MAX > sent && (*whose != self.whose || wait.answers)
         };
-        let reply = timeout_at(deadline, conversation).await;
-        reply.unwrap_or(Err(if bytes.is_empty() { Fault::Timeout } else { Fault::Garbled }))
+        let hold = self.hold.filter(holds);
+        (Window { sent, wait, exchange, hold }, exchange)
+    }
+
+    fn outcome(
+        &mut self,
+        result: Result<Answer, Fault>,
+        window: &Window,
+        exchange: Duration,
+    ) -> Outcome {
+        let now = Instant::now();
+        let Window { sent, hold, .. } = *window;
+        let freed = hold.and_then(|hold| self.tap.late_of(hold)).map(|freed| freed.max(sent));
+        // A gateway that has answered a later question is done with the one before it.
+        if freed.is_some() || matches!(result, Ok(_) | Err(Fault::Exception(_))) {
+            self.hold = None;
+        }
+        let begun = freed.unwrap_or(sent);
+        Outcome {
+            result,
+            sent,
+            taken: now.saturating_duration_since(begun + exchange),
+            held: begun - sent,
+            own: hold.is_none() || freed.is_some(),
+        }
+    }
+
+    /// Whether the stream is better opened anew after a timeout: nothing was heard for long, or since
+    /// the unit was asked the last time.
+    fn is_deaf(&self, outcome: &Outcome) -> bool {
+        let Some(since) = self.tap.unheard() else { return false };
+        let again = self.hold.is_some_and(|(whose, _)| whose == self.whose);
+        since.elapsed() >= HOLD_MAX || again && since < outcome.sent
     }
 
     /// Waits until 3.5 characters, or the configured pause, have passed since the last byte,
@@ -348,7 +443,16 @@ impl Connection {
         outcome: &Outcome,
         quiet: Duration,
     ) -> Result<Option<Duration>, Reopen> {
-        if self.framing != Framing::Rtu || self.tap.ended() {
+        if self.tap.ended() {
+            return Err(Reopen);
+        }
+        if self.stays && outcome.result == Err(Fault::Timeout) && !self.is_deaf(outcome) {
+            if self.holder().is_none() {
+                self.hold = outcome.own.then_some((self.whose, outcome.sent));
+            }
+            return Ok(None);
+        }
+        if self.framing != Framing::Rtu {
             return Err(Reopen);
         }
         self.client = attach(&self.tap, self.framing);
@@ -361,21 +465,22 @@ impl Connection {
 }
 
 impl Mbap {
-    /// Sends and listens until the answer or the deadline comes.
+    /// Sends and listens until the answer comes or the window is over.
     async fn call(
         &mut self,
-        tap: &mut Tap,
         unit: u8,
         ask: Ask,
-        deadline: Instant,
+        window: &Window,
+        urgent: impl Future<Output = ()>,
     ) -> Result<Answer, Fault> {
         self.transaction = self.transaction.wrapping_add(1);
         let request = mbap::request(self.transaction, unit, ask).ok_or(UNASKABLE)?;
-        let (bytes, mut held) = (&mut self.bytes, 0);
+        let Self { speaks, hears, bytes, timer, .. } = self;
         let exchange = async {
-            tap.write_all(&request).await.map_err(|_| Fault::Disconnected)?;
+            let mut held = 0;
+            speaks.write_all(&request).await.map_err(|_| Fault::Disconnected)?;
             loop {
-                match tap.read(&mut bytes[held..]).await {
+                match speaks.read(&mut bytes[held..]).await {
                     Ok(count @ 1..) => held += count,
                     Ok(0) | Err(_) => return Err(Fault::Disconnected),
                 }
@@ -384,34 +489,50 @@ impl Mbap {
                 }
             }
         };
-        self.timer.as_mut().reset(deadline);
-        tokio::select! {
-            biased;
-            result = exchange => result,
-            () = self.timer.as_mut() => {
-                Err(if held == 0 { Fault::Timeout } else { Fault::Garbled })
-            }
+        let reply = window.over(hears, timer.as_mut(), exchange, urgent).await;
+        reply.unwrap_or_else(|| Err(unanswered(hears)))
+    }
+}
+
+/// Why there is no answer when time was up.
+fn unanswered(tap: &Tap) -> Fault {
+    if tap.read() == 0 { Fault::Timeout } else { Fault::Garbled }
+}
+
+/// Sends and listens until the answer comes; what was heard is in `bytes`.
+async fn converse(tap: &mut Tap, dialect: Dialect, bytes: &mut Vec<u8>) -> Result<Answer, Fault> {
+    tap.write_all(&dialect.request()).await.map_err(|_| Fault::Disconnected)?;
+    loop {
+        let count = tap.read_buf(bytes).await;
+        if !matches!(count, Ok(1..)) {
+            return Err(Fault::Disconnected);
+        }
+        match dialect.answer(bytes) {
+            Some(result) => return result,
+            None if bytes.len() > dialect::BYTES_MAX => return Err(Fault::Garbled),
+            None => {}
         }
     }
 }
 
-/// Has tokio-modbus send, and listen until the answer or the deadline comes.
+/// Has tokio-modbus send, and listen until the answer comes or the window is over.
 async fn call(
     client: &mut Context,
     tap: &Tap,
     unit: u8,
     ask: Ask,
-    deadline: Instant,
+    window: &Window,
+    urgent: impl Future<Output = ()>,
 ) -> Result<Answer, Fault> {
     let request = ask.request().ok_or(UNASKABLE)?;
     client.set_slave(Slave(unit));
-    match timeout_at(deadline, client.call(request)).await {
-        Err(_) if tap.read() == 0 => Err(Fault::Timeout),
-        Err(_) => Err(Fault::Garbled),
-        Ok(Ok(Ok(response))) => check(ask, response),
-        Ok(Ok(Err(code))) => Err(Fault::Exception(u8::from(code))),
-        Ok(Err(_)) if tap.ended() => Err(Fault::Disconnected),
-        Ok(Err(_)) => Err(Fault::Garbled),
+    let alarm = pin!(sleep_until(window.own()));
+    match window.over(tap, alarm, client.call(request), urgent).await {
+        None => Err(unanswered(tap)),
+        Some(Ok(Ok(response))) => check(ask, response),
+        Some(Ok(Err(code))) => Err(Fault::Exception(u8::from(code))),
+        Some(Err(_)) if tap.ended() => Err(Fault::Disconnected),
+        Some(Err(_)) => Err(Fault::Garbled),
     }
 }
 
@@ -442,6 +563,8 @@ fn attach(tap: &Tap, framing: Framing) -> Client {
     match framing {
         Framing::Rtu | Framing::RtuOverTcp => Client::Rtu(rtu::attach_slave(tap.clone(), Slave(0))),
         Framing::Mbap => Client::Mbap(Box::new(Mbap {
+            speaks: tap.clone(),
+            hears: tap.clone(),
             transaction: 0,
             bytes: [0; mbap::FRAME_MAX + 1],
             timer: Box::pin(sleep_until(Instant::now())),

@@ -2,11 +2,13 @@
 //!
 //! It knows no frame. A [`Tap`] stands between the stream and tokio-modbus, because that library
 //! keeps its transport to itself: through the tap the owner sees when the last byte passed, tells
-//! a vanished port from a broken frame, and throws late bytes away.
+//! a vanished port from a broken frame, and throws late bytes away; on Modbus TCP late frames, by
+//! a [`Sieve`].
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use tokio_serial::{DataBits, FlowControl, SerialStream, StopBits};
 
 use super::port;
+use super::sieve::{Late, Sieve};
 use crate::config::plan::{Link, Parity};
 
 /// A TCP peer that has not accepted within this time is away.
@@ -77,16 +80,72 @@ struct Tapped {
     stream: Box<dyn Stream>,
     /// When the last byte passed, either way.
     active: Instant,
+    /// When the first byte went out that nothing was heard since.
+    unheard: Option<Instant>,
     /// Bytes read since the last [`Tap::mark`].
     read: u64,
     /// The stream has ended or failed: the port or connection is gone.
     ended: bool,
+    /// What keeps late answers back; on Modbus TCP only.
+    sieve: Option<Sieve>,
+}
+
+impl Tapped {
+    /// A read brought `count` bytes.
+    fn notice(&mut self, poll: &Poll<io::Result<()>>, count: usize) {
+        match poll {
+            Poll::Ready(Ok(())) if count > 0 => {
+                self.active = Instant::now();
+                self.unheard = None;
+            }
+            Poll::Ready(_) => self.ended = true,
+            Poll::Pending => {}
+        }
+    }
+
+    /// Reads until something may be passed on.
+    fn poll_sieved(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(sieve) = &mut self.sieve {
+            let fit = sieve.fit();
+            let count = fit.len().min(buffer.remaining());
+            if count > 0 {
+                buffer.put_slice(&fit[..count]);
+                sieve.passed(count);
+                self.read += count as u64;
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_heard(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                other => return other.map_ok(|_| ()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads once into the sieve; returns how many bytes came.
+    fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [MaybeUninit::uninit(); 512];
+        let mut heard = ReadBuf::uninit(&mut room);
+        let poll = Pin::new(&mut self.stream).poll_read(cx, &mut heard);
+        let count = heard.filled().len();
+        if let Some(sieve) = &mut self.sieve {
+            sieve.heard(heard.filled(), Instant::now());
+        }
+        self.notice(&poll, count);
+        poll.map_ok(|()| count)
+    }
 }
 
 impl Tap {
-    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        let active = Instant::now();
-        Self(Arc::new(Mutex::new(Tapped { stream, active, read: 0, ended: false })))
+    /// `late` answers of Modbus TCP are kept back, when that is asked for.
+    pub(super) fn new(stream: Box<dyn Stream>, late: bool) -> Self {
+        let (active, sieve) = (Instant::now(), late.then(Sieve::default));
+        let unheard = None;
+        Self(Arc::new(Mutex::new(Tapped { stream, active, unheard, read: 0, ended: false, sieve })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Tapped> {
@@ -103,14 +162,43 @@ impl Tap {
         self.lock().ended
     }
 
-    /// Forgets the bytes read so far.
-    pub(super) fn mark(&self) {
-        self.lock().read = 0;
+    /// Forgets the bytes read so far: a question to `whose` begins.
+    pub(super) fn mark(&self, whose: usize) {
+        let mut tapped = self.lock();
+        tapped.read = 0;
+        if let Some(sieve) = &mut tapped.sieve {
+            sieve.begin(whose, Instant::now());
+        }
     }
 
-    /// Bytes read since the mark.
+    /// Bytes read since the mark, those of late answers left out.
     pub(super) fn read(&self) -> u64 {
-        self.lock().read
+        let tapped = self.lock();
+        tapped.read + tapped.sieve.as_ref().map_or(0, |sieve| sieve.kept() as u64)
+    }
+
+    /// Since when something is out that nothing was heard after.
+    pub(super) fn unheard(&self) -> Option<Instant> {
+        self.lock().unheard
+    }
+
+    /// Hears what has come already, without waiting, for whoever reads next; on Modbus TCP only.
+    pub(super) async fn listen(&self) {
+        poll_fn(|cx| {
+            drop(self.lock().poll_heard(cx));
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// When the late answer to the question to `whose` of an instant was heard, if it was.
+    pub(super) fn late_of(&self, question: (usize, Instant)) -> Option<Instant> {
+        self.lock().sieve.as_ref()?.late_of(question)
+    }
+
+    /// The late answers since this was last called.
+    pub(super) fn take_late(&self) -> Vec<Late> {
+        self.lock().sieve.as_mut().map(Sieve::take_late).unwrap_or_default()
     }
 
     /// Throws bytes away until none has come for `quiet`. Returns how many there were, or `None`
@@ -140,7 +228,7 @@ impl Tap {
     pub(super) async fn discard(&mut self) -> u64 {
         /// Most that is looked at: a stream that never runs dry must not hold us.
         const BYTES_MAX: u64 = 4096;
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             let mut bytes = [0; 256];
             let mut discarded = 0;
             while discarded < BYTES_MAX && !self.ended() {
@@ -169,17 +257,14 @@ impl AsyncRead for Tap {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut tapped = self.lock();
+        if tapped.sieve.is_some() {
+            return tapped.poll_sieved(cx, buffer);
+        }
         let before = buffer.filled().len();
         let poll = Pin::new(&mut tapped.stream).poll_read(cx, buffer);
         let count = buffer.filled().len() - before;
-        match &poll {
-            Poll::Ready(Ok(())) if count > 0 => {
-                tapped.active = Instant::now();
-                tapped.read += count as u64;
-            }
-            Poll::Ready(_) => tapped.ended = true,
-            Poll::Pending => {}
-        }
+        tapped.read += count as u64;
+        tapped.notice(&poll, count);
         poll
     }
 }
@@ -193,7 +278,14 @@ impl AsyncWrite for Tap {
         let mut tapped = self.lock();
         let poll = Pin::new(&mut tapped.stream).poll_write(cx, bytes);
         match &poll {
-            Poll::Ready(Ok(1..)) => tapped.active = Instant::now(),
+            Poll::Ready(Ok(count @ 1..)) => {
+                let now = Instant::now();
+                tapped.active = now;
+                tapped.unheard.get_or_insert(now);
+                if let Some(sieve) = &mut tapped.sieve {
+                    sieve.wrote(bytes.get(..*count).unwrap_or_default());
+                }
+            }
             Poll::Ready(_) => tapped.ended = true,
             Poll::Pending => {}
         }

@@ -4,8 +4,10 @@
 //! and a unit in quarantine is probed only when its debt is paid down to [`MISSES_ALLOWED`] − 1
 //! failures. A unit that does not answer at all pays at the bus's share (of [`DEAD_SHARE`], unless
 //! configured), one that answers now and then at [`DEAD_SHARE_MAX`], because its answers are worth
-//! something. So over any time *t* a dead unit wastes at most its share of *t*, and a slow or
-//! flapping one 5 % of *t*, plus [`MISSES_ALLOWED`] failures. Pure: time comes in.
+//! something. So over any time *t* a dead unit wastes at most its share of *t*, and a flapping one
+//! 5 % of *t*, plus [`MISSES_ALLOWED`] failures. A failure costs the wait, and the drain or the new
+//! connection after it, and the waits of others while it holds their gateway. The answers of a unit
+//! that is slower than the line is configured for take 5 % of *t* likewise. Pure: time comes in.
 
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ pub const DEAD_SHARE_MAX: f64 = 0.05;
 pub const DEAD_SHARE_MIN: f64 = 0.001;
 /// Least pause before the first probe.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// One probe of so many waits longer, so that a device which is only slow is found. The others do
+/// not, so that one which is switched on is found soon.
+const PATIENT_EVERY: u32 = 16;
 /// Probes are never farther apart than this, unless the share demands it: who switches a machine on
 /// sees it within half a minute.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -54,6 +59,10 @@ pub struct UnitHealth {
     silence: Duration,
     debt: Duration,
     debt_at: BootTime,
+    /// What its last failure has cost.
+    failure: Duration,
+    /// Probes that it missed since its last answer.
+    probes: u32,
     pause: Duration,
 }
 
@@ -67,6 +76,8 @@ impl UnitHealth {
             silence: Duration::ZERO,
             debt: Duration::ZERO,
             debt_at: now,
+            failure: Duration::ZERO,
+            probes: 0,
             pause: Duration::ZERO,
         }
     }
@@ -84,12 +95,21 @@ impl UnitHealth {
         }
     }
 
+    /// Whether it is left alone until a probe is due.
+    pub const fn is_quarantined(&self) -> bool {
+        matches!(self.state, UnitState::Quarantined { .. })
+    }
+
+    /// Whether the probe that is due should wait for a slow device.
+    pub const fn is_patient(&self) -> bool {
+        self.is_quarantined() && self.probes % PATIENT_EVERY == PATIENT_EVERY - 1
+    }
+
     /// It answered, be it with an exception. Returns whether it had been in quarantine. The debt
     /// stays: a unit that answers every third time is bounded too.
     pub fn answered(&mut self) -> bool {
-        let back = matches!(self.state, UnitState::Quarantined { .. });
-        self.dead = false;
-        self.silence = Duration::ZERO;
+        let back = self.is_quarantined();
+        self.lives();
         self.state = UnitState::Online;
         if !back {
             self.pause = Duration::ZERO;
@@ -97,32 +117,80 @@ impl UnitHealth {
         back
     }
 
+    /// It answered so slowly that its answers, too, are held against it: that cost `cost` of bus
+    /// time. It is asked as often as one that answers now and then may fail. Returns whether it had
+    /// been dead.
+    pub fn answered_slowly(&mut self, now: BootTime, cost: Duration) -> bool {
+        let back = self.dead;
+        self.lives();
+        self.owe(now, cost);
+        self.failure = cost;
+        let repay = self.repay();
+        self.state = match repay.is_zero() {
+            true => UnitState::Online,
+            false => UnitState::Quarantined { until: now + repay },
+        };
+        back
+    }
+
+    fn lives(&mut self) {
+        self.dead = false;
+        self.silence = Duration::ZERO;
+        self.probes = 0;
+    }
+
     /// It did not answer, and that cost `cost` of bus time. Returns whether it is quarantined by
     /// this.
     pub fn missed(&mut self, now: BootTime, cost: Duration) -> bool {
-        self.debt = self.debt_on(now).saturating_add(cost);
-        self.debt_at = now;
+        self.owe(now, cost);
+        // A patient probe is dearer, which is no reason to allow for more.
+        if !self.is_patient() {
+            self.failure = cost;
+        }
         let misses = match self.state {
             UnitState::Online => 1,
             UnitState::Suspect { misses } => misses + 1,
-            UnitState::Quarantined { .. } => MISSES_ALLOWED,
+            UnitState::Quarantined { .. } => {
+                self.probes = self.probes.wrapping_add(1);
+                MISSES_ALLOWED
+            }
         };
-        self.silence = self.silence.saturating_add(cost);
         if misses >= MISSES_ALLOWED && !self.dead {
             // What it paid off as one that answers now and then is owed again.
             self.dead = true;
             self.debt = self.debt.max(self.silence);
         }
         let before = self.state;
-        let affordable = cost * (MISSES_ALLOWED - 1);
-        if misses < MISSES_ALLOWED && self.debt <= affordable {
+        let repay = self.repay();
+        if misses < MISSES_ALLOWED && repay.is_zero() {
             self.state = UnitState::Suspect { misses };
             return false;
         }
         self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-        let repay = self.debt.saturating_sub(affordable).div_f64(self.rate());
         self.state = UnitState::Quarantined { until: now + self.pause.max(repay) };
         !matches!(before, UnitState::Quarantined { .. })
+    }
+
+    /// Its last failure has cost `cost` more than was known then.
+    pub fn charge(&mut self, now: BootTime, cost: Duration) {
+        self.owe(now, cost);
+        self.failure = self.failure.saturating_add(cost);
+        let repaid = now + self.repay();
+        if let UnitState::Quarantined { until } = &mut self.state {
+            *until = repaid.max(*until);
+        }
+    }
+
+    fn owe(&mut self, now: BootTime, cost: Duration) {
+        self.debt = self.debt_on(now).saturating_add(cost);
+        self.debt_at = now;
+        self.silence = self.silence.saturating_add(cost);
+    }
+
+    /// How long it takes until its debt is what may be owed.
+    fn repay(&self) -> Duration {
+        let affordable = self.failure * (MISSES_ALLOWED - 1);
+        self.debt.saturating_sub(affordable).div_f64(self.rate())
     }
 
     /// The share of time at which its debt is paid off.
@@ -174,6 +242,54 @@ mod tests {
             }
         }
         assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn what_a_failure_costs_later_is_within_the_share_too() {
+        let mut unit = UnitHealth::new(at(0), DEAD_SHARE);
+        let (mut now, mut failures) = (0, 0);
+        while now < 3_600_000 {
+            if unit.may_ask(at(now)) {
+                unit.missed(at(now), COST);
+                unit.charge(at(now + 800), COST * 4);
+                now += 1000;
+                failures += 1;
+            }
+            now += 100;
+        }
+        let allowed = Duration::from_secs(3600).mul_f64(DEAD_SHARE);
+        assert!(COST * 5 * failures <= allowed + COST * 5 * MISSES_ALLOWED, "{failures}");
+        assert!(failures >= 60, "{failures}");
+    }
+
+    #[test]
+    fn one_probe_of_sixteen_is_patient() {
+        let mut unit = UnitHealth::new(at(0), DEAD_SHARE);
+        let mut patient = Vec::new();
+        for turn in 0..50 {
+            patient.extend(unit.is_patient().then_some(turn));
+            unit.missed(at(turn * 100_000), COST);
+        }
+        assert_eq!(patient, [18, 34]);
+        unit.answered();
+        assert!(!unit.is_patient());
+    }
+
+    #[test]
+    fn slow_answers_take_five_percent_and_are_no_silence() {
+        let cost = Duration::from_millis(1200);
+        let mut unit = UnitHealth::new(at(0), DEAD_SHARE);
+        let (mut now, mut answers) = (0, 0);
+        while now < 3_600_000 {
+            if unit.may_ask(at(now)) {
+                assert!(!unit.answered_slowly(at(now), cost), "it was never dead");
+                answers += 1;
+            }
+            now += 100;
+        }
+        let taken = cost * answers;
+        let allowed = Duration::from_secs(3600).mul_f64(DEAD_SHARE_MAX);
+        assert!(taken <= allowed + cost * MISSES_ALLOWED && taken >= allowed, "{taken:?}");
     }
 
     proptest! {

@@ -257,7 +257,8 @@ pub(super) fn cause(fault: Fault) -> String {
     match fault {
         Fault::Timeout => {
             "no answer; is the unit id right, and are speed, parity, A and B, power? \
-                           or no Modbus is spoken there"
+                           or no Modbus is spoken there, or the device is slow and its bus needs a \
+                           longer turnaround"
                 .to_owned()
         }
         Fault::Garbled => "what comes is no answer to what was asked; is Modbus spoken there, at \

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::asking::lasting;
 use super::propose::Proposal;
 use super::{Judged, Turnaround};
 use crate::bus::load::{BusLoad, ItemLoad, SourceLoad};
+use crate::bus::timing::TURNAROUND_MAX;
 use crate::config::plan::{DevicePlan, Link};
 
 pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
@@ -34,13 +36,15 @@ pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
                  and more than here"
             );
         }
+        let patience = TURNAROUND_MAX.max(bus.turnaround);
         if matches!(bus.link, Link::Tcp { baud: None, .. }) && it.count(Turnaround::Assumed) > 0 {
             let _ = writeln!(
                 text,
                 "  where a serial line is behind this address, a read takes as long as it takes there: \
                  at 9600 baud some 110 ms for 40 registers; name its speed with baud = … in [bus.{}], or \
-                 andon measures it in its first minute",
-                bus.id
+                 andon measures it in its first minute; where it takes more than {}, turnaround must say so",
+                bus.id,
+                lasting(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX))
             );
         }
         let sources = load.sources.iter().zip(turnarounds);

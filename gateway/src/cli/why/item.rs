@@ -124,9 +124,19 @@ fn advice(unit: &Unit) -> String {
         Some("garbled") => format!(
             "speed and parity of the line, termination, and that no other device is unit {id}"
         ),
-        _ => format!(
-            "address (is it unit {id}?), wiring (A and B, both ends), power; then speed and parity"
-        ),
+        _ => {
+            let look = format!(
+                "address (is it unit {id}?), wiring (A and B, both ends), power; then speed and parity"
+            );
+            if unit.last_answer_age_ms.is_some() {
+                return look;
+            }
+            let waits = lasting(unit.allowance_ms as u64);
+            format!(
+                "{look}; one that needs more than {waits} before it answers wants a longer \
+                 turnaround in the section of its bus"
+            )
+        }
     }
 }
 
@@ -262,11 +272,17 @@ mod tests {
             standing: "quarantined".into(),
             why: Some("timeout".into()),
             asked_again_ms: Some(12_000),
+            allowance_ms: 500.0,
             ..Unit::default()
         };
+        let never = dead.clone();
         let said = register(dead, None);
         assert!(said.contains("has never answered, asked again in 12 s"), "{said}");
         assert!(said.contains("address (is it unit 7?), wiring"), "{said}");
+        assert!(said.contains("needs more than 0.5 s before it answers"), "{said}");
+        assert!(said.contains("turnaround in the section of its bus"), "{said}");
+        let once = Unit { last_answer_age_ms: Some(90_000), ..never };
+        assert!(!register(once, None).contains("turnaround"), "it has answered in time");
         assert!(said.contains("worst age  2.6 s in the last minute, 2.6 of its periods"), "{said}");
     }
 
