@@ -195,11 +195,10 @@ impl Owner {
 
     /// A unit that was away may be another one now.
     fn note_return(&mut self, unit: usize, before: UnitState) {
-        let now = self.now();
-        let unit = &mut self.units[unit];
         let away = matches!(before, UnitState::Quarantined { .. });
-        if away && unit.health.state() == UnitState::Online {
-            unit.gaps.returned(now);
+        if away && self.units[unit].health.state() == UnitState::Online {
+            let now = self.now();
+            self.units[unit].gaps.returned(now);
         }
     }
 
