@@ -172,7 +172,6 @@ impl Worker {
         let mut keeper =
             Keeper::open(&self.archive.path, *boot, wall.clone(), periods.clone(), buffer)?;
         keeper.counters = self.health().counters;
-        keeper.meet(journal);
         if keeper.begun {
             self.tell_begun();
         }

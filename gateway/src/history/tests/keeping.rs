@@ -98,6 +98,45 @@ fn what_is_in_memory_and_what_is_in_the_file_are_never_counted_twice() {
     assert_eq!(waiting, 20);
 }
 
+/// What a journal with `records` gives whoever goes on after a position.
+fn from(records: &[Record], after: Option<crate::journal::Position>) -> &[Record] {
+    let read = |record: &Record| {
+        after.is_some_and(|after| record.boot == after.boot && record.seq <= after.seq)
+    };
+    &records[records.iter().rposition(read).map_or(0, |place| place + 1)..]
+}
+
+#[test]
+fn what_was_read_last_may_be_lost_with_the_power_again_and_again() {
+    // Of each boot, some minutes; how many of its last records are lost; and the same thrice.
+    for lost in [1, 3, 20, 40] {
+        let folder = Folder::new("history-lost-tail");
+        let mut journal: Vec<Record> = minutes(1..=150);
+        let mut now = 150;
+        for boot in 1..=4_u8 {
+            let (mut keeper, _) = reopened(folder.path(), &[]);
+            let boot = BootId([boot; 16]);
+            let of_boot = minutes(now + 10..=now + 49).into_iter().map(|it| Record { boot, ..it });
+            journal.extend(of_boot);
+            now += 49;
+            for record in from(&journal, keeper.position()) {
+                assert_eq!(keeper.take(record), Taken::Yes);
+                keeper.flush().unwrap();
+            }
+            let whole = expected(&journal);
+            for (item, samples) in exported(&Archive::in_folder(folder.path())) {
+                // Those of the hours that are over, some of which are not in the journal any more.
+                let over = i64::try_from((now - 1) / 60).unwrap() * 3_600_000 + BEGIN;
+                let held: Vec<_> = whole[&item].iter().filter(|it| it.0 <= over).collect();
+                let kept: Vec<_> = samples.iter().filter(|it| held.contains(it)).collect();
+                assert_eq!(kept, held, "{item} in {boot:?}, {lost} lost");
+                assert!(samples.is_sorted_by(|one, next| one.0 < next.0), "{boot:?}, {lost} lost");
+            }
+            journal.truncate(journal.len() - lost);
+        }
+    }
+}
+
 #[test]
 fn late_samples_make_their_day_merge_again() {
     let folder = Folder::new("history-late");
