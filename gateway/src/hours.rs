@@ -202,10 +202,10 @@ impl Hours {
     }
 
     /// Takes telemetry as evidence for runs that have no better.
-    fn note_telemetry(&mut self, records: Records) {
+    fn note_telemetry(&mut self, mut records: Records) -> io::Result<()> {
         let lacking: Vec<_> = self.lacking().collect();
         let mut seen: HashMap<(usize, Arc<str>), BootTime> = HashMap::new();
-        for record in records {
+        for record in records.by_ref() {
             let Payload::Observation(observation) = record.payload else { continue };
             // The run in which it was made: the last one of that boot that had begun by then.
             let run = self
@@ -220,11 +220,13 @@ impl Hours {
                 }
             }
         }
+        records.end()?;
         for ((run, machine), until) in seen {
             if let Some(track) = self.runs[run].tracks.get_mut(&machine) {
                 track.evidence = track.evidence.or(Some(until));
             }
         }
+        Ok(())
     }
 
     /// Where the last interval of a track ends.
@@ -371,10 +373,10 @@ impl Wall {
 /// Folds a whole journal, telemetry included where evidence must come from there.
 ///
 /// # Errors
-/// When its folders cannot be listed.
+/// When its folders cannot be listed, or not all of it can be had just now.
 pub fn fold(reader: &Reader) -> io::Result<Hours> {
     let mut hours = Hours::default();
-    reader.records(Stream::Events)?.for_each(|record| hours.note(&record));
+    reader.records(Stream::Events)?.each(|record| hours.note(&record))?;
     let last = hours.runs.len().saturating_sub(1);
     // The last run of all needs the newest telemetry only; others have their Evidence events,
     // but for a gateway that was killed while it started.
@@ -384,7 +386,7 @@ pub fn fold(reader: &Reader) -> io::Result<Hours> {
         Some(first) if first < last => usize::MAX,
         Some(_) => EVIDENCE_SEGMENTS,
     };
-    hours.note_telemetry(reader.newest(Stream::Telemetry, segments)?);
+    hours.note_telemetry(reader.newest(Stream::Telemetry, segments)?)?;
     Ok(hours)
 }
 
@@ -392,15 +394,15 @@ pub fn fold(reader: &Reader) -> io::Result<Hours> {
 /// starts, right after its `Event::Started`, about the run before it. Empty after an orderly stop.
 ///
 /// # Errors
-/// When the journal's folders cannot be listed.
+/// When the journal's folders cannot be listed, or not all of it can be had just now.
 pub fn last_evidence(reader: &Reader) -> io::Result<Vec<Event>> {
     let mut hours = Hours::default();
-    reader.records(Stream::Events)?.for_each(|record| hours.note(&record));
+    reader.records(Stream::Events)?.each(|record| hours.note(&record))?;
     let Some(last) = hours.runs.len().checked_sub(1) else { return Ok(Vec::new()) };
     if hours.runs[last].stopped.is_some() {
         return Ok(Vec::new());
     }
-    hours.note_telemetry(reader.newest(Stream::Telemetry, EVIDENCE_SEGMENTS)?);
+    hours.note_telemetry(reader.newest(Stream::Telemetry, EVIDENCE_SEGMENTS)?)?;
     let run = &hours.runs[last];
     let boot: Arc<str> = run.boot.to_string().into();
     let evidence = run.tracks.iter().map(|(machine, track)| Event::Evidence {

@@ -212,7 +212,7 @@ fn journal(out: &mut Exposition, now: &Diagnostics) {
     let about = ("andon_journal_recycled_unread_total", Counter, "Recycled before all had them.");
     one(out, about, recycled);
     let quarantined = Some(count(counters.quarantined));
-    let about = ("andon_journal_quarantined_total", Counter, "Blocks found broken.");
+    let about = ("andon_journal_quarantined_total", Counter, "Blocks and segments found broken.");
     one(out, about, quarantined);
     let about = ("andon_journal_gaps_total", Counter, "Times that a reader's place was gone.");
     one(out, about, Some(count(counters.gaps)));

@@ -131,7 +131,11 @@ impl Handle {
         loop {
             let records = follower.next(RESTORE_RECORDS);
             if records.is_empty() {
-                return Ok(());
+                if !follower.is_refused() {
+                    return Ok(());
+                }
+                follower.ready().await;
+                continue;
             }
             let ours = records.into_iter().filter(|record| record.boot == boot);
             let wanted = ours.filter_map(|record| match record.payload {

@@ -1,39 +1,43 @@
-//! Reading a journal: as it grows ([`Follower`]) and as it is ([`Reader`]).
+//! Reading a journal as it grows; as it is, [`super::reader`] has it.
 //!
 //! Both go through the page cache, one segment open at a time, memory bounded by one frame. A
 //! number that was already delivered is never delivered again, and what cannot be read is passed
-//! over and counted.
+//! over and counted: blocks at once, a segment when [`Refusal`] gives it up, and never for want of
+//! a descriptor or memory.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use andon_engine::time::BootTime;
 use tokio::sync::watch;
 
-use super::record::{BootId, Position, Record, Stream};
+use super::record::{Position, Record, Stream};
+use super::refusal::{Refusal, is_passing};
 use super::segment::{self, Summary};
 use super::shared::Shared;
 use super::walk::{Found, Walker};
+use crate::clock;
 
 /// Turns what stands in segments into records: numbers ascend, `prev` is what came before.
 #[derive(Debug, Default)]
-struct Chain {
+pub(super) struct Chain {
     last: Option<Position>,
     /// Still on the way to `last`, through records that were delivered before; over as soon as its
     /// segment is left or cannot be had, because later ones begin behind it.
-    seeking: bool,
+    pub(super) seeking: bool,
     met: bool,
 }
 
 impl Chain {
-    fn after(position: Option<Position>, seeking: bool) -> Self {
+    pub(super) fn after(position: Option<Position>, seeking: bool) -> Self {
         Self { last: position, seeking, met: false }
     }
 
     /// The record, unless it has been delivered before.
-    fn record(&mut self, found: Found) -> Option<Record> {
+    pub(super) fn record(&mut self, found: Found) -> Option<Record> {
         let same = self.last.filter(|last| last.boot == found.boot);
         self.met |= same.is_some();
         if self.seeking && !self.met {
@@ -62,8 +66,8 @@ pub struct Follower {
     walker: Option<Walker>,
     /// Where to begin in that segment.
     offset: u64,
-    /// The disk refused to be read; wait for something to change.
-    stalled: bool,
+    /// The segment could not be read: nothing is, before it is tried again.
+    refusal: Option<Refusal>,
 }
 
 impl Follower {
@@ -83,7 +87,7 @@ impl Follower {
             number: place.map_or(oldest, |(number, _)| number),
             walker: None,
             offset: 0,
-            stalled: false,
+            refusal: None,
         };
         if let Some(after) = after.filter(|_| place.is_some()) {
             follower.skip_blocks(after);
@@ -107,65 +111,85 @@ impl Follower {
         self.shared.dir.join(self.stream.word())
     }
 
-    /// The next records, at most `max`; empty when caught up.
+    /// The next records, at most `max`; empty when caught up, or while [`Follower::is_refused`].
     pub fn next(&mut self, max: usize) -> Vec<Record> {
+        self.next_by(max, clock::boot_now)
+    }
+
+    /// As [`Follower::next`], by a clock that is only asked when something cannot be read.
+    pub(super) fn next_by(&mut self, max: usize, now: impl Fn() -> BootTime) -> Vec<Record> {
         let mut records = Vec::new();
-        self.stalled = false;
+        if self.refusal.as_ref().is_some_and(|refusal| now() < refusal.again) {
+            return records;
+        }
         while records.len() < max {
-            if self.walker.is_none() && !self.open() {
-                break;
-            }
-            let Some(walker) = &mut self.walker else { break };
-            match walker.next() {
+            match self.walk() {
                 Ok(Some(found)) => records.extend(self.chain.record(found)),
-                Ok(None) => {
-                    if !self.go_on() {
+                Ok(None) => break,
+                Err(error) => {
+                    if !self.refused(&error, now()) {
                         break;
                     }
-                }
-                Err(error) => {
-                    self.stalled = true;
-                    let mut state = self.shared.state();
-                    state.counters.failures += 1;
-                    state.counters.failing =
-                        Some(format!("{} could not be read: {error}", self.stream.word()));
-                    break;
                 }
             }
         }
         records
     }
 
-    /// Opens the segment that is next; `false` when there is none.
-    fn open(&mut self) -> bool {
+    /// Whether the disk has refused to be read and is tried again: there may be more.
+    pub const fn is_refused(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// The next record as it stands in its segment; `None` when caught up.
+    fn walk(&mut self) -> io::Result<Option<Found>> {
+        loop {
+            // What could not be read is opened again: the disk may have come back as another.
+            let opened = self.walker.is_some() && self.refusal.is_none();
+            if !opened && !self.open()? {
+                return Ok(None);
+            }
+            let Some(walker) = &mut self.walker else { return Ok(None) };
+            let found = walker.next()?;
+            self.accepted();
+            if found.is_some() || !self.go_on() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Opens the segment that is next, or the one at hand again; `false` when there is none.
+    fn open(&mut self) -> io::Result<bool> {
         let mut counted = self.number == 0;
         loop {
             let mut state = self.shared.state();
             let segments = &state.segments[self.stream as usize];
             let next = segments.iter().find(|segment| segment.number >= self.number);
-            let Some(&Summary { number, end, .. }) = next else { return false };
-            if number != self.number {
-                // The one that was there when it became the next has been recycled since.
-                state.counters.gaps += u64::from(!counted);
-                counted = true;
-                (self.number, self.offset) = (number, 0);
-                self.chain.seeking = false;
-            }
+            let Some(&Summary { number, end, .. }) = next else { return Ok(false) };
+            // The one that was there when it became the next has been recycled since.
+            let recycled = number != self.number;
+            state.counters.gaps += u64::from(recycled && !counted);
             drop(state);
-            match File::open(segment::path(&self.folder(), number)) {
-                Ok(file) => {
-                    self.walker = Some(Walker::new(Arc::new(file), self.offset, end));
-                    return true;
+            if recycled {
+                counted = true;
+                self.leave_for(number);
+            }
+            match (File::open(segment::path(&self.folder(), number)), &mut self.walker) {
+                (Ok(file), Some(walker)) => walker.open_again(Arc::new(file)),
+                (Ok(file), walker) => {
+                    *walker = Some(Walker::new(Arc::new(file), self.offset, end));
                 }
                 // Recycled between the look and the opening, or taken away by somebody.
-                Err(error) => {
+                (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::warn!(segment = number, %error, "A journal segment is gone.");
                     self.shared.state().counters.gaps += u64::from(!counted);
                     counted = true;
-                    self.number = number + 1;
-                    self.chain.seeking = false;
+                    self.leave_for(number + 1);
+                    continue;
                 }
+                (Err(error), _) => return Err(error),
             }
+            return Ok(true);
         }
     }
 
@@ -187,22 +211,85 @@ impl Follower {
         };
         let next = next.number;
         state.counters.gaps += u64::from(recycled);
-        state.counters.quarantined += walker.quarantined + u64::from(walker.torn());
+        state.counters.quarantined += u64::from(walker.torn());
         drop(state);
-        (self.walker, self.number, self.offset) = (None, next, 0);
-        self.chain.seeking = false;
+        self.leave_for(next);
         true
+    }
+
+    /// Goes to the begin of another segment, and counts what could not be read of the one at hand.
+    fn leave_for(&mut self, next: u32) {
+        self.accepted();
+        let quarantined = self.walker.take().map_or(0, |walker| walker.quarantined);
+        self.shared.state().counters.quarantined += quarantined;
+        (self.number, self.offset) = (next, 0);
+        self.chain.seeking = false;
+    }
+
+    /// The segment at hand could not be read. Says whether reading goes on at the next one: not for
+    /// what passes, not before it was tried often enough, and not while it is the one being written.
+    fn refused(&mut self, error: &io::Error, now: BootTime) -> bool {
+        let before = self.refusal.take();
+        let first = before.is_none();
+        let mut refusal = Refusal::after(before, error, now);
+        let (stream, number) = (self.stream.word(), self.number);
+        refusal.told = format!("segment {number} of {stream} could not be read: {error}");
+        let mut state = self.shared.state();
+        state.counters.failures += 1;
+        let segments = &mut state.segments[self.stream as usize];
+        let next = segments.iter().find(|segment| segment.number > number).map(|it| it.number);
+        let here = segments.iter_mut().find(|segment| segment.number == number);
+        let known = here.as_ref().is_some_and(|here| here.unreadable);
+        let given_up = !is_passing(error) && (refusal.is_final() || known);
+        if let Some(next) = next.filter(|_| given_up) {
+            here.into_iter().for_each(|here| here.unreadable = true);
+            state.counters.quarantined += u64::from(!known);
+            drop(state);
+            self.refusal = Some(refusal);
+            self.leave_for(next);
+            if !known {
+                tracing::error!(
+                    stream,
+                    segment = number,
+                    %error,
+                    "A journal segment cannot be read and is passed over: what it holds is missing \
+                     wherever it had not been read before."
+                );
+            }
+            return true;
+        }
+        let told = state.counters.failing.replace(refusal.told.clone()).is_some();
+        drop(state);
+        self.refusal = Some(refusal);
+        if first && !told {
+            let what = "A journal segment could not be read; it is tried again.";
+            tracing::warn!(stream, segment = number, %error, "{what}");
+        }
+        false
+    }
+
+    /// The segment at hand can be read, or is left.
+    fn accepted(&mut self) {
+        let Some(refusal) = self.refusal.take() else { return };
+        let mut state = self.shared.state();
+        // Whatever else fails has yet to succeed.
+        let failing = &mut state.counters.failing;
+        failing.take_if(|failing| *failing == refusal.told);
     }
 
     /// Waits until there is more to read. Safe to cancel.
     pub async fn ready(&mut self) {
+        if let Some(refusal) = &self.refusal {
+            // Whatever is published meanwhile cannot be read either.
+            tokio::time::sleep(refusal.again.since(clock::boot_now())).await;
+            return;
+        }
         loop {
             // Marks what is published as seen before looking, so that nothing is missed.
             self.published.borrow_and_update();
-            if !self.stalled && self.has_more() {
+            if self.has_more() {
                 return;
             }
-            self.stalled = false;
             if self.published.changed().await.is_err() {
                 // The journal is closed and this follower has read it all: never again.
                 std::future::pending::<()>().await;
@@ -224,7 +311,7 @@ impl Follower {
 
 /// The segment to begin with in order to go on after `after`, and whether nothing is missing in
 /// between; `None` when the journal knows nothing of that boot.
-fn place(segments: &VecDeque<Summary>, after: Position) -> Option<(u32, bool)> {
+pub(super) fn place(segments: &VecDeque<Summary>, after: Position) -> Option<(u32, bool)> {
     let newest = segments.iter().rev().find(|segment| segment.reaches_back_to(after));
     if let Some(segment) = newest {
         return Some((segment.number, true));
@@ -235,147 +322,4 @@ fn place(segments: &VecDeque<Summary>, after: Position) -> Option<(u32, bool)> {
         let whole = next.is_some_and(|span| span.first == after.seq + 1);
         (segment.number, whole)
     })
-}
-
-/// Reads the journal in a folder without changing it, also while a gateway writes it.
-#[derive(Clone, Debug)]
-pub struct Reader {
-    dir: PathBuf,
-}
-
-impl Reader {
-    /// A reader of the journal in `dir`.
-    ///
-    /// # Errors
-    /// When there is no journal.
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        for stream in Stream::ALL {
-            std::fs::read_dir(dir.join(stream.word()))?;
-        }
-        Ok(Self { dir: dir.to_owned() })
-    }
-
-    /// The records of a stream, oldest first, up to what is there now.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed.
-    pub fn records(&self, stream: Stream) -> io::Result<Records> {
-        self.newest(stream, usize::MAX)
-    }
-
-    /// The records of the newest `segments` segments of a stream, oldest first.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed.
-    pub fn newest(&self, stream: Stream, segments: usize) -> io::Result<Records> {
-        let folder = self.dir.join(stream.word());
-        let mut numbers = VecDeque::from(segment::list(&folder)?);
-        numbers.drain(..numbers.len().saturating_sub(segments));
-        Ok(Records { folder, numbers, walker: None, chain: Chain::default(), quarantined: 0 })
-    }
-
-    /// The records of a stream after a position, oldest first; all of them where nothing is known of
-    /// its boot any more, and without one.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed.
-    pub fn after(&self, stream: Stream, after: Option<Position>) -> io::Result<Records> {
-        let mut records = self.records(stream)?;
-        let found = after.and_then(|after| place(&self.summaries(&records), after));
-        if let Some((first, _)) = found {
-            records.numbers.retain(|number| *number >= first);
-            records.chain = Chain::after(after, true);
-        }
-        Ok(records)
-    }
-
-    /// Whether a stream has records of a boot.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed.
-    pub fn holds(&self, stream: Stream, boot: BootId) -> io::Result<bool> {
-        let summaries = self.summaries(&self.records(stream)?);
-        Ok(summaries.iter().any(|segment| segment.spans.iter().any(|span| span.boot == boot)))
-    }
-
-    /// What is in the segments that are to be read; footers are read, and what has none is walked.
-    fn summaries(&self, records: &Records) -> VecDeque<Summary> {
-        let summary = |number: &u32| {
-            let file = Arc::new(File::open(segment::path(&records.folder, *number)).ok()?);
-            Some(segment::inspect(&file, *number).ok()?.summary)
-        };
-        records.numbers.iter().filter_map(summary).collect()
-    }
-}
-
-/// Records of a journal at rest.
-#[derive(Debug)]
-pub struct Records {
-    folder: PathBuf,
-    numbers: VecDeque<u32>,
-    walker: Option<Walker>,
-    chain: Chain,
-    quarantined: u64,
-}
-
-impl Records {
-    /// Blocks met so far that could not be read to their end, and segments that could not be
-    /// read. The tail that a gateway is just writing is not one of them.
-    pub const fn quarantined(&self) -> u64 {
-        match &self.walker {
-            Some(walker) => self.quarantined + walker.quarantined,
-            None => self.quarantined,
-        }
-    }
-
-    fn walk(&mut self) -> io::Result<Option<Found>> {
-        loop {
-            if let Some(walker) = &mut self.walker {
-                if let Some(found) = walker.next()? {
-                    return Ok(Some(found));
-                }
-                self.quarantined += walker.quarantined;
-                self.walker = None;
-                // A position that its segment does not have any more is not looked for in the next.
-                self.chain.seeking = false;
-            }
-            let Some(number) = self.numbers.pop_front() else { return Ok(None) };
-            let file = match File::open(segment::path(&self.folder, number)) {
-                // Recycled since the listing.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.chain.seeking = false;
-                    continue;
-                }
-                opened => Arc::new(opened?),
-            };
-            let end = match segment::footer(&file) {
-                Some((end, _)) => end,
-                None => file.metadata()?.len(),
-            };
-            self.walker = Some(Walker::new(file, 0, end));
-        }
-    }
-}
-
-impl Iterator for Records {
-    type Item = Record;
-
-    fn next(&mut self) -> Option<Record> {
-        loop {
-            match self.walk() {
-                Ok(Some(found)) => {
-                    if let Some(record) = self.chain.record(found) {
-                        return Some(record);
-                    }
-                }
-                Ok(None) => return None,
-                Err(error) => {
-                    tracing::error!(%error, "A journal segment cannot be read.");
-                    self.quarantined = self.quarantined() + 1;
-                    self.walker = None;
-                    self.chain.seeking = false;
-                }
-            }
-        }
-    }
 }

@@ -18,6 +18,8 @@
 //!   [`Record::prev`] tells what lies directly before.
 //! - Whatever bytes are found, opening succeeds: what cannot be read is quarantined, one block at
 //!   a time, and counted. Only footers are read, and of segments without one the newest 64 MiB.
+//! - A follower passes over a segment that cannot be read for some seconds, unless it is the one
+//!   being written, and never for want of descriptors or memory.
 //! - Telemetry stays within `telemetry_bytes`; the oldest segment is recycled and what a
 //!   registered consumer had not read is counted. Events are never recycled.
 //! - A failed write, sync or creation gives up the segment and is tried again in a new one, after
@@ -81,7 +83,9 @@ pub(crate) mod bytes;
 mod cursor;
 mod follow;
 mod identity;
+mod reader;
 mod record;
+mod refusal;
 mod segment;
 pub(crate) mod series;
 mod shape;
@@ -96,8 +100,9 @@ mod walk;
 mod writer;
 
 pub use cursor::Cursor;
-pub use follow::{Follower, Reader, Records};
+pub use follow::Follower;
 pub use identity::boot_in;
+pub use reader::{Reader, Records};
 pub use record::{BootId, Counters, NotABootId, Observation, Payload, Position, Record, Stream};
 
 use shared::{Shared, State};

@@ -173,11 +173,11 @@ pub struct Counters {
     pub events_dropped: u64,
     /// Telemetry records recycled before every registered consumer had them.
     pub recycled_unread: u64,
-    /// Blocks that could not be read to their end.
+    /// Blocks that could not be read to their end, and whole segments that could not be read.
     pub quarantined: u64,
     /// Times that a follower's place was gone and it went on at the oldest record.
     pub gaps: u64,
-    /// Failed writes, syncs and creations of segments.
+    /// Failed writes, syncs, reads and creations of segments.
     pub failures: u64,
     /// What failed last, while nothing has succeeded since.
     pub failing: Option<String>,

@@ -44,11 +44,13 @@ pub(super) struct Summary {
     pub(super) end: u64,
     pub(super) records: u64,
     pub(super) spans: Vec<Span>,
+    /// A follower has given it up and counted it; others need not try for as long.
+    pub(super) unreadable: bool,
 }
 
 impl Summary {
     pub(super) const fn empty(number: u32) -> Self {
-        Self { number, end: 0, records: 0, spans: Vec::new() }
+        Self { number, end: 0, records: 0, spans: Vec::new(), unreadable: false }
     }
 
     fn of(number: u32, end: u64, blocks: &[BlockEntry]) -> Self {

@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::refusal::{is_passing, patiently};
 use super::segment::{self, Opened, Summary};
 use super::walk::BlockEntry;
 
@@ -42,7 +43,8 @@ pub(super) struct Last {
 /// last segment that is whole, which will be written further.
 ///
 /// # Errors
-/// When the folder cannot be made or listed. A segment that cannot be read is counted.
+/// When the folder cannot be made or listed, or when the system lacks what opening takes (descriptors,
+/// memory). A segment that cannot be read is counted.
 pub(super) fn take(folder: &Path) -> io::Result<Stock> {
     take_walking(folder, WALK_MAX)
 }
@@ -55,22 +57,23 @@ pub(super) fn take_walking(folder: &Path, budget: u64) -> io::Result<Stock> {
     let walked_from = oldest_walked(folder, &numbers, budget);
     let mut glanced = Vec::new();
     for number in &numbers {
-        let open = File::options().read(true).write(true).open(segment::path(folder, *number));
-        let opened = open.map(Arc::new).and_then(|file| {
-            if *number >= walked_from {
-                return Ok((segment::inspect(&file, *number)?, file));
-            }
-            let opened = segment::glance(&file, *number)?;
-            if !opened.sealed {
-                glanced.push(stock.segments.len());
-            }
-            Ok((opened, file))
+        let path = segment::path(folder, *number);
+        let walked = *number >= walked_from;
+        let opened = patiently(|| {
+            let file = Arc::new(File::options().read(true).write(true).open(&path)?);
+            let look = if walked { segment::inspect } else { segment::glance };
+            Ok((look(&file, *number)?, file))
         });
         match opened {
             Ok((opened, file)) => {
+                if !walked && !opened.sealed {
+                    glanced.push(stock.segments.len());
+                }
                 let may_go_on = Some(number) == numbers.last();
-                stock.add(opened, file, may_go_on, *number >= walked_from);
+                stock.add(opened, file, may_go_on, walked);
             }
+            // Nobody would follow what is in it until the next start.
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => {
                 tracing::error!(segment = number, %error, "A journal segment cannot be read.");
                 stock.quarantined += 1;

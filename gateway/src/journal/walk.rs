@@ -81,6 +81,11 @@ impl Walker {
         self.end = self.end.max(end);
     }
 
+    /// Goes on in the same segment through another handle.
+    pub(super) fn open_again(&mut self, file: Arc<File>) {
+        self.file = file;
+    }
+
     /// Whether there are bytes that have not been looked at.
     pub(super) const fn is_behind(&self, end: u64) -> bool {
         self.offset < end

@@ -38,11 +38,12 @@ impl Past {
     /// Reads the past of a journal.
     ///
     /// # Errors
-    /// When the journal's folders cannot be listed.
+    /// When the journal's folders cannot be listed, or not all of it can be had just now: a latch
+    /// might be in the rest.
     pub(super) fn of(journal: &Journal) -> io::Result<Self> {
         let reader = journal.reader()?;
         let mut past = Self { evidence: hours::last_evidence(&reader)?, ..Self::default() };
-        reader.records(Stream::Events)?.for_each(|record| past.note(&record));
+        reader.records(Stream::Events)?.each(|record| past.note(&record))?;
         Ok(past)
     }
 

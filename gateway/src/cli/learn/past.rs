@@ -105,8 +105,8 @@ fn answer(
 ) -> anyhow::Result<(Answer, Option<MachineHours>)> {
     let (machine, item) = (question.machine.clone(), question.item.clone());
     let mut replay = Replay::new(question);
-    reader.records(Stream::Events)?.for_each(|record| replay.note_event(&record));
-    reader.records(Stream::Telemetry)?.for_each(|record| replay.note_telemetry(&record));
+    reader.records(Stream::Events)?.each(|record| replay.note_event(&record))?;
+    reader.records(Stream::Telemetry)?.each(|record| replay.note_telemetry(&record))?;
     if replay.samples == 0 {
         bail!("the journal holds no sample of {item} of {machine}");
     }
