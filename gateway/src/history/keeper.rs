@@ -22,6 +22,7 @@ use super::buffer::{Buffer, Hour};
 use super::column;
 use super::file::{self, Trouble};
 use super::place::{Again, Place, Read};
+use super::present::Present;
 use super::row::{Builder, Entry, Kind, Place as PartPlace};
 use super::summary::{DAY_MS, HOUR_MS, digest};
 use crate::journal::{BootId, Payload, Position, Record};
@@ -169,6 +170,8 @@ pub(super) struct Keeper {
     pub(super) counters: Counters,
     /// The moment of the newest sample.
     pub(super) newest_ms: Option<i64>,
+    /// As of the last look.
+    pub(super) present: Present,
 }
 
 /// What became of a record.
@@ -213,6 +216,7 @@ impl Keeper {
             boot,
             counters: Counters::default(),
             newest_ms: newest.map(|hours| hours * HOUR_MS),
+            present: Present::default(),
         })
     }
 

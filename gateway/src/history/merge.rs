@@ -27,13 +27,13 @@ pub(super) struct Pending {
     pub(super) day: i64,
 }
 
-/// The oldest day of a group that is finished and not merged, as of the newest sample.
+/// The oldest day of a group that is finished and not merged, as of now.
 pub(super) fn pending(
     database: &Connection,
-    newest_ms: Option<i64>,
+    now_ms: Option<i64>,
 ) -> Result<Option<Pending>, Trouble> {
-    let Some(newest_ms) = newest_ms else { return Ok(None) };
-    let today = stretch_of(newest_ms - SETTLED_MS, DAY_MS);
+    let Some(now_ms) = now_ms else { return Ok(None) };
+    let today = stretch_of(now_ms - SETTLED_MS, DAY_MS);
     let sql = "SELECT grp, day FROM pending WHERE day < ?1 ORDER BY day, grp LIMIT 1";
     let pending = database
         .query_row(sql, [today], |row| Ok(Pending { group: row.get(0)?, day: row.get(1)? }))

@@ -40,9 +40,10 @@ use std::sync::{Arc, Mutex};
 
 use andon_engine::time::BootTime;
 
+use crate::clock;
 use crate::config::plan::{HistoryPlan, Plan};
 use crate::journal::{BootId, Journal};
-use crate::mqtt::WallClock;
+use crate::mqtt::{Now, WallClock};
 
 mod buffer;
 mod column;
@@ -52,6 +53,7 @@ mod keeper;
 mod merge;
 pub mod offline;
 mod place;
+mod present;
 pub mod query;
 pub mod recent;
 mod retention;
@@ -88,6 +90,8 @@ pub struct Inputs {
     pub journal: Arc<Journal>,
     /// Wall time of moments.
     pub wall: WallClock,
+    /// The moment.
+    pub now: Now,
 }
 
 impl Inputs {
@@ -106,6 +110,7 @@ impl Inputs {
             started,
             journal: journal.clone(),
             wall: wall.clone(),
+            now: Arc::new(clock::boot_now),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! What is given up when history grows too old or too large: raw rows first, whole days at a time,
 //! then minutes, then hours; a row for each day stays.
 //!
-//! Age counts from the newest sample, so that a wrong clock of the computer deletes nothing. A day
-//! is given up in one transaction with the horizon before which nothing is taken any more: a late
-//! sample must not replace the roll-up of a day that is only a roll-up now.
+//! Age counts from the wall time of the running boot once it has stood for a while ([`present`]),
+//! never from a sample: samples of a time when a clock was wrong are kept at its dates and make
+//! nothing else old. A day is given up in one transaction with the horizon before which nothing is
+//! taken any more: a late sample must not replace the roll-up of a day that is only a roll-up now.
+//! The horizon is never in the future, where it would keep out whatever comes.
+//!
+//! [`present`]: super::present
 
 use std::time::Duration;
 
@@ -11,8 +15,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::file::Trouble;
 use super::keeper::{DAY_HOURS, Keeper, step};
+use super::place::Place;
 use super::rollup::Level;
-use super::summary::DAY_MS;
+use super::summary::{DAY_MS, HOUR_MS, stretch_of};
 use crate::config::plan::HistoryPlan;
 
 /// Pages given back to the file system in one transaction: 4 MB. Fewer are used again.
@@ -31,21 +36,23 @@ fn used(database: &Connection) -> Result<u64, Trouble> {
 impl Keeper {
     /// Gives up at most one day of one kind; says whether there may be more to give up.
     pub(super) fn retain(&mut self, limits: &HistoryPlan) -> Result<bool, Trouble> {
-        let Some(newest_ms) = self.newest_ms else { return Ok(false) };
+        let Some(now_ms) = self.now_ms() else { return Ok(false) };
+        self.lower_horizon()?;
         let full = used(&self.database)? > limits.bytes;
         let days = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX) / DAY_MS;
-        let today = newest_ms.div_euclid(DAY_MS);
+        let today = now_ms.div_euclid(DAY_MS);
+        let believed = self.present.believed_ms().map(|ms| ms.div_euclid(DAY_MS));
+        let is_old = |day: i64, age| believed.is_some_and(|today| day < today - days(age));
         let raw = "SELECT min(start) / 24 FROM chunk";
         let oldest: Option<i64> = self.database.query_row(raw, [], |row| row.get(0))?;
-        if let Some(day) =
-            oldest.filter(|day| (full && *day < today) || *day < today - days(limits.keep))
+        if let Some(day) = oldest.filter(|day| (full && *day < today) || is_old(*day, limits.keep))
         {
             self.give_up_samples(day)?;
             return Ok(true);
         }
         let minutes = "SELECT min(start) FROM rollup WHERE level = 0";
         let oldest: Option<i64> = self.database.query_row(minutes, [], |row| row.get(0))?;
-        if let Some(day) = oldest.filter(|day| full || *day < today - days(limits.keep_minutes)) {
+        if let Some(day) = oldest.filter(|day| full || is_old(*day, limits.keep_minutes)) {
             self.give_up_slots(Level::Minute, day)?;
             return Ok(true);
         }
@@ -56,6 +63,31 @@ impl Keeper {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// The moment of the newest sample, unless that lies in the future.
+    pub(super) fn now_ms(&self) -> Option<i64> {
+        self.newest_ms.map(|newest| newest.min(self.present.wall_ms.unwrap_or(i64::MAX)))
+    }
+
+    /// A horizon that lies in the future would keep out all samples until then. It is lowered to
+    /// the oldest of those that are there, and where none are, to the begin of this hour.
+    fn lower_horizon(&mut self) -> Result<(), Trouble> {
+        let Some(now_ms) = self.present.believed_ms() else { return Ok(()) };
+        if self.place.horizon_ms.is_none_or(|horizon| horizon <= now_ms) {
+            return Ok(());
+        }
+        let hour = stretch_of(now_ms, HOUR_MS);
+        let sql = "SELECT min(start) FROM chunk WHERE start <= ?1";
+        let oldest: Option<i64> = self.database.query_row(sql, [hour], |row| row.get(0))?;
+        let horizon_ms = Some(oldest.unwrap_or(hour) * HOUR_MS);
+        let place = Place { horizon_ms, ..self.place.clone() };
+        let transaction = self.database.unchecked_transaction()?;
+        place.write(&transaction)?;
+        transaction.commit()?;
+        tracing::warn!("History refused samples until a date in the future; it takes them again.");
+        self.place = place;
+        Ok(())
     }
 
     fn give_up_samples(&mut self, day: i64) -> Result<(), Trouble> {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Trouble};
 use super::keeper::{Counters, Keeper, Taken};
+use super::present::{Present, Watch};
 use super::tail::{self, Stock};
 use super::{Archive, Inputs, NAME, merge};
 use crate::journal::{Follower, Record, Stream};
@@ -96,6 +97,7 @@ pub(super) struct Worker {
     health: Arc<Mutex<Health>>,
     stop: Arc<AtomicBool>,
     pause: Duration,
+    clock: Watch,
     /// Hours could not be written, and none has been since: a full disk still lets itself be opened.
     unwritten: bool,
 }
@@ -132,6 +134,7 @@ impl Worker {
             health: Arc::default(),
             stop: Arc::default(),
             pause: PAUSES[0],
+            clock: Watch::default(),
             unwritten: false,
         }
     }
@@ -152,9 +155,13 @@ impl Worker {
 
     /// Opens the file or does some work on it; says how long to wait then.
     pub(super) fn turn(&mut self, open: &mut Option<Open>) -> Duration {
+        let present = self.present();
         let worked = match open.take() {
             None => self.open().map(|new| (new, true)).map_err(Failure::from),
-            Some(mut open) => self.look(&mut open).map(|busy| (open, busy)),
+            Some(mut open) => {
+                open.keeper.present = present;
+                self.look(&mut open).map(|busy| (open, busy))
+            }
         };
         match worked {
             Ok((mut kept, busy)) => {
@@ -164,6 +171,12 @@ impl Worker {
             }
             Err(failure) => self.failed(&failure),
         }
+    }
+
+    fn present(&mut self) -> Present {
+        let Inputs { boot, wall, now, .. } = &self.inputs;
+        let now = now();
+        self.clock.step(now, wall(boot, now))
     }
 
     fn open(&self) -> Result<Open, Trouble> {
@@ -212,7 +225,7 @@ impl Worker {
             *looks = 0;
             *wrote |= self.flush(keeper)?;
         }
-        if let Some(pending) = merge::pending(&keeper.database, keeper.newest_ms)? {
+        if let Some(pending) = merge::pending(&keeper.database, keeper.now_ms())? {
             keeper.merge(pending).map_err(Failure::Writing)?;
             *wrote = true;
             return Ok(true);

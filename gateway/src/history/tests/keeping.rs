@@ -99,7 +99,7 @@ fn what_is_in_memory_and_what_is_in_the_file_are_never_counted_twice() {
 }
 
 /// What a journal with `records` gives whoever goes on after a position.
-fn from(records: &[Record], after: Option<crate::journal::Position>) -> &[Record] {
+pub(super) fn from(records: &[Record], after: Option<crate::journal::Position>) -> &[Record] {
     let read = |record: &Record| {
         after.is_some_and(|after| record.boot == after.boot && record.seq <= after.seq)
     };
