@@ -228,7 +228,8 @@ fn journal(out: &mut Exposition, now: &Diagnostics) {
 }
 
 fn history(out: &mut Exposition, now: &Diagnostics) {
-    let Some(History { counters, failing, bytes, oldest_ms }) = &now.history else { return };
+    let Some(past) = &now.history else { return };
+    let History { counters, failing, bytes, oldest_ms, unmerged, .. } = past;
     let bytes = bytes.map(count);
     one(out, ("andon_history_bytes", Gauge, "Bytes of the history file and its log."), bytes);
     let about =
@@ -249,6 +250,10 @@ fn history(out: &mut Exposition, now: &Diagnostics) {
     one(out, ("andon_history_failures_total", Counter, "Failed attempts to write."), failures);
     let failing = Some(flag(failing.is_some()));
     one(out, ("andon_history_failing", Gauge, "1 while nothing can be written."), failing);
+    let about = ("andon_history_merge_failures_total", Counter, "Failed attempts to merge a day.");
+    one(out, about, Some(count(counters.merge_failures)));
+    let about = ("andon_history_unmerged_days", Gauge, "Days of groups whose merge has failed.");
+    one(out, about, Some(count(*unmerged)));
 }
 
 fn mqtt(out: &mut Exposition, now: &Diagnostics) {

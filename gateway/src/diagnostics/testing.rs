@@ -55,10 +55,17 @@ pub(crate) fn shop() -> Diagnostics {
             }],
         }),
         history: Some(History {
-            counters: history::Counters { samples: 90_000, failures: 3, ..Default::default() },
+            counters: history::Counters {
+                samples: 90_000,
+                failures: 3,
+                merge_failures: 5,
+                ..Default::default()
+            },
             failing: Some("unable to open database file".to_owned()),
             bytes: Some(4_500_000),
             oldest_ms: Some(1_790_000_000_000),
+            unmerged: 2,
+            unmerged_why: Some("disk I/O error".to_owned()),
         }),
         mqtt: Some(Mqtt {
             why: Some("connection refused".to_owned()),

@@ -22,6 +22,7 @@ use super::buffer::{Buffer, Hour};
 use super::column;
 use super::file::{self, Trouble};
 use super::place::{Again, Place, Read};
+use super::postponed::Postponed;
 use super::present::Present;
 use super::row::{Builder, Entry, Kind, Place as PartPlace};
 use super::summary::{DAY_MS, HOUR_MS, digest};
@@ -31,7 +32,7 @@ use crate::mqtt::{WallClock, record_wall_ms};
 /// Series in a group: few enough that a row is read quickly, enough that pages are filled.
 pub(super) const GROUP_SERIES: u8 = 16;
 /// Series that are kept; beyond them samples are counted as passed over.
-const SERIES_MAX: usize = 65_536;
+pub(super) const SERIES_MAX: usize = 65_536;
 /// Hours of a day.
 pub(super) const DAY_HOURS: i64 = 24;
 
@@ -51,10 +52,13 @@ pub struct Counters {
     pub undated: u64,
     /// Samples older than what is kept, or of too many series.
     pub passed_over: u64,
-    /// Rows that did not check.
+    /// Rows that did not check, and days of a group that were too old before they could be merged.
     pub damaged: u64,
     /// Attempts to write that failed.
     pub failures: u64,
+    /// Attempts to merge a day that failed; unknown to snapshots of older gateways.
+    #[serde(default)]
+    pub merge_failures: u64,
 }
 
 /// By item: the number and the period of a series.
@@ -172,6 +176,9 @@ pub(super) struct Keeper {
     pub(super) newest_ms: Option<i64>,
     /// As of the last look.
     pub(super) present: Present,
+    pub(super) postponed: Postponed,
+    /// Why a day could not be merged last, while there is one.
+    pub(super) unmerged: Option<String>,
 }
 
 /// What became of a record.
@@ -217,6 +224,8 @@ impl Keeper {
             counters: Counters::default(),
             newest_ms: newest.map(|hours| hours * HOUR_MS),
             present: Present::default(),
+            postponed: Postponed::default(),
+            unmerged: None,
         })
     }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::file::{Stored, Trouble};
 use super::keeper::{self, DAY_HOURS, GROUP_SERIES, Keeper, add, step};
+use super::postponed::Postponed;
 use super::rollup::{self, Level, Slots};
 use super::row::{Builder, Kind};
 use super::samples::Samples;
@@ -21,7 +22,7 @@ const CUTS: [i64; 3] = [1, 4, 24];
 const SETTLED_MS: i64 = 10 * 60 * 1000;
 
 /// A day of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pending {
     pub(super) group: i64,
     pub(super) day: i64,
@@ -32,13 +33,28 @@ pub(super) fn pending(
     database: &Connection,
     now_ms: Option<i64>,
 ) -> Result<Option<Pending>, Trouble> {
+    pending_beside(database, now_ms, &Postponed::default())
+}
+
+/// The oldest one of those that are not postponed.
+fn pending_beside(
+    database: &Connection,
+    now_ms: Option<i64>,
+    postponed: &Postponed,
+) -> Result<Option<Pending>, Trouble> {
     let Some(now_ms) = now_ms else { return Ok(None) };
     let today = stretch_of(now_ms - SETTLED_MS, DAY_MS);
-    let sql = "SELECT grp, day FROM pending WHERE day < ?1 ORDER BY day, grp LIMIT 1";
-    let pending = database
-        .query_row(sql, [today], |row| Ok(Pending { group: row.get(0)?, day: row.get(1)? }))
-        .optional()?;
-    Ok(pending)
+    let sql = "SELECT grp, day FROM pending WHERE day < ?1 ORDER BY day, grp LIMIT ?2";
+    let mut statement = database.prepare(sql)?;
+    let most = i64::try_from(postponed.count() + 1).unwrap_or(i64::MAX);
+    let mut rows = statement.query([today, most])?;
+    while let Some(row) = rows.next()? {
+        let pending = Pending { group: row.get(0)?, day: row.get(1)? };
+        if postponed.allows(pending) {
+            return Ok(Some(pending));
+        }
+    }
+    Ok(None)
 }
 
 /// A row of samples.
@@ -69,6 +85,47 @@ pub(super) fn rows(
 }
 
 impl Keeper {
+    /// The day that is to be merged at this look, if any.
+    pub(super) fn due_to_merge(&mut self) -> Result<Option<Pending>, Trouble> {
+        if !self.postponed.look() {
+            return Ok(None);
+        }
+        pending_beside(&self.database, self.now_ms(), &self.postponed)
+    }
+
+    /// Merges one day of one group; `false` when that failed and is postponed, which is counted.
+    ///
+    /// # Errors
+    /// When the file must be opened again before anything else can be done with it.
+    pub(super) fn merge_or_postpone(&mut self, pending: Pending) -> Result<bool, Trouble> {
+        let before = self.postponed.count();
+        match self.merge(pending) {
+            Ok(()) => self.postponed.merged(pending),
+            // What was begun is taken back, or nothing else can begin.
+            Err(trouble) if trouble.ruins_the_file() || !self.database.is_autocommit() => {
+                return Err(trouble);
+            }
+            Err(trouble) => {
+                self.postponed.failed(pending);
+                self.counters.merge_failures += 1;
+                if before == 0 {
+                    let Pending { group, day } = pending;
+                    tracing::warn!(
+                        group, day, %trouble,
+                        "A day of history could not be merged; it is tried again. Its hours are \
+                         there as they are, and others are written and merged meanwhile."
+                    );
+                }
+                self.unmerged = Some(trouble.to_string());
+                return Ok(false);
+            }
+        }
+        if self.postponed.count() == 0 && self.unmerged.take().is_some() {
+            tracing::info!("All finished days of history are merged again.");
+        }
+        Ok(true)
+    }
+
     /// Merges one day of one group.
     pub(super) fn merge(&mut self, Pending { group, day }: Pending) -> Result<(), Trouble> {
         let transaction = self.database.unchecked_transaction()?;

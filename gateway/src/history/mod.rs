@@ -6,7 +6,7 @@
 //!
 //! [`keeper`] follows the journal's telemetry into [`buffer`]; an hour that is over becomes one row
 //! per group of 16 series; [`merge`] makes one row of a finished UTC day and its part of the
-//! [`rollup`]s of minutes, hours and days; [`retention`] gives up what is too old or too much.
+//! [`rollup`]s of minutes, hours and days, or [`postponed`] it; [`retention`] gives up what is too old or too much.
 //! [`query`] answers from rows, roll-ups and the buffer; [`export`] streams samples, [`tail`] with
 //! those that the file does not have yet. [`recent`] is the last hour in memory that the tiles'
 //! curves are drawn from.
@@ -53,6 +53,7 @@ mod keeper;
 mod merge;
 pub mod offline;
 mod place;
+mod postponed;
 mod present;
 pub mod query;
 pub mod recent;

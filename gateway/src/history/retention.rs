@@ -11,10 +11,11 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::file::Trouble;
 use super::keeper::{DAY_HOURS, Keeper, step};
+use super::merge::Pending;
 use super::place::Place;
 use super::rollup::Level;
 use super::summary::{DAY_MS, HOUR_MS, stretch_of};
@@ -47,8 +48,7 @@ impl Keeper {
         let oldest: Option<i64> = self.database.query_row(raw, [], |row| row.get(0))?;
         if let Some(day) = oldest.filter(|day| (full && *day < today) || is_old(*day, limits.keep))
         {
-            self.give_up_samples(day)?;
-            return Ok(true);
+            return self.give_up_samples(day);
         }
         let minutes = "SELECT min(start) FROM rollup WHERE level = 0";
         let oldest: Option<i64> = self.database.query_row(minutes, [], |row| row.get(0))?;
@@ -90,26 +90,51 @@ impl Keeper {
         Ok(())
     }
 
-    fn give_up_samples(&mut self, day: i64) -> Result<(), Trouble> {
+    /// Gives up a day's samples, unless its roll-up has still to be tried; says whether it did.
+    fn give_up_samples(&mut self, day: i64) -> Result<bool, Trouble> {
+        let mut lost = 0;
         // Its roll-up comes first.
-        let pending = "SELECT grp FROM pending WHERE day = ?1 LIMIT 1";
-        while let Some(group) =
-            self.database.query_row(pending, [day], |row| row.get(0)).optional()?
-        {
-            self.merge(super::merge::Pending { group, day })?;
+        for group in self.groups_to_merge(day)? {
+            let pending = Pending { group, day };
+            if self.postponed.is_hopeless(pending) {
+                lost += 1;
+            } else if !self.postponed.allows(pending) || !self.merge_or_postpone(pending)? {
+                return Ok(false);
+            }
         }
         let mut place = self.place.clone();
         place.horizon_ms = place.horizon_ms.max(Some((day + 1) * DAY_MS));
         let transaction = self.database.unchecked_transaction()?;
         let hours = [day * DAY_HOURS, (day + 1) * DAY_HOURS];
         transaction.execute("DELETE FROM chunk WHERE start >= ?1 AND start < ?2", hours)?;
+        transaction.execute("DELETE FROM pending WHERE day = ?1", [day])?;
         let many = "DELETE FROM damaged WHERE id <= (SELECT max(id) FROM damaged) - ?1";
         transaction.execute(many, [DAMAGED_MAX])?;
         place.write(&transaction)?;
         step("before giving up")?;
         transaction.commit()?;
         self.place = place;
-        self.shrink()
+        self.counters.damaged += lost;
+        self.postponed.given_up(day);
+        if self.postponed.count() == 0 {
+            self.unmerged = None;
+        }
+        if lost > 0 {
+            tracing::error!(
+                day,
+                groups = lost,
+                "A day of history had to go before it could be merged: long curves lack it."
+            );
+        }
+        self.shrink()?;
+        Ok(true)
+    }
+
+    /// The groups that have rows of a day which are not merged.
+    fn groups_to_merge(&self, day: i64) -> Result<Vec<i64>, Trouble> {
+        let mut statement = self.database.prepare("SELECT grp FROM pending WHERE day = ?1")?;
+        let groups = statement.query_map([day], |row| row.get(0))?;
+        Ok(groups.collect::<Result<_, _>>()?)
     }
 
     fn give_up_slots(&self, level: Level, start: i64) -> Result<(), Trouble> {

@@ -26,6 +26,7 @@ mod answers;
 mod damage;
 mod journal;
 mod keeping;
+mod merging;
 mod retaining;
 mod rows;
 

@@ -16,7 +16,7 @@ use super::file::{self, Trouble};
 use super::keeper::{Counters, Keeper, Taken};
 use super::present::{Present, Watch};
 use super::tail::{self, Stock};
-use super::{Archive, Inputs, NAME, merge};
+use super::{Archive, Inputs, NAME};
 use crate::journal::{Follower, Record, Stream};
 
 /// How often it looks when there is nothing to do.
@@ -51,6 +51,11 @@ pub struct Health {
     /// What failed last: a file that could not be opened, until it is; hours that could not be
     /// written, until some are.
     pub failing: Option<String>,
+    /// Days of groups whose merge failed and is tried again; their hours are there as they are.
+    #[serde(default)]
+    pub unmerged: u64,
+    /// Why the last of them failed.
+    pub unmerged_why: Option<String>,
     /// Bytes of the file and its log, within the last minute; unknown before it was opened.
     pub bytes: Option<u64>,
     /// Begin of the oldest hour with samples in the file, Unix milliseconds; unknown without any.
@@ -225,8 +230,9 @@ impl Worker {
             *looks = 0;
             *wrote |= self.flush(keeper)?;
         }
-        if let Some(pending) = merge::pending(&keeper.database, keeper.now_ms())? {
-            keeper.merge(pending).map_err(Failure::Writing)?;
+        if let Some(pending) = keeper.due_to_merge()?
+            && keeper.merge_or_postpone(pending).map_err(Failure::Writing)?
+        {
             *wrote = true;
             return Ok(true);
         }
@@ -285,6 +291,8 @@ impl Worker {
         let mut health = self.health();
         let damaged = open.keeper.counters.damaged - health.counters.damaged;
         health.counters = open.keeper.counters;
+        health.unmerged = open.keeper.postponed.count() as u64;
+        health.unmerged_why.clone_from(&open.keeper.unmerged);
         let failed = !self.unwritten && health.failing.take().is_some();
         drop(health);
         if damaged > 0 {

@@ -230,6 +230,7 @@ pub(super) fn health(
             ("history_passed_over".to_owned(), past.passed_over),
             ("history_damaged".to_owned(), past.damaged),
             ("history_failures".to_owned(), past.failures),
+            ("history_merge_failures".to_owned(), past.merge_failures),
         ]);
         let buses = plan.buses.iter().zip(lines.buses.iter()).map(|(plan, bus)| {
             let now = bus.status();

@@ -130,10 +130,14 @@ fn history(now: &Diagnostics) -> String {
         (counters.undated, "records without a time"),
         (counters.passed_over, "samples passed over"),
         (counters.damaged, "rows damaged"),
+        (history.unmerged, "days not merged"),
     ] {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
         }
+    }
+    if let Some(why) = &history.unmerged_why {
+        line.push_str(&format!(" ({})", plain(why)));
     }
     line
 }
@@ -308,7 +312,7 @@ mod tests {
             andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised: no hours are counted, nothing reaches the store
             engine   41 readings/s, turn 0.04 ms (longest 9.2), queue 1/256
             journal  ok, 5000 records, 2.5 MB, 2 blocks quarantined
-            history  FAILING: unable to open database file, 90000 samples written, 4.5 MB since 2026-09-21 14:13 UTC
+            history  FAILING: unable to open database file, 90000 samples written, 4.5 MB since 2026-09-21 14:13 UTC, 2 days not merged (disk I/O error)
             mqtt     DOWN: connection refused, 0 in flight, 412 unconfirmed (by recorder), 0 sent again or late
             store    not used
 

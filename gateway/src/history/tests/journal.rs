@@ -25,7 +25,7 @@ fn shop_with_a_past(folder: &Folder) -> (Arc<Journal>, Vec<Record>) {
 }
 
 /// Waits until the journal has taken so many records.
-fn written(journal: &Journal, count: u64) {
+pub(super) fn written(journal: &Journal, count: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while journal.newest(Stream::Telemetry).is_none_or(|newest| newest.seq < count) {
         assert!(Instant::now() < deadline, "the journal is not written");
@@ -130,39 +130,35 @@ fn a_history_that_cannot_be_written_is_told_until_it_can() {
 
 #[test]
 fn hours_that_cannot_be_written_are_told_until_some_are() {
-    // A day and two hours and a half: 26 rows, then the day is merged.
-    for (cut, written_before) in [(0, false), (28, true)] {
-        let folder = Folder::new("history-unwritten");
-        let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
-        let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
-        let records = minutes(1..=26 * 60 + 30);
-        journal.append(records.into_iter().map(|record| record.payload).collect());
-        written(&journal, 26 * 60 + 30);
-        let (mut worker, mut open) = (Worker::new(live(&folder, &Arc::new(journal))), None);
-        let mut until = |cut, is: &dyn Fn(&Health) -> bool| {
-            CUT.with(|left| left.set(cut));
-            for _ in 0..1000 {
-                let wait = worker.turn(&mut open);
-                if is(&worker.health()) {
-                    return (wait, worker.health().clone());
-                }
+    let folder = Folder::new("history-unwritten");
+    let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+    let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
+    let records = minutes(1..=26 * 60 + 30);
+    journal.append(records.into_iter().map(|record| record.payload).collect());
+    written(&journal, 26 * 60 + 30);
+    let (mut worker, mut open) = (Worker::new(live(&folder, &Arc::new(journal))), None);
+    let mut until = |cut, is: &dyn Fn(&Health) -> bool| {
+        CUT.with(|left| left.set(cut));
+        for _ in 0..1000 {
+            let wait = worker.turn(&mut open);
+            if is(&worker.health()) {
+                return (wait, worker.health().clone());
             }
-            panic!("cut at {cut:?}: {:?}", worker.health());
-        };
-        let (wait, failed) = until(Some(cut), &|health| health.counters.failures == 1);
-        assert_eq!(wait, Duration::from_secs(1));
-        let in_the_file = exported(&Archive::in_folder(folder.path()));
-        assert_eq!(!in_the_file.is_empty(), written_before, "cut at {cut}");
-        let told = failed.failing.as_deref();
-        assert_eq!(told, Some("the power was cut"));
-        // It can be opened again, and that is no success.
-        assert_eq!(until(None, &|_| true).1.failing.as_deref(), told, "cut at {cut}");
-        let (wait, _) = until(Some(0), &|health| health.counters.failures == 2);
-        assert_eq!(wait, Duration::from_secs(2), "cut at {cut}: the pause grows");
-        until(None, &|health| health.failing.is_none());
-        let (wait, _) = until(None, &|_| true);
-        assert!(wait <= Duration::from_secs(1), "cut at {cut}");
-    }
+        }
+        panic!("cut at {cut:?}: {:?}", worker.health());
+    };
+    let (wait, failed) = until(Some(0), &|health| health.counters.failures == 1);
+    assert_eq!(wait, Duration::from_secs(1));
+    assert!(exported(&Archive::in_folder(folder.path())).is_empty());
+    let told = failed.failing.as_deref();
+    assert_eq!(told, Some("the power was cut"));
+    // It can be opened again, and that is no success.
+    assert_eq!(until(None, &|_| true).1.failing.as_deref(), told);
+    let (wait, _) = until(Some(0), &|health| health.counters.failures == 2);
+    assert_eq!(wait, Duration::from_secs(2), "the pause grows");
+    until(None, &|health| health.failing.is_none());
+    let (wait, _) = until(None, &|_| true);
+    assert!(wait <= Duration::from_secs(1));
 }
 
 #[test]
