@@ -168,7 +168,7 @@ pub(super) struct Keeper {
     /// The record that was passed last, and its rank among those passed.
     passed: (u64, Option<Position>),
     read: Read,
-    again: Again,
+    pub(super) again: Again,
     /// Whether the file was made when it was opened.
     pub(super) begun: bool,
     pub(super) counters: Counters,
@@ -281,8 +281,14 @@ impl Keeper {
 
     /// Writes the hours that are over, or all when memory is used up; in one transaction.
     pub(super) fn flush(&mut self) -> Result<bool, Trouble> {
+        let full = self.is_full();
+        self.write(full)
+    }
+
+    /// Writes the hours that are over, or all of them.
+    pub(super) fn write(&mut self, all: bool) -> Result<bool, Trouble> {
         let buffer = lock(&self.buffer);
-        let due = buffer.due(buffer.is_full());
+        let due = buffer.due(all);
         if due.is_empty() || self.again.is_on() {
             return Ok(false);
         }

@@ -6,10 +6,10 @@
 //!
 //! [`keeper`] follows the journal's telemetry into [`buffer`]; an hour that is over becomes one row
 //! per group of 16 series; [`merge`] makes one row of a finished UTC day and its part of the
-//! [`rollup`]s of minutes, hours and days, or [`postponed`] it; [`retention`] gives up what is too old or too much.
-//! [`query`] answers from rows, roll-ups and the buffer; [`export`] streams samples, [`tail`] with
-//! those that the file does not have yet. [`recent`] is the last hour in memory that the tiles'
-//! curves are drawn from.
+//! [`rollup`]s of minutes, hours and days, or is [`postponed`]; [`retention`] gives up what is too
+//! old, as of the [`present`], or too much. [`query`] answers from rows, roll-ups and the buffer;
+//! [`export`] streams samples, [`tail`] with those that the file does not have yet. [`recent`] is the
+//! last hour in memory that the tiles' curves are drawn from.
 //!
 //! # Format
 //!
@@ -32,8 +32,9 @@
 //! # Bounds
 //!
 //! Memory: the buffer's 4 MB, and one series of one day, or one row, whichever is at work. Disk:
-//! `[history] size`. Questions: two at a time, 128 series, 2000 steps; a level is chosen so that at
-//! most 34 hours are read as samples, but for days that are not merged yet.
+//! `[history] size`, and what never goes by size: two hours of samples, a day of minutes. Questions:
+//! two at a time, 128 series, 2000 steps; a level is chosen so that at most 34 hours are read as
+//! samples, but for days that are not merged yet.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

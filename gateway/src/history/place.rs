@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction};
 use serde::{Deserialize, Serialize};
 
 use super::file::Trouble;
+use super::rollup::Level;
 use super::summary::{HOUR_MS, stretch_of};
 use crate::journal::{Position, Record};
 
@@ -23,9 +24,15 @@ pub(super) struct Place {
     pub(super) boots: Vec<Position>,
     /// Hours of which nothing that was read is in the file.
     pub(super) kept: Vec<i64>,
-    /// Samples of the time before this are not taken any more: their day's raw rows are gone.
+    /// Samples of the time before this are not taken any more: the rows of then are gone.
     #[serde(default)]
     pub(super) horizon_ms: Option<i64>,
+    /// Roll-ups of minutes of before this are gone.
+    #[serde(default)]
+    pub(super) minutes_ms: Option<i64>,
+    /// Those of hours.
+    #[serde(default)]
+    pub(super) hours_ms: Option<i64>,
 }
 
 impl Place {
@@ -42,6 +49,16 @@ impl Place {
         let place = serde_json::to_string(self).map_err(std::io::Error::other)?;
         transaction.execute("INSERT OR REPLACE INTO place (id, place) VALUES (0, ?1)", [place])?;
         Ok(())
+    }
+
+    /// Before when the roll-ups of a level are gone; samples, without one.
+    pub(super) const fn gone_ms(&self, level: Option<Level>) -> Option<i64> {
+        match level {
+            None => self.horizon_ms,
+            Some(Level::Minute) => self.minutes_ms,
+            Some(Level::Hour) => self.hours_ms,
+            Some(Level::Day) => None,
+        }
     }
 
     /// Whether a moment is too old to be taken.

@@ -218,6 +218,7 @@ impl Worker {
             read.pop_front();
             if keeper.is_full() && self.flush(keeper)? {
                 (*looks, *wrote) = (0, true);
+                self.give_up(keeper)?;
             }
         }
         if !caught_up && !waits {
@@ -236,17 +237,24 @@ impl Worker {
             *wrote = true;
             return Ok(true);
         }
-        // What was found to be too much at once is given up at once, a day at a time.
         if *looks == 0 {
-            while keeper.retain(&self.inputs.limits).map_err(Failure::Writing)? {
-                *wrote = true;
-                if self.stop.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
+            *wrote |= self.give_up(keeper)?;
             self.measure(keeper)?;
         }
         Ok(false)
+    }
+
+    /// What was found to be too much is given up at once, a day or an hour at a time; says whether
+    /// anything was.
+    fn give_up(&self, keeper: &mut Keeper) -> Result<bool, Failure> {
+        let mut gave = false;
+        while keeper.retain(&self.inputs.limits).map_err(Failure::Writing)? {
+            gave = true;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(gave)
     }
 
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {

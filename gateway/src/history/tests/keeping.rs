@@ -210,7 +210,16 @@ fn too_old_goes_first_from_samples_then_from_minutes_and_the_file_shrinks() {
         let question = question("a", BEGIN, BEGIN + 2 * 86_400_000, steps);
         answer(&history.archive(), &question, None)
     };
-    assert!(ask(&history, 2000).iter().all(Option::is_none), "minutes are gone");
+    let hours = ask(&history, 2000);
+    assert_eq!((hours.len(), hours.iter().flatten().count()), (48, 48), "minutes are gone");
+    // Samples are gone, minutes are there; and where the stretch reaches back further, hours.
+    let hour = |day: i64, hour: i64| BEGIN + day * 86_400_000 + hour * 3_600_000;
+    for (from, to, steps) in [(hour(5, 8), hour(5, 10), 120), (hour(4, 22), hour(5, 2), 4)] {
+        let question = question("a", from, to, 500);
+        let curve = answer(&history.archive(), &question, None);
+        assert_eq!((curve.len(), curve.iter().flatten().count()), (steps, steps));
+        assert_eq!(curve[0].unwrap().min, ((from - BEGIN) / 60_000 + 1) as f64);
+    }
     assert_eq!(ask(&history, 2).iter().flatten().count(), 2, "days stay");
     // A late sample must not take the place of what the roll-up knows of that day.
     history.take(&record(100_000, 3_600_000, vec![("a", number(-5.0))])).unwrap();
