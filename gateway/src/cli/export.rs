@@ -21,6 +21,7 @@ use super::history::window;
 use crate::config::did_you_mean;
 use crate::history::export::{ExportError, Exported, Sample, Selection};
 use crate::history::{Archive, tail};
+use crate::journal::Stream;
 use crate::recorder::line;
 
 /// What is exported, and how.
@@ -127,10 +128,26 @@ fn tell(exported: &Exported, to_ms: i64) {
     if exported.damaged > 0 {
         tracing::error!(rows = exported.damaged, "Rows were damaged; their samples are missing.");
     }
+    tell_quarantined(exported);
+}
+
+/// Says what of the journal could not be read, and what that means for what was exported.
+fn tell_quarantined(exported: &Exported) {
     if exported.quarantined > 0 {
         tracing::error!(
+            stream = Stream::Telemetry.word(),
             blocks = exported.quarantined,
             "Blocks of the journal were damaged; samples that only they had are missing."
+        );
+    }
+    if exported.events_quarantined > 0 {
+        tracing::error!(
+            stream = Stream::Events.word(),
+            blocks = exported.events_quarantined,
+            without_a_time = exported.undated,
+            "Blocks of the journal were damaged, perhaps with what the clock was: samples from the \
+             journal that have no time without it are missing, others may have a time that is a \
+             little off and be in a store already under another. Those of the history file are right."
         );
     }
 }
@@ -282,7 +299,7 @@ fn lines(out: &mut impl Write, files: &Files, selection: &Selection, site: &str)
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use andon_engine::time::BootTime;
     use andon_engine::value::Unavailable;
@@ -451,6 +468,38 @@ mod tests {
         assert!(refused.to_string().contains("--site"), "{refused}");
         assert_eq!(place(&["--format", "lp", "--site", "shop"]).ok().unwrap().site, "shop");
         assert!(place(&[]).is_ok());
+    }
+
+    /// What is written to stderr at the end.
+    fn told(exported: &Exported) -> String {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let into = lines.clone();
+        let format = tracing_subscriber::fmt().without_time().with_ansi(false);
+        let subscriber = format.with_writer(move || into.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || tell(exported, NOON));
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn damage_is_told_by_stream_with_what_it_means() {
+        let exported = Exported { samples: 5, of_journal: Some(2), ..Exported::default() };
+        assert!(!told(&exported).contains("ERROR"));
+        let telemetry = told(&Exported { quarantined: 3, ..exported });
+        assert_eq!(telemetry.matches("ERROR").count(), 1, "{telemetry}");
+        assert!(telemetry.contains("stream=\"telemetry\" blocks=3"), "{telemetry}");
+        let events = told(&Exported { events_quarantined: 2, undated: 7, ..exported });
+        assert_eq!(events.matches("ERROR").count(), 1, "{events}");
+        assert!(events.contains("stream=\"events\" blocks=2 without_a_time=7"), "{events}");
     }
 
     #[test]

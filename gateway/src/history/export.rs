@@ -76,9 +76,12 @@ pub struct Exported {
     /// Records of the journal that have no wall time, so that nobody knows whether they were
     /// selected: their clock is not synchronised yet, or never was.
     pub undated: u64,
-    /// Blocks of the journal that could not be read to their end, and segments that could not be
-    /// read, counted from the segment in which history goes on.
+    /// Blocks of the journal's telemetry that could not be read to their end, and segments that
+    /// could not be read, counted from the segment in which history goes on.
     pub quarantined: u64,
+    /// The same of all its events: an anchor of the clock may have been in them, without which
+    /// records are undated, or dated by the anchor before.
+    pub events_quarantined: u64,
 }
 
 impl Archive {

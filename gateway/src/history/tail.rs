@@ -38,9 +38,9 @@ pub(super) fn export(
     exported: &mut Exported,
     write: &mut dyn FnMut(Sample<'_>) -> io::Result<()>,
 ) -> Result<(), ExportError> {
-    let (mut samples, mut quarantined) = (0, 0);
+    let mut samples = 0;
     let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|it| it == name);
-    let undated = each(reader, place, &mut quarantined, &mut |at_ms, seen| {
+    let passed = each(reader, place, &mut |at_ms, seen| {
         if !(selection.from_ms..selection.to_ms).contains(&at_ms)
             || !is(&selection.machine, &seen.machine)
         {
@@ -54,8 +54,9 @@ pub(super) fn export(
         Ok(())
     })?;
     exported.samples += samples;
-    exported.undated += undated;
-    exported.quarantined += quarantined;
+    exported.undated += passed.undated;
+    exported.quarantined += passed.telemetry;
+    exported.events_quarantined += passed.events;
     exported.of_journal = Some(samples);
     Ok(())
 }
@@ -100,25 +101,34 @@ pub(super) fn stock(inputs: &Inputs) -> Stock {
     }
 }
 
-/// Takes what lies beyond a place and has a time; returns how many records have none, and counts
-/// what could not be read on the way.
+/// What was passed over on the way.
+#[derive(Default)]
+struct Passed {
+    /// Records without a time.
+    undated: u64,
+    /// What could not be read of the telemetry.
+    telemetry: u64,
+    /// What could not be read of the events.
+    events: u64,
+}
+
+/// Takes what lies beyond a place and has a time.
 fn each(
     reader: &Reader,
     place: &Place,
-    quarantined: &mut u64,
     take: &mut dyn FnMut(i64, &Observation) -> Result<(), ExportError>,
-) -> Result<u64, ExportError> {
+) -> Result<Passed, ExportError> {
+    let mut passed = Passed::default();
     // What is written from here on might have an anchor that is not among those read next.
     let newest = reader.newest(Stream::Telemetry, NEWEST_SEGMENTS).map_err(ExportError::Journal)?;
-    let Some(end) = newest.last().map(|record| record.position()) else { return Ok(0) };
-    let anchors = anchors(reader).map_err(ExportError::Journal)?;
-    let mut undated = 0;
+    let Some(end) = newest.last().map(|record| record.position()) else { return Ok(passed) };
+    let anchors = anchors(reader, &mut passed.events).map_err(ExportError::Journal)?;
     let records = reader.after(Stream::Telemetry, place.after);
     let mut records = records.map_err(ExportError::Journal)?;
     for record in records.by_ref() {
         if let Payload::Observation(seen) = &record.payload {
             match anchors.wall_ms(&record.boot, seen.at) {
-                None => undated += u64::from(!place.knows(&record)),
+                None => passed.undated += u64::from(!place.knows(&record)),
                 Some(at_ms) => {
                     if !place.has(&record, at_ms) && !place.is_past(at_ms) {
                         take(at_ms, seen)?;
@@ -130,16 +140,21 @@ fn each(
             break;
         }
     }
-    *quarantined += records.quarantined();
-    Ok(undated)
+    records.end().map_err(ExportError::Journal)?;
+    passed.telemetry = records.quarantined();
+    Ok(passed)
 }
 
-fn anchors(reader: &Reader) -> io::Result<Anchors> {
+/// The clock's anchors, and how much of the events could not be read.
+fn anchors(reader: &Reader, quarantined: &mut u64) -> io::Result<Anchors> {
     let mut anchors = Anchors::default();
-    for record in reader.records(Stream::Events)? {
+    let mut records = reader.records(Stream::Events)?;
+    for record in records.by_ref() {
         if let Payload::Event(event) = &record.payload {
             anchors.note(record.boot, event);
         }
     }
+    records.end()?;
+    *quarantined = records.quarantined();
     Ok(anchors)
 }

@@ -175,13 +175,37 @@ fn an_export_says_how_many_blocks_of_the_journal_are_damaged() {
     }
     let (whole, exported) = exported_with_the_journal(&folder);
     assert_eq!((whole["a"].len(), exported.quarantined), (120, 0));
-    let mut segments = std::fs::read_dir(folder.path().join("journal/telemetry")).unwrap();
+    spoil_a_block(&folder, "telemetry");
+    let (all, exported) = exported_with_the_journal(&folder);
+    assert!((80..120).contains(&all["a"].len()), "{}", all["a"].len());
+    assert_eq!((exported.quarantined, exported.events_quarantined), (1, 0));
+}
+
+/// Flips a bit in the first block of a stream's only segment.
+fn spoil_a_block(folder: &Folder, stream: &str) {
+    let mut segments = std::fs::read_dir(folder.path().join("journal").join(stream)).unwrap();
     let segment = segments.next().unwrap().unwrap().path();
     let mut bytes = std::fs::read(&segment).unwrap();
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[written / 6] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
+}
+
+#[test]
+fn an_export_says_how_many_blocks_of_the_events_are_damaged_beside_what_has_no_time() {
+    let folder = Folder::new("history-tail-anchors");
+    let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+    // The clock of the first boot is in the block that will be damaged, that of the second is not.
+    for boot in [BootId([1; 16]), BOOT] {
+        let journal = Journal::open(&folder.path().join("journal"), &plan, boot).unwrap();
+        journal.append(vec![Payload::Event(Event::Clock { at: BootTime(0), wall_ms: BEGIN })]);
+        journal.append(minutes(1..=40).into_iter().map(|record| record.payload).collect());
+        journal.close();
+    }
+    let (whole, exported) = exported_with_the_journal(&folder);
+    assert_eq!((whole["a"].len(), exported.undated, exported.events_quarantined), (80, 0, 0));
+    spoil_a_block(&folder, "events");
     let (all, exported) = exported_with_the_journal(&folder);
-    assert!((80..120).contains(&all["a"].len()), "{}", all["a"].len());
-    assert_eq!(exported.quarantined, 1);
+    assert_eq!((all["a"].len(), exported.undated), (40, 40));
+    assert_eq!((exported.quarantined, exported.events_quarantined), (0, 1));
 }
