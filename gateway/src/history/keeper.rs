@@ -2,11 +2,11 @@
 //!
 //! Each sample is written exactly once. A transaction holds rows and the place from which the
 //! journal is to be read again: before the first record of which something is still in memory
-//! (`after`), together with how far it was read of each boot (`through`, `boots`) and which hours were
-//! kept back (`kept`). Whoever reads again passes over what was read and is of no kept hour. That
-//! works because a record's wall time never changes and its number is never used twice, also where
-//! the end of the journal is lost with the power. Nothing else is remembered; a gateway that stops
-//! writes nothing.
+//! (`after`), together with how far it was read of each boot (`through`, `boots`) and which hours
+//! were kept back (`kept`). Whoever reads again passes over what was read and is of no kept hour.
+//! That works because a record's wall time never changes and its number is never used twice, also
+//! where the end of the journal is lost with the power. Nothing else is remembered; a gateway that
+//! stops writes nothing.
 //!
 //! A record of this boot that has no wall time yet is waited for, and everything behind it; one of
 //! an earlier boot without an anchor never gets one and is counted.

@@ -164,8 +164,8 @@ impl Keeper {
 }
 
 /// Makes one row of a day, or rows of so many hours, and its part of the roll-ups, which before the
-/// horizon stay as they are. Returns how many rows did not check; what could be read of them is kept
-/// all the same.
+/// horizon stay as they are. Returns how many rows did not check; what could be read of them is
+/// kept all the same.
 fn merge(
     transaction: &Transaction<'_>,
     group: i64,

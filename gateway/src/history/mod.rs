@@ -8,8 +8,8 @@
 //! per group of 16 series; [`merge`] makes one row of a finished UTC day and its part of the
 //! [`rollup`]s of minutes, hours and days, or is [`postponed`]; [`retention`] gives up what is too
 //! old, as of the [`present`], or too much. [`query`] answers from rows, roll-ups and the buffer;
-//! [`export`] streams samples, [`tail`] with those that the file does not have yet. [`recent`] is the
-//! last hour in memory that the tiles' curves are drawn from.
+//! [`export`] streams samples, [`tail`] with those that the file does not have yet. [`recent`] is
+//! the last hour in memory that the tiles' curves are drawn from.
 //!
 //! # Format
 //!
@@ -32,9 +32,9 @@
 //! # Bounds
 //!
 //! Memory: the buffer's 4 MB, and one series of one day, or one row, whichever is at work. Disk:
-//! `[history] size`, and what never goes by size: two hours of samples, a day of minutes. Questions:
-//! two at a time, 128 series, 2000 steps; a level is chosen so that at most 34 hours are read as
-//! samples, but for days that are not merged yet.
+//! `[history] size`, and what never goes by size: two hours of samples, a day of minutes.
+//! Questions: two at a time, 128 series, 2000 steps; a level is chosen so that at most 34 hours are
+//! read as samples, but for days that are not merged yet.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -8,8 +8,8 @@ use super::rollup::Level;
 use super::summary::{HOUR_MS, stretch_of};
 use crate::journal::{Position, Record};
 
-/// Boots of which it is remembered how far they were read; more than a journal of a week has, unless
-/// the gateway starts again every few minutes.
+/// Boots of which it is remembered how far they were read: more than a journal of a week has,
+/// unless the computer starts again every few minutes.
 const BOOTS_MAX: usize = 256;
 
 /// Where the journal is to be read from.
@@ -112,8 +112,8 @@ impl Read {
     }
 }
 
-/// Whether what is being read from the journal was read before a place was written. It ends with the
-/// record that was read last, and where that is lost, with the first one that was not read.
+/// Whether what is being read from the journal was read before a place was written. It ends with
+/// the record that was read last, and where that is lost, with the first one that was not read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Again(bool);
 

@@ -1,9 +1,9 @@
 //! The present, as far as the past may be given up by it. Pure: every clock comes in.
 //!
-//! A clock may be wrong for a while, in either direction, also where the kernel or the configuration
-//! says to believe it. Samples of such a while stand at its dates; but by age nothing goes until the
-//! wall time of the running boot has stood for [`STANDS`] without a leap. A gateway without a wall
-//! time gives up nothing by age.
+//! A clock may be wrong for a while, in either direction, also where the kernel or the
+//! configuration says to believe it. Samples of such a while stand at its dates; but by age nothing
+//! goes until the wall time of the running boot has stood for [`STANDS`] without a leap. A gateway
+//! without a wall time gives up nothing by age.
 
 use std::time::Duration;
 

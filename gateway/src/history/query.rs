@@ -3,9 +3,10 @@
 //!
 //! Steps are whole multiples of what they are made from (milliseconds or seconds, minutes, hours,
 //! UTC days), counted from 1970, so that no roll-up is ever cut: the answer begins up to one step
-//! before what was asked. Where what would be fine enough was given up, the answer is made of the finest
-//! that is kept of all of the stretch, in longer steps. Days that are not merged yet are read as samples, or by the digests of
-//! their hours where steps are hours or more; what is only in memory comes from there.
+//! before what was asked. Where what would be fine enough was given up, the answer is made of the
+//! finest that is kept of all of the stretch, in longer steps. Days that are not merged yet are read
+//! as samples, or by the digests of their hours where steps are hours or more; what is only in
+//! memory comes from there.
 
 use std::ops::RangeInclusive;
 
@@ -430,7 +431,7 @@ impl<'c> Reading<'_, 'c> {
             period_ms = packed.period_ms;
         }
         samples.sort();
-        // What is gone stands for the time before the horizon; the first one that is there does not.
+        // What is gone stands for the time before the horizon, the first that is there does not.
         let near = |at: &&i64| (1..=period_ms).contains(&at.saturating_sub(self.horizon_ms));
         let before = samples.times.first().filter(near).map(|_| self.horizon_ms);
         steps.fold(&samples, period_ms, before);

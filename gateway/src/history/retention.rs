@@ -1,12 +1,12 @@
 //! What is given up when history grows too old or too large: samples first, a day at a time, of the
-//! day that is not over an hour at a time; where no samples are left, minutes, then hours. A row for
-//! each day stays, and so does the newest hour of samples that is over.
+//! day that is not over an hour at a time; where no samples are left, minutes, then hours. A row
+//! for each day stays, and so does the newest hour of samples that is over.
 //!
 //! Age counts from the wall time of the running boot once it has stood for a while ([`present`]),
 //! never from a sample: samples of a time when a clock was wrong are kept at its dates and make
-//! nothing else old. Samples go in one transaction with the horizon before which nothing is taken any
-//! more, and which no merge reaches behind: what is only a roll-up now must not be replaced by late
-//! samples. The horizon is never in the future, where it would keep out whatever comes.
+//! nothing else old. Samples go in one transaction with the horizon before which nothing is taken
+//! any more, and which no merge reaches behind: what is only a roll-up now must not be replaced by
+//! late samples. The horizon is never in the future, where it would keep out whatever comes.
 //!
 //! [`present`]: super::present
 
@@ -86,7 +86,7 @@ impl Keeper {
         if let Some(hour) = self.oldest(&sql)? {
             return self.give_up_day(day_of(hour));
         }
-        // Roll-ups of days whose samples are all gone: others would have to be made again from them.
+        // Roll-ups of days whose samples are all gone: those of others may have to be made again.
         let is_over = |start: &i64, level: Level| (start + level.days()) * DAY_HOURS <= stays;
         if let Some(day) = self.oldest(MINUTES)?.filter(|day| is_over(day, Level::Minute)) {
             self.give_up_slots(Level::Minute, day)?;
