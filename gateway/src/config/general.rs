@@ -102,9 +102,17 @@ pub(super) fn history(root: &Section<'_>) -> Option<HistoryPlan> {
     let keep = history.duration("keep", ages.clone());
     let keep_minutes = history.duration("keep_minutes", ages);
     let bytes = history.bytes("size", 16_000_000..=1_000_000_000_000);
+    let keep = keep.unwrap_or(HISTORY_KEEP);
+    if keep_minutes.is_some_and(|minutes| minutes < keep) {
+        history.problem(
+            "keep_minutes",
+            "minutes are kept for less time than the samples that they are made of",
+            Some("at least as long as keep: long curves are drawn from minutes".to_owned()),
+        );
+    }
     Some(HistoryPlan {
-        keep: keep.unwrap_or(HISTORY_KEEP),
-        keep_minutes: keep_minutes.unwrap_or(HISTORY_KEEP_MINUTES),
+        keep,
+        keep_minutes: keep_minutes.unwrap_or(HISTORY_KEEP_MINUTES.max(keep)),
         bytes: bytes.unwrap_or(HISTORY_BYTES),
     })
 }

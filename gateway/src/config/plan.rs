@@ -84,9 +84,9 @@ pub struct JournalPlan {
 pub struct HistoryPlan {
     /// Age of samples.
     pub keep: Duration,
-    /// Age of the roll-up of minutes; those of hours and days go by size alone.
+    /// Age of the roll-up of minutes, not less; those of hours and days go by size alone.
     pub keep_minutes: Duration,
-    /// Bytes of the file; beyond them the oldest goes.
+    /// Bytes of the file; beyond them the oldest goes, but for what [`crate::history`] says.
     pub bytes: u64,
 }
 

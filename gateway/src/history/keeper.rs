@@ -2,10 +2,11 @@
 //!
 //! Each sample is written exactly once. A transaction holds rows and the place from which the
 //! journal is to be read again: before the first record of which something is still in memory
-//! (`after`), together with how far it was read (`through`) and which hours were kept back
-//! (`kept`). Whoever reads again passes over what lies between and is of no kept hour. That works
-//! because a record's wall time never changes. Nothing else is remembered; a gateway that stops
-//! writes nothing.
+//! (`after`), together with how far it was read of each boot (`through`, `boots`) and which hours
+//! were kept back (`kept`). Whoever reads again passes over what was read and is of no kept hour.
+//! That works because a record's wall time never changes and its number is never used twice, also
+//! where the end of the journal is lost with the power. Nothing else is remembered; a gateway that
+//! stops writes nothing.
 //!
 //! A record of this boot that has no wall time yet is waited for, and everything behind it; one of
 //! an earlier boot without an anchor never gets one and is counted.
@@ -20,11 +21,12 @@ use serde::{Deserialize, Serialize};
 use super::buffer::{Buffer, Hour};
 use super::column;
 use super::file::{self, Trouble};
-use super::place::{Again, Place};
+use super::place::{Again, Place, Read};
 use super::postponed::Postponed;
+use super::present::Present;
 use super::row::{Builder, Entry, Kind, Place as PartPlace};
 use super::summary::{DAY_MS, HOUR_MS, digest};
-use crate::journal::{BootId, Journal, Payload, Position, Record, Stream};
+use crate::journal::{BootId, Payload, Position, Record};
 use crate::mqtt::{WallClock, record_wall_ms};
 
 /// Series in a group: few enough that a row is read quickly, enough that pages are filled.
@@ -163,14 +165,17 @@ pub(super) struct Keeper {
     periods: Periods,
     wall: WallClock,
     boot: BootId,
-    /// How far the journal was read, and the rank of that record among those read.
-    read: (u64, Option<Position>),
-    again: Again,
+    /// The record that was passed last, and its rank among those passed.
+    passed: (u64, Option<Position>),
+    read: Read,
+    pub(super) again: Again,
     /// Whether the file was made when it was opened.
     pub(super) begun: bool,
     pub(super) counters: Counters,
     /// The moment of the newest sample.
     pub(super) newest_ms: Option<i64>,
+    /// As of the last look.
+    pub(super) present: Present,
     pub(super) postponed: Postponed,
     /// Why a day could not be merged last, while there is one.
     pub(super) unmerged: Option<String>,
@@ -207,7 +212,8 @@ impl Keeper {
         Ok(Self {
             database,
             buffer,
-            read: (0, place.after),
+            passed: (0, place.after),
+            read: Read::before(&place),
             again: Again::new(&place),
             begun,
             place,
@@ -217,15 +223,10 @@ impl Keeper {
             boot,
             counters: Counters::default(),
             newest_ms: newest.map(|hours| hours * HOUR_MS),
+            present: Present::default(),
             postponed: Postponed::default(),
             unmerged: None,
         })
-    }
-
-    /// The journal may have recycled what was read before; then nothing is passed over.
-    pub(super) fn meet(&mut self, journal: &Journal) {
-        let through = self.place.through;
-        self.again.meet(through.is_some_and(|it| journal.holds(Stream::Telemetry, it.boot)));
     }
 
     /// Takes a record, in the order of the journal.
@@ -243,7 +244,7 @@ impl Keeper {
             return Taken::Yes;
         };
         let old = self.place.is_past(at_ms);
-        if self.again.has(&self.place, record, at_ms) || old {
+        if self.place.has(record, at_ms) || old {
             self.counters.passed_over += if old { seen.items.len() as u64 } else { 0 };
             self.pass(record);
             return Taken::Yes;
@@ -251,7 +252,7 @@ impl Keeper {
         let mut buffer = lock(&self.buffer);
         for (item, measured) in &seen.items {
             match self.catalogue.number(&seen.machine, item, &self.periods, &mut buffer) {
-                Some(series) => buffer.push(series, at_ms, measured, self.read),
+                Some(series) => buffer.push(series, at_ms, measured, self.passed),
                 None => self.counters.passed_over += 1,
             }
         }
@@ -264,7 +265,8 @@ impl Keeper {
 
     fn pass(&mut self, record: &Record) {
         self.again.pass(&self.place, record);
-        self.read = (self.read.0 + 1, Some(record.position()));
+        self.read.pass(record.position());
+        self.passed = (self.passed.0 + 1, Some(record.position()));
     }
 
     /// How far the journal is in the file: what it may recycle as far as we are concerned.
@@ -279,15 +281,20 @@ impl Keeper {
 
     /// Writes the hours that are over, or all when memory is used up; in one transaction.
     pub(super) fn flush(&mut self) -> Result<bool, Trouble> {
+        let full = self.is_full();
+        self.write(full)
+    }
+
+    /// Writes the hours that are over, or all of them.
+    pub(super) fn write(&mut self, all: bool) -> Result<bool, Trouble> {
         let buffer = lock(&self.buffer);
-        let due = buffer.due(buffer.is_full());
+        let due = buffer.due(all);
         if due.is_empty() || self.again.is_on() {
             return Ok(false);
         }
-        let place = match buffer.rest(&due) {
-            Some((after, kept)) => Place { after, through: self.read.1, kept, ..self.place },
-            None => Place { after: self.read.1, through: None, kept: Vec::new(), ..self.place },
-        };
+        let (after, kept) = buffer.rest(&due).unwrap_or((self.passed.1, Vec::new()));
+        let (through, boots) = self.read.split();
+        let place = Place { after, through, boots, kept, ..self.place };
         let fresh = buffer.fresh.clone();
         drop(buffer);
         let transaction = self.database.unchecked_transaction()?;

@@ -1,8 +1,11 @@
-//! A finished UTC day of a group becomes one row of samples and its part of the roll-ups.
+//! A finished UTC day of a group becomes one row of samples and its part of the roll-ups. An hour
+//! that has to go before its day is over leaves its part of the roll-ups likewise.
 //!
 //! One transaction per group and day, in memory one series at a time. Whatever rows there are of
 //! the day go in, also those of an earlier merge: late samples only make the day pending again. A
 //! day that is too large for one row becomes rows of six hours or of one.
+
+use std::ops::Range;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
@@ -19,7 +22,9 @@ const ROW_BYTES_MAX: i64 = 1024 * 1024;
 /// Into how many rows a day may be cut.
 const CUTS: [i64; 3] = [1, 4, 24];
 /// A day is finished so long after its end: buses are seconds late, not minutes.
-const SETTLED_MS: i64 = 10 * 60 * 1000;
+pub(super) const SETTLED_MS: i64 = 10 * 60 * 1000;
+/// Minutes of an hour.
+const MINUTES: i64 = 60;
 
 /// A day of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,22 +33,22 @@ pub(super) struct Pending {
     pub(super) day: i64,
 }
 
-/// The oldest day of a group that is finished and not merged, as of the newest sample.
+/// The oldest day of a group that is finished and not merged, as of now.
 pub(super) fn pending(
     database: &Connection,
-    newest_ms: Option<i64>,
+    now_ms: Option<i64>,
 ) -> Result<Option<Pending>, Trouble> {
-    pending_beside(database, newest_ms, &Postponed::default())
+    pending_beside(database, now_ms, &Postponed::default())
 }
 
 /// The oldest one of those that are not postponed.
 fn pending_beside(
     database: &Connection,
-    newest_ms: Option<i64>,
+    now_ms: Option<i64>,
     postponed: &Postponed,
 ) -> Result<Option<Pending>, Trouble> {
-    let Some(newest_ms) = newest_ms else { return Ok(None) };
-    let today = stretch_of(newest_ms - SETTLED_MS, DAY_MS);
+    let Some(now_ms) = now_ms else { return Ok(None) };
+    let today = stretch_of(now_ms - SETTLED_MS, DAY_MS);
     let sql = "SELECT grp, day FROM pending WHERE day < ?1 ORDER BY day, grp LIMIT ?2";
     let mut statement = database.prepare(sql)?;
     let most = i64::try_from(postponed.count() + 1).unwrap_or(i64::MAX);
@@ -90,7 +95,7 @@ impl Keeper {
         if !self.postponed.look() {
             return Ok(None);
         }
-        pending_beside(&self.database, self.newest_ms, &self.postponed)
+        pending_beside(&self.database, self.now_ms(), &self.postponed)
     }
 
     /// Merges one day of one group; `false` when that failed and is postponed, which is counted.
@@ -98,8 +103,17 @@ impl Keeper {
     /// # Errors
     /// When the file must be opened again before anything else can be done with it.
     pub(super) fn merge_or_postpone(&mut self, pending: Pending) -> Result<bool, Trouble> {
+        self.try_or_postpone(pending, Self::merge)
+    }
+
+    /// Does what is to be done about a day of a group, likewise.
+    pub(super) fn try_or_postpone(
+        &mut self,
+        pending: Pending,
+        attempt: impl Fn(&mut Self, Pending) -> Result<(), Trouble>,
+    ) -> Result<bool, Trouble> {
         let before = self.postponed.count();
-        match self.merge(pending) {
+        match attempt(self, pending) {
             Ok(()) => self.postponed.merged(pending),
             // What was begun is taken back, or nothing else can begin.
             Err(trouble) if trouble.ruins_the_file() || !self.database.is_autocommit() => {
@@ -129,7 +143,7 @@ impl Keeper {
     /// Merges one day of one group.
     pub(super) fn merge(&mut self, Pending { group, day }: Pending) -> Result<(), Trouble> {
         let transaction = self.database.unchecked_transaction()?;
-        let damaged = merge(&transaction, group, day)?;
+        let damaged = merge(&transaction, group, day, self.place.horizon_ms, None)?;
         transaction.execute("DELETE FROM pending WHERE grp = ?1 AND day = ?2", [group, day])?;
         step("before the merge's commit")?;
         transaction.commit()?;
@@ -137,15 +151,34 @@ impl Keeper {
         self.counters.damaged += damaged;
         Ok(())
     }
+
+    /// Rolls up one hour of one group.
+    pub(super) fn roll_up(&mut self, group: i64, hour: i64) -> Result<(), Trouble> {
+        let transaction = self.database.unchecked_transaction()?;
+        let damaged = roll_up(&transaction, group, hour, self.place.horizon_ms)?;
+        step("before the roll-up's commit")?;
+        transaction.commit()?;
+        self.counters.damaged += damaged;
+        Ok(())
+    }
 }
 
-/// Returns how many rows did not check; what could be read of them is kept all the same.
-fn merge(transaction: &Transaction<'_>, group: i64, day: i64) -> Result<u64, Trouble> {
+/// Makes one row of a day, or rows of so many hours, and its part of the roll-ups, which before the
+/// horizon stay as they are. Returns how many rows did not check; what could be read of them is
+/// kept all the same.
+fn merge(
+    transaction: &Transaction<'_>,
+    group: i64,
+    day: i64,
+    horizon_ms: Option<i64>,
+    hours: Option<i64>,
+) -> Result<u64, Trouble> {
     let begin = day * DAY_HOURS;
     let all = rows(transaction, group, begin, begin + DAY_HOURS)?;
     let bytes: i64 = all.iter().map(|row| row.bytes).sum();
     let fits = |cuts: &&i64| bytes / **cuts <= ROW_BYTES_MAX;
-    let span = DAY_HOURS / CUTS.iter().find(fits).copied().unwrap_or(DAY_HOURS);
+    let fitting = DAY_HOURS / CUTS.iter().find(fits).copied().unwrap_or(DAY_HOURS);
+    let span = hours.unwrap_or(fitting);
     let mut bad = Vec::new();
     let mut days: Vec<(u8, Stretches)> = Vec::new();
     for start in (begin..begin + DAY_HOURS).step_by(usize::try_from(span).unwrap_or(1)) {
@@ -167,10 +200,45 @@ fn merge(transaction: &Transaction<'_>, group: i64, day: i64) -> Result<u64, Tro
         }
     }
     step("between the new rows and the old")?;
-    remove(transaction, &all, &bad)?;
-    for level in Level::ALL {
-        write_level(transaction, level, group, day, &days)?;
+    set_aside(transaction, &bad)?;
+    for row in &all {
+        transaction.execute("DELETE FROM chunk WHERE id = ?1", [row.id])?;
     }
+    let given_up = horizon_ms.map_or(0, |horizon| (horizon - day * DAY_MS) / HOUR_MS);
+    write_levels(transaction, group, day, given_up.clamp(0, DAY_HOURS)..DAY_HOURS, days)?;
+    Ok(bad.len() as u64)
+}
+
+/// Makes the part of one hour of the roll-ups; the rows of its day stay as they are, but those that
+/// are longer than an hour are cut. Returns how many rows did not check.
+fn roll_up(
+    transaction: &Transaction<'_>,
+    group: i64,
+    hour: i64,
+    horizon_ms: Option<i64>,
+) -> Result<u64, Trouble> {
+    let day = hour.div_euclid(DAY_HOURS);
+    let (begin, end) = (day * DAY_HOURS, (day + 1) * DAY_HOURS);
+    if rows(transaction, group, begin, end)?.iter().any(|row| row.span > 1) {
+        return merge(transaction, group, day, horizon_ms, Some(1));
+    }
+    // The first sample after it may stand for its end.
+    let until = end.min(hour + 2);
+    let all = rows(transaction, group, hour, until)?;
+    let (mut bad, mut days) = (Vec::new(), Vec::new());
+    let mut sources = open_all(transaction, all.iter(), &mut bad)?;
+    for index in 0..GROUP_SERIES {
+        let (samples, period_ms, before) =
+            gather(&mut sources, index, hour, until - hour, &mut bad)?;
+        if !samples.is_empty() {
+            fold(&mut days, index, day, &samples, period_ms, before);
+        }
+    }
+    drop(sources);
+    // Others stay, and are met again.
+    bad.retain(|id| all.iter().any(|row| row.id == *id && row.start == hour));
+    set_aside(transaction, &bad)?;
+    write_levels(transaction, group, day, hour - begin..hour - begin + 1, days)?;
     Ok(bad.len() as u64)
 }
 
@@ -183,23 +251,25 @@ fn fold(
     period_ms: i64,
     before: Option<i64>,
 ) {
+    minutes_of(days, index, day).fold(samples, period_ms, before);
+}
+
+/// The minutes of a series, which may be new.
+fn minutes_of(days: &mut Vec<(u8, Stretches)>, index: u8, day: i64) -> &mut Stretches {
     let place = days.iter().position(|(of, _)| *of == index).unwrap_or_else(|| {
         let (width_ms, slots) = (Level::Minute.width_ms(), Level::Minute.slots());
         days.push((index, Stretches::new(day * DAY_MS, width_ms, slots)));
         days.len() - 1
     });
-    days[place].1.fold(samples, period_ms, before);
+    &mut days[place].1
 }
 
-/// Removes rows; those that did not check are kept aside.
-fn remove(transaction: &Transaction<'_>, rows: &[Found], bad: &[i64]) -> Result<(), Trouble> {
+/// Keeps rows that did not check aside.
+fn set_aside(transaction: &Transaction<'_>, bad: &[i64]) -> Result<(), Trouble> {
     for id in bad {
         let sql = "INSERT INTO damaged (origin, grp, start, body) \
                    SELECT 'chunk', grp, start, body FROM chunk WHERE id = ?1";
         transaction.execute(sql, [id])?;
-    }
-    for row in rows {
-        transaction.execute("DELETE FROM chunk WHERE id = ?1", [row.id])?;
     }
     Ok(())
 }
@@ -255,6 +325,46 @@ fn cut_out(samples: &mut Samples, begin_ms: i64, span: i64) -> Option<i64> {
     samples.keep(from..to);
     before
 }
+
+/// Writes a day's part of all levels: some of its hours anew from their minutes, the others as the
+/// row of minutes has them.
+fn write_levels(
+    transaction: &Transaction<'_>,
+    group: i64,
+    day: i64,
+    anew: Range<i64>,
+    mut days: Vec<(u8, Stretches)>,
+) -> Result<(), Trouble> {
+    if anew != (0..DAY_HOURS) {
+        let mut before = Before::open(transaction, Level::Minute, group, day)?;
+        for index in 0..GROUP_SERIES {
+            let old = before.slots(index)?;
+            if old.is_empty() && !days.iter().any(|(of, _)| *of == index) {
+                continue;
+            }
+            let minutes = &mut minutes_of(&mut days, index, day).sums;
+            let stays = |minute: i64| !anew.contains(&(minute / MINUTES));
+            for (_, minute) in (0..).zip(minutes.iter_mut()).filter(|(place, _)| stays(*place)) {
+                *minute = Sum::default();
+            }
+            for (place, sum) in old.into_iter().filter(|(place, _)| stays(*place)) {
+                let last_at = day * DAY_MS + (place + 1) * Level::Minute.width_ms();
+                if let Some(minute) = usize::try_from(place).ok().and_then(|it| minutes.get_mut(it))
+                {
+                    *minute = Sum { last_at, ..sum };
+                }
+            }
+        }
+        if before.close() {
+            repair(transaction, Level::Minute, group, day, day)?;
+        }
+    }
+    for level in Level::ALL {
+        write_level(transaction, level, group, day, &days)?;
+    }
+    Ok(())
+}
+
 /// Puts a day's slots into the row of a level: all of it, or in place of what it says of that day.
 fn write_level(
     transaction: &Transaction<'_>,
@@ -266,7 +376,11 @@ fn write_level(
     let start = level.row_of(day);
     let per_day = level.slots() / usize::try_from(level.days()).unwrap_or(1);
     let first = usize::try_from(day - start).unwrap_or(0) * per_day;
-    let mut before = Before::open(transaction, level, group, start)?;
+    // Of a row of minutes all is there.
+    let mut before = match level {
+        Level::Minute => Before::default(),
+        Level::Hour | Level::Day => Before::open(transaction, level, group, start)?,
+    };
     let mut builder = Builder::new(Kind::Slots, start * DAY_MS);
     for index in 0..GROUP_SERIES {
         let of_day = minutes.iter().find(|(of, _)| *of == index);
@@ -295,6 +409,7 @@ fn write_level(
 }
 
 /// What the row of a level said before.
+#[derive(Default)]
 struct Before<'c> {
     row: Option<Stored<'c>>,
     damaged: bool,
@@ -307,11 +422,7 @@ impl<'c> Before<'c> {
         group: i64,
         start: i64,
     ) -> Result<Self, Trouble> {
-        let mut before = Self { row: None, damaged: false };
-        if level == Level::Minute {
-            // Its one day is made anew.
-            return Ok(before);
-        }
+        let mut before = Self::default();
         let sql = "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start = ?3";
         let mut statement = database.prepare(sql)?;
         let id: Option<i64> =

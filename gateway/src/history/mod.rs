@@ -6,10 +6,10 @@
 //!
 //! [`keeper`] follows the journal's telemetry into [`buffer`]; an hour that is over becomes one row
 //! per group of 16 series; [`merge`] makes one row of a finished UTC day and its part of the
-//! [`rollup`]s of minutes, hours and days, or [`postponed`] it; [`retention`] gives up what is too old or too much.
-//! [`query`] answers from rows, roll-ups and the buffer; [`export`] streams samples, [`tail`] with
-//! those that the file does not have yet. [`recent`] is the last hour in memory that the tiles'
-//! curves are drawn from.
+//! [`rollup`]s of minutes, hours and days, or is [`postponed`]; [`retention`] gives up what is too
+//! old, as of the [`present`], or too much. [`query`] answers from rows, roll-ups and the buffer;
+//! [`export`] streams samples, [`tail`] with those that the file does not have yet. [`recent`] is
+//! the last hour in memory that the tiles' curves are drawn from.
 //!
 //! # Format
 //!
@@ -31,19 +31,21 @@
 //!
 //! # Bounds
 //!
-//! Memory: the buffer's 4 MB, or 512 bytes a series where that is more (32 MB for the 65 536 that are
+//! Memory: the buffer's 4 MB, or 384 bytes a series where that is more (25 MB for the 65 536 that are
 //! kept), and one series of one day, or one row, whichever is at work. Disk:
-//! `[history] size`. Questions: two at a time, 128 series, 2000 steps; a level is chosen so that at
-//! most 34 hours are read as samples, but for days that are not merged yet.
+//! `[history] size`, and what never goes by size: two hours of samples, a day of minutes.
+//! Questions: two at a time, 128 series, 2000 steps; a level is chosen so that at most 34 hours are
+//! read as samples, but for days that are not merged yet.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use andon_engine::time::BootTime;
 
+use crate::clock;
 use crate::config::plan::{HistoryPlan, Plan};
 use crate::journal::{BootId, Journal};
-use crate::mqtt::WallClock;
+use crate::mqtt::{Now, WallClock};
 
 mod buffer;
 mod column;
@@ -54,6 +56,7 @@ mod merge;
 pub mod offline;
 mod place;
 mod postponed;
+mod present;
 pub mod query;
 pub mod recent;
 mod retention;
@@ -90,6 +93,8 @@ pub struct Inputs {
     pub journal: Arc<Journal>,
     /// Wall time of moments.
     pub wall: WallClock,
+    /// The moment.
+    pub now: Now,
 }
 
 impl Inputs {
@@ -108,6 +113,7 @@ impl Inputs {
             started,
             journal: journal.clone(),
             wall: wall.clone(),
+            now: Arc::new(clock::boot_now),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::file::{Stored, Trouble};
 use super::keeper::{Counters, GROUP_SERIES, Keeper, Taken};
+use super::present::Present;
 use super::query::Unreadable;
 use super::{Archive, NAME, Periods, merge};
 use crate::config::plan::HistoryPlan;
@@ -69,18 +70,19 @@ impl Offline {
     /// When the file cannot be written.
     pub fn merge(&mut self) -> Result<u64, Unreadable> {
         let mut merged = 0;
-        while let Some(pending) = merge::pending(&self.keeper.database, self.keeper.newest_ms)? {
+        while let Some(pending) = merge::pending(&self.keeper.database, self.keeper.now_ms())? {
             self.keeper.merge(pending)?;
             merged += 1;
         }
         Ok(merged)
     }
 
-    /// Gives up what is too old or too much.
+    /// Gives up what is too old, as of the newest sample, or too much.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn retain(&mut self, limits: &HistoryPlan) -> Result<(), Unreadable> {
+        self.keeper.present = Present { wall_ms: self.keeper.newest_ms, stands: true };
         while self.keeper.retain(limits)? {}
         Ok(())
     }

@@ -4,9 +4,10 @@
 //! Steps are whole multiples of what they are made from (milliseconds or seconds, minutes, hours,
 //! UTC days), so that no roll-up is ever cut, and counted from 1970, so that they stay where they
 //! are while a window moves; the answer begins up to one step before what was asked. Where few long
-//! steps would not do, they are counted from the unit in which the question begins. Days that are
-//! not merged yet are read as samples, or by the digests of their hours where steps are hours or
-//! more; what is only in memory comes from there.
+//! steps would not do, they are counted from the unit in which the question begins. Where what would
+//! be fine enough was given up, the answer is made of the finest that is kept of all of the stretch,
+//! in longer steps. Days that are not merged yet are read as samples, or by the digests of their
+//! hours where steps are hours or more; what is only in memory comes from there.
 
 use std::ops::RangeInclusive;
 
@@ -19,6 +20,7 @@ use super::buffer::Packed;
 use super::file::{self, Stored, Trouble};
 use super::keeper::{DAY_HOURS, group_of, lock};
 use super::merge::{Found, rows};
+use super::place::Place;
 use super::rollup::Level;
 use super::samples::Samples;
 use super::summary::{DAY_MS, HOUR_MS, Stretches, Sum, reach_ms, stretch_of};
@@ -80,11 +82,12 @@ struct Frame {
 }
 
 impl Frame {
-    fn of(question: &Question) -> Self {
+    fn of(question: &Question, place: &Place) -> Self {
         let most = i64::try_from(question.steps.clamp(1, STEPS_MAX)).unwrap_or(1);
         let span = (question.to_ms - question.from_ms).clamp(1, SPAN_MAX_MS);
         let width = span.div_euclid(most) + i64::from(span.rem_euclid(most) > 0);
         let level = Level::ALL.into_iter().rev().find(|level| level.width_ms() <= width);
+        let level = finest_kept(question.from_ms, level, place);
         let unit = level.map_or(if width < 1000 { 1 } else { 1000 }, Level::width_ms);
         let up = |length: i64, unit: i64| (length + unit - 1) / unit;
         let frame = |begin_ms: i64, step_ms: i64| {
@@ -105,6 +108,13 @@ impl Frame {
     fn end_ms(&self) -> i64 {
         self.begin_ms + self.step_ms * i64::try_from(self.count).unwrap_or(0)
     }
+}
+
+/// The level itself, or the finest of the coarser ones that is kept since then.
+fn finest_kept(from_ms: i64, level: Option<Level>, place: &Place) -> Option<Level> {
+    let mut levels = std::iter::once(None).chain(Level::ALL.map(Some));
+    let kept = |it: &Option<Level>| place.gone_ms(*it).is_none_or(|gone| gone <= from_ms);
+    levels.find(|it| *it >= level && kept(it)).unwrap_or(Some(Level::Day))
 }
 
 /// One step of which something is known.
@@ -135,6 +145,9 @@ struct Curve<'a> {
 /// A look at history as it is at one moment: file and memory agree.
 struct Look {
     database: Option<Connection>,
+    frame: Frame,
+    /// Samples of the time before this are gone.
+    horizon_ms: i64,
     /// By the order of the question.
     known: Vec<Option<(i64, Vec<Packed>)>>,
 }
@@ -151,8 +164,9 @@ impl Archive {
         now_ms: Option<i64>,
         write: &mut dyn FnMut(Vec<u8>) -> bool,
     ) -> Result<(), Unreadable> {
-        let frame = Frame::of(&question.bounded());
-        let look = self.look(question, &frame)?;
+        let question = &question.bounded();
+        let look = self.look(question)?;
+        let frame = look.frame;
         let level = frame.level.map_or("samples", Level::words);
         let (from, to, step) = (frame.begin_ms, frame.end_ms(), frame.step_ms);
         let mut piece = format!(
@@ -190,20 +204,23 @@ impl Archive {
         question: &Question,
         now_ms: Option<i64>,
     ) -> Result<Vec<Option<Vec<Option<Step>>>>, Unreadable> {
-        let frame = Frame::of(&question.bounded());
-        let look = self.look(question, &frame)?;
+        let question = &question.bounded();
+        let look = self.look(question)?;
+        let frame = look.frame;
         let (mut rows, all) = (Rows::default(), 0..question.series.len());
         let all = all.map(|place| look.curve(place, &mut rows, &frame, now_ms));
         Ok(all.collect::<Result<_, Trouble>>()?)
     }
 
-    fn look(&self, question: &Question, frame: &Frame) -> Result<Look, Trouble> {
+    fn look(&self, question: &Question) -> Result<Look, Trouble> {
         // Nothing is written between the two: a sample is in the file or in memory.
         let buffer = lock(&self.buffer);
         let database = file::open_to_read(&self.path)?;
         if let Some(database) = &database {
             database.execute_batch("BEGIN")?;
         }
+        let place = database.as_ref().map(Place::read).transpose()?.unwrap_or_default();
+        let frame = Frame::of(question, &place);
         let sql = "SELECT id FROM series WHERE machine = ?1 AND item = ?2";
         let mut numbers = database.as_ref().map(|database| database.prepare(sql)).transpose()?;
         let mut known = Vec::new();
@@ -217,7 +234,8 @@ impl Archive {
             known.push(id.map(|id| (id, buffer.packed(id, frame.begin_ms, frame.end_ms()))));
         }
         drop(numbers);
-        Ok(Look { database, known })
+        let horizon_ms = place.horizon_ms.unwrap_or(i64::MIN);
+        Ok(Look { database, frame, horizon_ms, known })
     }
 }
 
@@ -232,7 +250,8 @@ impl Look {
         let Some(Some((series, packed))) = self.known.get(place) else { return Ok(None) };
         let mut steps = Stretches::new(frame.begin_ms, frame.step_ms, frame.count);
         if let Some(database) = &self.database {
-            Reading { database, series: *series, packed, frame }.fold(rows, &mut steps)?;
+            let (series, horizon_ms) = (*series, self.horizon_ms);
+            Reading { database, series, packed, frame, horizon_ms }.fold(rows, &mut steps)?;
         }
         let step = |(place, sum): (i64, &Sum)| {
             let begin = frame.begin_ms + place * frame.step_ms;
@@ -300,6 +319,7 @@ struct Reading<'a, 'c> {
     series: i64,
     packed: &'a [Packed],
     frame: &'a Frame,
+    horizon_ms: i64,
 }
 
 impl<'c> Reading<'_, 'c> {
@@ -316,6 +336,9 @@ impl<'c> Reading<'_, 'c> {
         let open = self.open_days(&rows.pending, &days);
         self.fold_slots(level, rows, &open, steps)?;
         for day in open {
+            if day * DAY_MS < self.horizon_ms {
+                self.fold_given_up(level.min(Level::Hour), day, steps)?;
+            }
             if level >= Level::Hour {
                 self.fold_digests(day, steps)?;
             } else {
@@ -330,6 +353,7 @@ impl<'c> Reading<'_, 'c> {
         let waiting = self.packed.iter().map(|packed| stretch_of(packed.begin_ms(), DAY_MS));
         let mut open = pending.to_vec();
         open.extend(waiting.filter(|day| days.contains(day)));
+        open.retain(|day| (day + 1) * DAY_MS > self.horizon_ms);
         open.sort_unstable();
         open.dedup();
         open
@@ -359,6 +383,28 @@ impl<'c> Reading<'_, 'c> {
                 if slot_end > self.frame.begin_ms && !open.contains(&stretch_of(slot_end, DAY_MS)) {
                     steps.add(slot_end, &Sum { last_at: slot_end, ..sum });
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// The hours of an open day whose samples are gone: they are in its roll-up alone.
+    fn fold_given_up(&self, level: Level, day: i64, steps: &mut Stretches) -> Result<(), Trouble> {
+        let sql = "SELECT id FROM rollup WHERE level = ?1 AND grp = ?2 AND start = ?3";
+        let place = [level as i64, self.group(), level.row_of(day)];
+        let id = self.database.query_row(sql, place, |row| row.get(0)).optional()?;
+        let Some(id) = id else { return Ok(()) };
+        let Some(mut row) = whole(Stored::open(self.database, "rollup", id))? else {
+            return Ok(());
+        };
+        let Some(entry) = row.header.entry(self.index()).copied() else { return Ok(()) };
+        let begin_ms = row.header.begin_ms;
+        let Some(slots) = whole(row.slots(&entry, false))? else { return Ok(()) };
+        for (number, sum) in slots {
+            let slot_end = begin_ms + (number + 1) * level.width_ms();
+            let gone = slot_end <= self.horizon_ms && stretch_of(slot_end, DAY_MS) == day;
+            if gone && slot_end > self.frame.begin_ms {
+                steps.add(slot_end, &Sum { last_at: slot_end, ..sum });
             }
         }
         Ok(())
@@ -407,7 +453,10 @@ impl<'c> Reading<'_, 'c> {
             period_ms = packed.period_ms;
         }
         samples.sort();
-        steps.fold(&samples, period_ms, None);
+        // What is gone stands for the time before the horizon, the first that is there does not.
+        let near = |at: &&i64| (1..=period_ms).contains(&at.saturating_sub(self.horizon_ms));
+        let before = samples.times.first().filter(near).map(|_| self.horizon_ms);
+        steps.fold(&samples, period_ms, before);
         Ok(())
     }
 }
@@ -432,7 +481,7 @@ mod tests {
 
     fn frame(from_ms: i64, to_ms: i64, steps: usize) -> Frame {
         let question = Question { from_ms, to_ms, steps, series: Vec::new() }.bounded();
-        Frame::of(&question)
+        Frame::of(&question, &Place::default())
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 //! nothing in memory; so its samples come in the order of the journal.
 //!
 //! A sample is either in the file or here, never in both, because the same place in the journal and
-//! the same rule ([`Again`]) decide what the file has. That needs the place and the rows of one
+//! the same rule ([`Place::has`]) decide what the file has. That needs the place and the rows of one
 //! moment, so whoever exports has one look at the file until it has ended.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::Inputs;
 use super::export::{ExportError, Exported, Sample, Selection};
-use super::place::{Again, Place};
+use super::place::Place;
 use crate::clock::Anchors;
 use crate::journal::{Observation, Payload, Reader, Record, Stream};
 use crate::mqtt::record_wall_ms;
@@ -123,25 +123,19 @@ fn each(
     let newest = reader.newest(Stream::Telemetry, NEWEST_SEGMENTS).map_err(ExportError::Journal)?;
     let Some(end) = newest.last().map(|record| record.position()) else { return Ok(passed) };
     let anchors = anchors(reader, &mut passed.events).map_err(ExportError::Journal)?;
-    let mut again = Again::new(place);
-    if let Some(through) = place.through {
-        let held = reader.holds(Stream::Telemetry, through.boot);
-        again.meet(held.map_err(ExportError::Journal)?);
-    }
     let records = reader.after(Stream::Telemetry, place.after);
     let mut records = records.map_err(ExportError::Journal)?;
     for record in records.by_ref() {
         if let Payload::Observation(seen) = &record.payload {
             match anchors.wall_ms(&record.boot, seen.at) {
-                None => passed.undated += u64::from(!again.is_on()),
+                None => passed.undated += u64::from(!place.knows(&record)),
                 Some(at_ms) => {
-                    if !again.has(place, &record, at_ms) && !place.is_past(at_ms) {
+                    if !place.has(&record, at_ms) && !place.is_past(at_ms) {
                         take(at_ms, seen)?;
                     }
                 }
             }
         }
-        again.pass(place, &record);
         if record.position() == end {
             break;
         }

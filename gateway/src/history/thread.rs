@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Trouble};
 use super::keeper::{Counters, Keeper, Taken};
+use super::present::{Present, Watch};
 use super::tail::{self, Stock};
 use super::{Archive, Inputs, NAME};
 use crate::journal::{Follower, Record, Stream};
@@ -101,6 +102,7 @@ pub(super) struct Worker {
     health: Arc<Mutex<Health>>,
     stop: Arc<AtomicBool>,
     pause: Duration,
+    clock: Watch,
     /// Hours could not be written, and none has been since: a full disk still lets itself be opened.
     unwritten: bool,
 }
@@ -137,6 +139,7 @@ impl Worker {
             health: Arc::default(),
             stop: Arc::default(),
             pause: PAUSES[0],
+            clock: Watch::default(),
             unwritten: false,
         }
     }
@@ -157,9 +160,13 @@ impl Worker {
 
     /// Opens the file or does some work on it; says how long to wait then.
     pub(super) fn turn(&mut self, open: &mut Option<Open>) -> Duration {
+        let present = self.present();
         let worked = match open.take() {
             None => self.open().map(|new| (new, true)).map_err(Failure::from),
-            Some(mut open) => self.look(&mut open).map(|busy| (open, busy)),
+            Some(mut open) => {
+                open.keeper.present = present;
+                self.look(&mut open).map(|busy| (open, busy))
+            }
         };
         match worked {
             Ok((mut kept, busy)) => {
@@ -171,13 +178,18 @@ impl Worker {
         }
     }
 
+    fn present(&mut self) -> Present {
+        let Inputs { boot, wall, now, .. } = &self.inputs;
+        let now = now();
+        self.clock.step(now, wall(boot, now))
+    }
+
     fn open(&self) -> Result<Open, Trouble> {
         let Inputs { boot, wall, periods, journal, .. } = &self.inputs;
         let buffer = Arc::clone(&self.archive.buffer);
         let mut keeper =
             Keeper::open(&self.archive.path, *boot, wall.clone(), periods.clone(), buffer)?;
         keeper.counters = self.health().counters;
-        keeper.meet(journal);
         if keeper.begun {
             self.tell_begun();
         }
@@ -206,6 +218,7 @@ impl Worker {
             read.pop_front();
             if keeper.is_full() && self.flush(keeper)? {
                 (*looks, *wrote) = (0, true);
+                self.give_up(keeper)?;
             }
         }
         if !caught_up && !waits {
@@ -224,17 +237,24 @@ impl Worker {
             *wrote = true;
             return Ok(true);
         }
-        // What was found to be too much at once is given up at once, a day at a time.
         if *looks == 0 {
-            while keeper.retain(&self.inputs.limits).map_err(Failure::Writing)? {
-                *wrote = true;
-                if self.stop.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
+            *wrote |= self.give_up(keeper)?;
             self.measure(keeper)?;
         }
         Ok(false)
+    }
+
+    /// What was found to be too much is given up at once, a day or an hour at a time; says whether
+    /// anything was.
+    fn give_up(&self, keeper: &mut Keeper) -> Result<bool, Failure> {
+        let mut gave = false;
+        while keeper.retain(&self.inputs.limits).map_err(Failure::Writing)? {
+            gave = true;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(gave)
     }
 
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use expect_test::expect_file;
 use proptest::prelude::*;
 
-use super::{Folder, SHOP, repository, sound, told};
+use super::{Folder, SHOP, repository, sound, told, wrong};
+use crate::config::plan::Plan;
 use crate::config::{keys, load_with};
 
 /// Every folder of `tests/data/broken` against its `expected.txt`; `UPDATE_EXPECT=1` rewrites.
@@ -138,6 +139,23 @@ fn the_configuration_for_a_new_meter_is_sound() {
     let loaded = sound(&text);
     assert_eq!(told(&loaded.warnings), "");
     assert_eq!((loaded.plan.buses.len(), loaded.plan.machines.len()), (1, 1));
+}
+
+#[test]
+fn minutes_are_kept_at_least_as_long_as_samples() {
+    let with = |history: &str| format!("{SHOP}\n[history]\n{history}\n");
+    let told = wrong(&with("keep = \"30 d\"\nkeep_minutes = \"29 d\""));
+    assert!(told.contains("keep_minutes") && told.contains("at least as long as keep"), "{told}");
+    let told = wrong(&with("keep_minutes = \"30 d\""));
+    assert!(told.contains("at least as long as keep"), "{told}");
+    let plan = sound(&with("keep = \"3650 d\"")).plan;
+    assert_eq!(plan.history.keep_minutes, plan.history.keep);
+    // What the sample shows are the defaults.
+    let sample = fs::read_to_string(repository().join("deploy/andon.toml")).unwrap();
+    let section = sample.split("[history]\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let (shown, defaults) = (sound(&with(&section.replace("# k", "k"))).plan, sound(SHOP).plan);
+    let of = |plan: &Plan| (plan.history.keep, plan.history.keep_minutes);
+    assert_eq!(of(&shown), of(&defaults));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use andon_engine::value::{Measured, Value};
 use super::*;
 
 /// What [`Archive::steps`] must say, from all samples, by overlap of every sample with every step.
-fn oracle(
+pub(super) fn oracle(
     samples: &[(i64, Measured)],
     period: i64,
     begin: i64,
@@ -47,7 +47,7 @@ fn oracle(
         .collect()
 }
 
-fn compare(got: &[Option<Step>], want: &[Option<Step>], tolerance: f64, what: &str) {
+pub(super) fn compare(got: &[Option<Step>], want: &[Option<Step>], tolerance: f64, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (place, (got, want)) in got.iter().zip(want).enumerate() {
         let (Some(got), Some(want)) = (got, want) else {

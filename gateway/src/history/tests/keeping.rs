@@ -98,6 +98,45 @@ fn what_is_in_memory_and_what_is_in_the_file_are_never_counted_twice() {
     assert_eq!(waiting, 20);
 }
 
+/// What a journal with `records` gives whoever goes on after a position.
+pub(super) fn from(records: &[Record], after: Option<crate::journal::Position>) -> &[Record] {
+    let read = |record: &Record| {
+        after.is_some_and(|after| record.boot == after.boot && record.seq <= after.seq)
+    };
+    &records[records.iter().rposition(read).map_or(0, |place| place + 1)..]
+}
+
+#[test]
+fn what_was_read_last_may_be_lost_with_the_power_again_and_again() {
+    // Of each boot, some minutes; how many of its last records are lost; and the same thrice.
+    for lost in [1, 3, 20, 40] {
+        let folder = Folder::new("history-lost-tail");
+        let mut journal: Vec<Record> = minutes(1..=150);
+        let mut now = 150;
+        for boot in 1..=4_u8 {
+            let (mut keeper, _) = reopened(folder.path(), &[]);
+            let boot = BootId([boot; 16]);
+            let of_boot = minutes(now + 10..=now + 49).into_iter().map(|it| Record { boot, ..it });
+            journal.extend(of_boot);
+            now += 49;
+            for record in from(&journal, keeper.position()) {
+                assert_eq!(keeper.take(record), Taken::Yes);
+                keeper.flush().unwrap();
+            }
+            let whole = expected(&journal);
+            for (item, samples) in exported(&Archive::in_folder(folder.path())) {
+                // Those of the hours that are over, some of which are not in the journal any more.
+                let over = i64::try_from((now - 1) / 60).unwrap() * 3_600_000 + BEGIN;
+                let held: Vec<_> = whole[&item].iter().filter(|it| it.0 <= over).collect();
+                let kept: Vec<_> = samples.iter().filter(|it| held.contains(it)).collect();
+                assert_eq!(kept, held, "{item} in {boot:?}, {lost} lost");
+                assert!(samples.is_sorted_by(|one, next| one.0 < next.0), "{boot:?}, {lost} lost");
+            }
+            journal.truncate(journal.len() - lost);
+        }
+    }
+}
+
 #[test]
 fn late_samples_make_their_day_merge_again() {
     let folder = Folder::new("history-late");
@@ -171,7 +210,16 @@ fn too_old_goes_first_from_samples_then_from_minutes_and_the_file_shrinks() {
         let question = question("a", BEGIN, BEGIN + 2 * 86_400_000, steps);
         answer(&history.archive(), &question, None)
     };
-    assert!(ask(&history, 2000).iter().all(Option::is_none), "minutes are gone");
+    let hours = ask(&history, 2000);
+    assert_eq!((hours.len(), hours.iter().flatten().count()), (48, 48), "minutes are gone");
+    // Samples are gone, minutes are there; and where the stretch reaches back further, hours.
+    let hour = |day: i64, hour: i64| BEGIN + day * 86_400_000 + hour * 3_600_000;
+    for (from, to, steps) in [(hour(5, 8), hour(5, 10), 120), (hour(4, 22), hour(5, 2), 4)] {
+        let question = question("a", from, to, 500);
+        let curve = answer(&history.archive(), &question, None);
+        assert_eq!((curve.len(), curve.iter().flatten().count()), (steps, steps));
+        assert_eq!(curve[0].unwrap().min, ((from - BEGIN) / 60_000 + 1) as f64);
+    }
     assert_eq!(ask(&history, 2).iter().flatten().count(), 2, "days stay");
     // A late sample must not take the place of what the roll-up knows of that day.
     history.take(&record(100_000, 3_600_000, vec![("a", number(-5.0))])).unwrap();
