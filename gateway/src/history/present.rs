@@ -3,7 +3,8 @@
 //! A clock may be wrong for a while, in either direction, also where the kernel or the
 //! configuration says to believe it. Samples of such a while stand at its dates; but by age nothing
 //! goes until the wall time of the running boot has stood for [`STANDS`] without a leap. A gateway
-//! without a wall time gives up nothing by age.
+//! without a wall time gives up nothing by age. Until a leap is as old as that, the earlier one of
+//! the two times is the present, so that nothing is thought to be over that may not be.
 
 use std::time::Duration;
 
@@ -34,8 +35,9 @@ impl Present {
 /// Watches the wall clock of this boot.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watch {
-    /// Since when it has stood, and the wall time of the boot's begin by it.
-    stood: Option<(BootTime, i64)>,
+    /// Since when it has stood, the wall time of the boot's begin by it, and the earliest that it
+    /// may be.
+    stood: Option<(BootTime, i64, i64)>,
 }
 
 impl Watch {
@@ -46,10 +48,17 @@ impl Watch {
             self.stood = None;
             return Present::default();
         };
-        let same = self.stood.filter(|(_, before)| before.abs_diff(begin_ms) <= TOLERANCE_MS);
-        let since = same.map_or(now, |(since, _)| since);
-        self.stood = Some((since, begin_ms));
-        Present { wall_ms, stands: now.0.saturating_sub(since.0) >= STANDS.as_nanos() as u64 }
+        let (since, earliest) = match self.stood {
+            Some((since, before, earliest)) if before.abs_diff(begin_ms) <= TOLERANCE_MS => {
+                (since, earliest)
+            }
+            Some((_, _, earliest)) => (now, earliest),
+            None => (now, begin_ms),
+        };
+        let stands = now.since(since) >= STANDS;
+        let earliest = if stands { begin_ms } else { earliest.min(begin_ms) };
+        self.stood = Some((since, begin_ms, earliest));
+        Present { wall_ms: Some(earliest.saturating_add(up_ms)), stands }
     }
 }
 
@@ -79,5 +88,20 @@ mod tests {
         assert_eq!(believed, want);
         assert!(!at(90_000, Some(-86_400_000)), "backwards is a leap too");
         assert!(!at(90_001, None));
+    }
+
+    #[test]
+    fn the_present_is_the_earlier_time_while_a_leap_is_young() {
+        let mut watch = Watch::default();
+        let mut ahead = |second: u64, ahead_ms: i64| {
+            let wall = NOON + i64::try_from(second).unwrap() * 1000;
+            let seen = watch.step(BootTime::from_millis(second * 1000), Some(wall + ahead_ms));
+            seen.wall_ms.unwrap() - wall
+        };
+        let year = 31_557_600_000;
+        assert_eq!(ahead(1, 0), 0);
+        assert!((2..3602).all(|second| ahead(second, year) == 0));
+        assert_eq!(ahead(3602, year), year, "it stands");
+        assert_eq!(ahead(3603, 5), 5, "back is believed at once");
     }
 }
