@@ -246,13 +246,17 @@ impl Owner {
         let refusal =
             Refusal { block, exception, at, until: at + REFUSED_RETRY, remembered: false };
         let refused = Arc::make_mut(&mut self.units[unit].refused);
+        // Asked again and refused again is no news.
+        let is_news = !batch.items.iter().all(|item| refused.contains_key(item));
         refused.extend(batch.items.iter().map(|&item| (item, refusal)));
-        tracing::info!(
-            bus = %self.plan.id,
-            unit = %self.units[unit].plan.source,
-            block = %batch.block,
-            "the device refuses these addresses; they are asked for rarely"
-        );
+        if is_news {
+            tracing::info!(
+                bus = %self.plan.id,
+                unit = %self.units[unit].plan.source,
+                block = %batch.block,
+                "the device refuses these addresses; they are asked for rarely"
+            );
+        }
         self.fail(unit, batch, Unavailable::Refused);
     }
 
