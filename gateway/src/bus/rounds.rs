@@ -291,12 +291,12 @@ impl Owner {
 
     /// Brings the bus's own figures and those of one unit up to date.
     pub(super) fn publish_unit(&mut self, index: usize, now: BootTime) {
-        let occupancy = self.occupancy.share(now);
+        let (occupancy, rate) = (self.occupancy.share(now), self.occupancy.rate(now));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if status.down.as_deref() != self.link.why() {
             status.down = self.link.why().map(str::to_owned);
         }
-        status.occupancy = occupancy;
+        (status.occupancy, status.request_rate) = (occupancy, rate);
         status.stray_bytes = self.strays;
         (status.skipped_share, status.skipping) = (self.skips.share(), self.skips.is_spell());
         let Some((unit, shown)) = self.units.get_mut(index).zip(status.units.get_mut(index)) else {
