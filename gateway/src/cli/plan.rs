@@ -7,7 +7,6 @@ mod propose;
 mod report;
 mod verdict;
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -148,10 +147,7 @@ pub fn run(args: &PlanArgs) -> ExitCode {
         Ok(loaded) => print(&loaded.plan, args),
         Err(problems) => (String::new(), listing(&problems, ""), EXIT_CONFIG),
     };
-    // A reader that has closed its end wants no more; there is nobody left to tell.
-    let _ = io::stdout().write_all(stdout.as_bytes());
-    let _ = io::stderr().write_all(stderr.as_bytes());
-    ExitCode::from(code)
+    super::tell(&stdout, &stderr, code)
 }
 
 fn judge<'a>(plan: &'a Plan, bus: &'a BusPlan, args: &PlanArgs) -> Judged<'a> {

@@ -2,15 +2,17 @@
 //!
 //! A clean session under a name of its own: tapping takes nothing from anybody.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::pin::pin;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Packet, Publish, QoS};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
+use super::Usage;
 use super::record::BrokerArgs;
 use crate::mqtt::{Backoff, Lost, client_options};
 use crate::wire::{Topic, is_name};
@@ -41,7 +43,9 @@ pub struct TapArgs {
 /// When the arguments make no sense; never because the broker is away.
 pub async fn run(args: TapArgs) -> anyhow::Result<()> {
     for (key, name) in [("--site", &args.site), ("--machine", &args.machine)] {
-        anyhow::ensure!(name == "+" || is_name(name), "{key} \"{name}\" cannot be part of a topic");
+        if name != "+" && !is_name(name) {
+            return Err(Usage(format!("{key} \"{name}\" cannot be part of a topic")).into());
+        }
     }
     let link = args.broker.link(format!("andon-tap-{}", std::process::id()))?;
     let mut options = client_options(&link)?;
@@ -65,9 +69,11 @@ pub async fn run(args: TapArgs) -> anyhow::Result<()> {
                         silent = None;
                     }
                     let line = if args.json { as_json(&publish) } else { readable(&publish) };
-                    // A closed pipe is how `andon tap | head` ends.
-                    if writeln!(std::io::stdout(), "{line}").is_err() {
-                        return Ok(());
+                    match writeln!(std::io::stdout(), "{line}") {
+                        Ok(()) => {}
+                        // A closed pipe is how `andon tap | head` ends.
+                        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                        Err(error) => return Err(error).context("stdout cannot be written"),
                     }
                 }
                 Ok(_) => {}

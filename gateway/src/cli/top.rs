@@ -39,16 +39,14 @@ pub struct TopArgs {
 pub async fn run(args: TopArgs) -> anyhow::Result<()> {
     let gateway = args.whereabouts.gateway()?;
     if args.json {
-        super::say(&gateway.get("diagnostics", &[]).await?.to_string());
-        return Ok(());
+        return super::say(&gateway.get("diagnostics", &[]).await?.to_string());
     }
     let first = look(&gateway).await?;
     if args.once || !std::io::stdout().is_terminal() {
         // A rate is of the time between two looks.
         tokio::time::sleep(EVERY).await;
         let seen = look(&gateway).await?;
-        super::say(&screen::lines(&seen, Some(&first), usize::MAX).join("\n"));
-        return Ok(());
+        return super::say(&screen::lines(&seen, Some(&first), usize::MAX).join("\n"));
     }
     let terminal = Terminal::take();
     let ended = watch(&gateway, first, &terminal).await;
