@@ -34,9 +34,11 @@ mod source;
 pub(crate) use problem::did_you_mean;
 pub use problem::{Excerpt, Problem};
 
+pub(crate) use bus::TURNAROUND_RANGE;
 use plan::Plan;
 use problem::Report;
 use section::Section;
+pub(crate) use section::say;
 
 /// A configuration without fault.
 #[derive(Clone, Debug)]
