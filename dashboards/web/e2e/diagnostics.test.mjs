@@ -49,9 +49,12 @@ test("a shop in trouble: what failed, in words, the worst first", async () => {
   const panel = page.locator("[data-bus=panel]");
   const order = await panel.locator("[data-unit]").evaluateAll((all) => all.map((each) => each.dataset.unit));
   assert.deepEqual(order, ["panel-5", "panel-4", "panel-3"]);
-  assert.match(await panel.locator("[data-unit=panel-5]").innerText(), /set aside[\s\S]*no answer from the device[\s\S]*never answered[\s\S]*31 of 31 questions failed/);
+  assert.match(await panel.locator("[data-unit=panel-5]").innerText(), /quarantined, asked rarely[\s\S]*no answer from the device[\s\S]*never answered[\s\S]*31 of 31 questions failed/);
   assert.match(await panel.locator("[data-unit=panel-4]").innerText(), /19 of 8120 questions failed: the answer was damaged 12 · no answer from the device 7/);
-  assert.match(await panel.innerText(), /87 % busy · little room[\s\S]*cannot keep up: 12 %[\s\S]*1 of 3 units do not answer\n12 values are not read/);
+  assert.match(await panel.innerText(), /87 % busy · little room[\s\S]*cannot keep up: 12 %[\s\S]*1 of 3 units do not answer\n12 values never read, or refused/);
+  assert.match(await panel.innerText(), /oldest value of the last minute: 3\.3 s/);
+  assert.match(await page.locator("[data-part=History]").innerText(), /2 days cannot be merged \(disk I\/O error\)/);
+  assert.match(await page.locator("[data-part=Journal]").innerText(), /mqtt: its place was last saved 412 records ago/);
   assert.match(await page.locator("[data-bus=wood] h3").innerText(), /No such file or directory/);
   assert.match(await page.locator("[data-part=MQTT]").innerText(), /down \(connection refused\)[\s\S]*412 not confirmed/);
   assert.match(await page.locator("[data-part=Journal]").innerText(), /50 records deleted before they were delivered/);

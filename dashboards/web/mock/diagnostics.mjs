@@ -19,7 +19,7 @@ export function diagnostics(situation) {
   const clock = { anchored: !lost && !young, now_ms: null, kernel_synchronised: !lost && !young, trusted: false, standing: lost || young ? "unsynced" : "synced" };
   const panel = {
     id: "panel", up: !young, why: young ? "opening" : null, occupancy: lost ? 0.87 : 0.31,
-    worst_age_ms: young ? null : 1300,
+    worst_age_ms: young ? null : 3273,
     latest: young ? null : { source: "panel-4", item: "power.active", period_ms: 1000, age_ms: lost ? 2600 : 1100, periods: lost ? 2.6 : 1.1 },
     units_silent: young ? 3 : lost ? 1 : 0, units_polled: 3, items_unread: young ? 36 : lost ? 12 : 0, skipped_share: young ? null : lost ? 0.12 : 0, skipping: lost,
     skipped_rounds: lost ? 17 : 0, stray_bytes: lost ? 9 : 0,
@@ -55,7 +55,7 @@ export function diagnostics(situation) {
       consumers: [{ consumer: "mqtt", stream: "telemetry", behind: lost ? 412 : 3 }, { consumer: "mqtt", stream: "events", behind: 0 }],
     },
     history: {
-      samples: 4_200_000, undated: 0, passed_over: 0, damaged: lost ? 1 : 0, failures: young ? 3 : 0,
+      samples: 4_200_000, undated: 0, passed_over: 0, damaged: lost ? 1 : 0, unmerged: lost ? 2 : 0, unmerged_why: lost ? "disk I/O error" : null, failures: young ? 3 : 0,
       failing: young ? "unable to open database file" : null, bytes: 1_900_000, oldest_ms: 1_767_225_600_000,
     },
     mqtt: {

@@ -42,7 +42,7 @@ export const SITUATIONS = {
   stop: "the laser is stopped and still hot: a reset is refused",
   "stop-failed": "the laser's stop has failed, and it runs on",
   cooled: "the laser is stopped and cool again: a reset is carried out",
-  quarantined: "a meter is set aside, the broker is gone, the clock unknown",
+  quarantined: "a meter is quarantined, the broker is gone, the clock unknown",
   restart: "the gateway has just started and knows little",
   stale: "the laser says nothing, the others do",
   controllers: "printers and a CNC with a controller each, in every state that one can tell of",

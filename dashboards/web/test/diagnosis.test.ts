@@ -1,7 +1,7 @@
 //! What a person looking after the gateway would notice, tested without a browser.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { asked, failures, markOfDevice, markOfUnit, milliseconds, readDiagnostics, stale, STALE_AFTER_MS, worstFirst, type Device, type Requests, type Unit } from "../src/lib/diagnosis";
+import { asked, failures, markOfDevice, markOfUnit, milliseconds, readDiagnostics, stale, STALE_AFTER_MS, tenths, worstFirst, type Device, type Requests, type Unit } from "../src/lib/diagnosis";
 import { parse } from "../src/lib/words";
 
 const requests = (over: Partial<Requests> = {}): Requests => ({ answered: 0, timeout: 0, garbled: 0, refused: 0, parted: 0, disconnected: 0, late: 0, retries: 0, ...over });
@@ -28,6 +28,9 @@ describe("diagnosis", () => {
   });
   test("a device that answers at once needs little, and not nothing", () => {
     expect([0.04, 0.1, 7.44, 11.2].map(milliseconds)).toEqual(["< 0.1", "0.1", "7.4", "11"]);
+  });
+  test("an age has one digit after the point below ten seconds", () => {
+    expect([3273, 40, 9949, 9950, 60_000].map(tenths)).toEqual(["3.3", "0.0", "9.9", null, null]);
   });
   test("what is no answer of the gateway is none", () => {
     for (const told of [null, 7, "x", {}, { buses: [] }]) expect(readDiagnostics(told)).toBeNull();

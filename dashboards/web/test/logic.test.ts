@@ -216,8 +216,8 @@ describe("words", () => {
     for (const said of en.values()) expect(said).not.toMatch(/e-stop/i);
   });
   test("one of a thing is told in the singular, in a language that has one", () => {
-    expect(speaker(en, en)("diag-holes", { count: 1 })).toBe("1 gap that it does not read");
-    expect(speaker(en, en)("diag-holes", { count: 21 })).toBe("21 gaps that it does not read");
+    expect(speaker(en, en)("diag-holes", { count: 1 })).toBe("1 hole that it does not read");
+    expect(speaker(en, en)("diag-holes", { count: 21 })).toBe("21 holes that it does not read");
     expect(speaker(en, en)("diag-boards", { count: "1" })).toBe("1 board open");
     expect(speaker(zh, en)("diag-boards", { count: 1 })).toBe("已打开 1 个看板");
   });

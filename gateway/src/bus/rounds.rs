@@ -300,13 +300,17 @@ impl Owner {
         let refusal =
             Refusal { block, exception, at, until: at + REFUSED_RETRY, remembered: false };
         let refused = Arc::make_mut(&mut self.units[unit].refused);
+        // Asked again and refused again is no news.
+        let is_news = !batch.items.iter().all(|item| refused.contains_key(item));
         refused.extend(batch.items.iter().map(|&item| (item, refusal)));
-        tracing::info!(
-            bus = %self.plan.id,
-            unit = %self.units[unit].plan.source,
-            block = %batch.block,
-            "the device refuses these addresses; they are asked for rarely"
-        );
+        if is_news {
+            tracing::info!(
+                bus = %self.plan.id,
+                unit = %self.units[unit].plan.source,
+                block = %batch.block,
+                "the device refuses these addresses; they are asked for rarely"
+            );
+        }
         self.fail(unit, batch, Unavailable::Refused);
     }
 
@@ -351,12 +355,12 @@ impl Owner {
 
     /// Brings the bus's own figures and those of one unit up to date.
     pub(super) fn publish_unit(&mut self, index: usize, now: BootTime) {
-        let occupancy = self.occupancy.share(now);
+        let (occupancy, rate) = (self.occupancy.share(now), self.occupancy.rate(now));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if status.down.as_deref() != self.link.why() {
             status.down = self.link.why().map(str::to_owned);
         }
-        status.occupancy = occupancy;
+        (status.occupancy, status.request_rate) = (occupancy, rate);
         status.stray_bytes = self.strays;
         (status.skipped_share, status.skipping) = (self.skips.share(), self.skips.is_spell());
         let Some((unit, shown)) = self.units.get_mut(index).zip(status.units.get_mut(index)) else {

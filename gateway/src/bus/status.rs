@@ -23,6 +23,8 @@ pub struct Status {
     pub down: Option<String>,
     /// Share of the last minute in which the bus was in use, 0–1.
     pub occupancy: f64,
+    /// Requests per second of the last minute, retries among them.
+    pub request_rate: f64,
     /// Rounds that were due and skipped, because the bus was busy; the sum of its units'.
     pub skipped: u64,
     /// Share of the rounds due in the last minute that were skipped, 0–1; `None` in the first.
@@ -378,12 +380,12 @@ impl Ages {
     }
 }
 
-/// Busy time of the last minute, by the second.
+/// Requests of the last minute and the time that they took, by the second.
 #[derive(Clone, Debug)]
 pub(super) struct Occupancy {
-    busy: [Duration; 60],
+    busy: [(Duration, u32); 60],
     /// All of them.
-    total: Duration,
+    total: (Duration, u32),
     second: u64,
     /// A young bus is not measured by a whole minute.
     begun: BootTime,
@@ -392,25 +394,34 @@ pub(super) struct Occupancy {
 impl Occupancy {
     pub(super) const fn new(now: BootTime) -> Self {
         let second = now.0 / 1_000_000_000;
-        Self { busy: [Duration::ZERO; 60], total: Duration::ZERO, second, begun: now }
+        Self { busy: [(Duration::ZERO, 0); 60], total: (Duration::ZERO, 0), second, begun: now }
     }
 
-    /// The bus was in use for `busy` until `now`. Counted for the second of `now`.
+    /// The bus was in use for `busy` until `now`, by one request. Counted for the second of `now`.
     pub(super) fn add(&mut self, now: BootTime, busy: Duration) {
         self.advance(now);
         if let Some(slot) = self.busy.get_mut(usize::try_from(self.second % 60).unwrap_or(0)) {
-            *slot += busy;
-            self.total += busy;
+            *slot = (slot.0 + busy, slot.1 + 1);
+            self.total = (self.total.0 + busy, self.total.1 + 1);
         }
     }
 
     /// The share of the last minute, 0–1.
     pub(super) fn share(&mut self, now: BootTime) -> f64 {
         self.advance(now);
-        // Whole seconds, and as much of this one as has passed.
+        (self.total.0.as_secs_f64() / self.seen(now).as_secs_f64()).min(1.0)
+    }
+
+    /// Requests per second of the last minute.
+    pub(super) fn rate(&mut self, now: BootTime) -> f64 {
+        self.advance(now);
+        f64::from(self.total.1) / self.seen(now).as_secs_f64()
+    }
+
+    /// Whole seconds, and as much of this one as has passed.
+    fn seen(&self, now: BootTime) -> Duration {
         let window = Duration::from_secs(59) + Duration::from_nanos(now.0 % 1_000_000_000);
-        let seen = now.since(self.begun).min(window).max(Duration::from_secs(1));
-        (self.total.as_secs_f64() / seen.as_secs_f64()).min(1.0)
+        now.since(self.begun).min(window).max(Duration::from_secs(1))
     }
 
     fn advance(&mut self, now: BootTime) {
@@ -419,7 +430,8 @@ impl Occupancy {
         for step in 1..=passed.min(60) {
             let slot = (self.second + step) % 60;
             if let Some(slot) = self.busy.get_mut(usize::try_from(slot).unwrap_or(0)) {
-                self.total -= std::mem::take(slot);
+                let (busy, requests) = std::mem::take(slot);
+                self.total = (self.total.0 - busy, self.total.1 - requests);
             }
         }
         self.second = self.second.max(second);
@@ -495,6 +507,8 @@ mod tests {
             occupancy.add(BootTime::from_millis(second * 1000), Duration::from_millis(300));
         }
         assert!((occupancy.share(BootTime::from_millis(120_000)) - 0.3).abs() < 0.01);
+        assert!((occupancy.rate(BootTime::from_millis(120_000)) - 1.0).abs() < 0.02);
+        assert!(occupancy.rate(BootTime::from_millis(150_000)) < 0.55);
         assert!(occupancy.share(BootTime::from_millis(150_000)) < 0.16);
         assert!(occupancy.share(BootTime::from_millis(500_000)) < 0.001);
     }

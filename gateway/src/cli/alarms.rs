@@ -2,7 +2,6 @@
 //! The configuration says where the gateway listens and keeps the operator's token; both can be
 //! named instead.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -81,15 +80,11 @@ pub async fn run(args: AlarmsArgs) -> anyhow::Result<()> {
 }
 
 fn print(alarms: &Value, json: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{alarms}")?;
-    } else {
-        for alarm in alarms.as_array().context("the gateway's answer lists no alarms")? {
-            writeln!(out, "{}", line(alarm))?;
-        }
+        return super::say(&alarms.to_string());
     }
-    Ok(())
+    let alarms = alarms.as_array().context("the gateway's answer lists no alarms")?;
+    super::put(&alarms.iter().map(|alarm| line(alarm) + "\n").collect::<String>())
 }
 
 /// One alarm for a person.

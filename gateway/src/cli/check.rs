@@ -4,7 +4,6 @@
 //! (`EX_CONFIG`) when anything is wrong.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,10 +28,7 @@ pub struct CheckArgs {
 /// Runs `andon check`: 0 when the configuration is without fault, 78 when not.
 pub fn run(args: &CheckArgs) -> ExitCode {
     let (stdout, stderr, code) = check(args);
-    // A reader that has closed its end wants no more; there is nobody left to tell.
-    let _ = io::stdout().write_all(stdout.as_bytes());
-    let _ = io::stderr().write_all(stderr.as_bytes());
-    ExitCode::from(code)
+    super::tell(&stdout, &stderr, code)
 }
 
 /// What goes to stdout, to stderr, and the exit code.

@@ -262,8 +262,12 @@ type Outcome = Result<Exported, ExportError>;
 /// Numbers as the shortest digits that read back as the same bits, flags as `true` and `false`,
 /// texts always quoted, so that `"1"` is no number; a value that is missing is empty, with its reason.
 fn csv(out: &mut impl Write, files: &Files, selection: &Selection) -> Outcome {
-    writeln!(out, "time,machine,item,value,reason")?;
-    files.export(selection, &mut |sample| {
+    // Where nothing can be read there is an error alone, and no empty table.
+    let mut head = Some("time,machine,item,value,reason");
+    let exported = files.export(selection, &mut |sample| {
+        if let Some(head) = head.take() {
+            writeln!(out, "{head}")?;
+        }
         let Sample { at_ms, machine, item, measured } = sample;
         let time = Timestamp::from_millisecond(at_ms).map_err(io::Error::other)?;
         write!(out, "{time:.3},{},{},", plain(machine), plain(item))?;
@@ -273,7 +277,11 @@ fn csv(out: &mut impl Write, files: &Files, selection: &Selection) -> Outcome {
             Ok(Value::Text(text)) => writeln!(out, "{},", quoted(&text)),
             Err(reason) => writeln!(out, ",{reason}"),
         }
-    })
+    })?;
+    if let Some(head) = head {
+        writeln!(out, "{head}")?;
+    }
+    Ok(exported)
 }
 
 /// Ids and names are plain by configuration; a journal may hold anything.
@@ -417,13 +425,17 @@ mod tests {
         let (files, mut selection) = files(&folder);
         let count = |selection: &Selection| csv(&mut Vec::new(), &files, selection).unwrap();
         selection.machine = Some("lathe".into());
-        assert_eq!(count(&selection).samples, 0);
+        let mut out = Vec::new();
+        assert_eq!(csv(&mut out, &files, &selection).unwrap().samples, 0);
+        assert_eq!(String::from_utf8(out).unwrap(), "time,machine,item,value,reason\n");
         selection.machine = Some("laser".into());
         (selection.from_ms, selection.to_ms) = (NOON + 1000, NOON + 3000);
         assert_eq!(count(&selection).samples, 2);
         let empty = Folder::new("export-none");
-        let none = csv(&mut Vec::new(), &Files::in_folder(empty.path()), &selection);
+        let mut out = Vec::new();
+        let none = csv(&mut out, &Files::in_folder(empty.path()), &selection);
         assert!(matches!(none, Err(ExportError::None)));
+        assert_eq!(String::from_utf8(out).unwrap(), "", "an error is no empty table");
     }
 
     #[test]

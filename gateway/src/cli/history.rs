@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::Usage;
 use crate::hours::{self, MachineHours, Window};
 use crate::journal::Reader;
 use crate::moment::moment;
@@ -44,6 +45,9 @@ struct HoursArgs {
     /// The form of the report.
     #[arg(long, value_enum, default_value_t = Format::Csv)]
     format: Format,
+    /// Print as JSON: the same as `--format json`.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
     /// The configuration, for the journal's folder and the time zone.
     #[arg(long, value_name = "PATH", env = "ANDON_CONFIG", default_value = "/etc/andon")]
     config: PathBuf,
@@ -53,6 +57,12 @@ struct HoursArgs {
     /// The zone of local dates, an IANA name; the site's, or else this computer's.
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
+}
+
+impl HoursArgs {
+    const fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -78,6 +88,7 @@ struct Site {
 /// When the window, the configuration or the journal cannot be read, with what to do about it.
 pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
     let Command::Hours(args) = args.command;
+    let format = args.format();
     let (journal, zone) = match args.journal {
         Some(journal) => (journal, None),
         None => {
@@ -86,7 +97,9 @@ pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
         }
     };
     let zone = match args.time_zone.or(zone) {
-        Some(name) => TimeZone::get(&name).with_context(|| format!("time zone {name:?}"))?,
+        Some(name) => {
+            TimeZone::get(&name).map_err(|error| Usage(format!("time zone {name:?}: {error}")))?
+        }
         None => TimeZone::system(),
     };
     let window = window(&args.from, &args.to, Timestamp::now(), &zone)?;
@@ -98,16 +111,17 @@ pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
     }
     let hours = folded.within(window);
     let By::Machine = args.by;
-    let mut out = io::stdout().lock();
-    match args.format {
-        Format::Csv => write_csv(&mut out, window, &zone, &hours)?,
+    match format {
+        Format::Csv => {
+            let mut table = Vec::new();
+            write_csv(&mut table, window, &zone, &hours)?;
+            super::put(&String::from_utf8_lossy(&table))
+        }
         Format::Json => {
             let report = Report { v: 1, window, time_zone: zone.iana_name(), machines: &hours };
-            serde_json::to_writer_pretty(&mut out, &report)?;
-            writeln!(out)?;
+            super::say(&serde_json::to_string_pretty(&report)?)
         }
     }
-    Ok(())
 }
 
 /// What to say of starts of the gateway that have no wall time.
@@ -138,15 +152,23 @@ struct Report<'a> {
 }
 
 /// The window between two moments as people write them.
+///
+/// # Errors
+/// [`Usage`], when one is none or they are in the wrong order.
 pub(super) fn window(
     from: &str,
     to: &str,
     now: Timestamp,
     zone: &TimeZone,
-) -> anyhow::Result<Window> {
-    let from_ms = moment(from, now, zone).context("--from")?.as_millisecond();
-    let to_ms = moment(to, now, zone).context("--to")?.as_millisecond();
-    anyhow::ensure!(from_ms < to_ms, "--from {from} is not before --to {to}");
+) -> Result<Window, Usage> {
+    let read = |option: &str, text: &str| {
+        let at = moment(text, now, zone).map_err(|error| Usage(format!("{option}: {error:#}")))?;
+        Ok(at.as_millisecond())
+    };
+    let (from_ms, to_ms) = (read("--from", from)?, read("--to", to)?);
+    if from_ms >= to_ms {
+        return Err(Usage(format!("--from {from} is not before --to {to}")));
+    }
     Ok(Window { from_ms, to_ms })
 }
 
@@ -205,8 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn json_is_asked_for_as_of_every_reading_command() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: HoursArgs,
+        }
+        let parse = |more: &[&str]| {
+            let words = [&["hours", "--from", "-1h"], more].concat();
+            <Cli as clap::Parser>::try_parse_from(words).map(|it| it.args.format())
+        };
+        assert!(matches!(parse(&[]), Ok(Format::Csv)));
+        assert!(matches!(parse(&["--json"]), Ok(Format::Json)));
+        assert!(parse(&["--json", "--format", "csv"]).is_err());
+    }
+
+    #[test]
     fn a_window_must_have_a_length() {
         assert!(window("now", "-1h", NOW, &TimeZone::UTC).is_err());
+        assert!(window("abc", "now", NOW, &TimeZone::UTC).is_err());
         let day = window("-1h", "now", NOW, &TimeZone::UTC).unwrap();
         assert_eq!(day.to_ms - day.from_ms, 3_600_000);
     }

@@ -256,13 +256,13 @@ fn propose(
         tell(&format!("Look: {odd}."));
     }
     if args.json {
-        super::say(&report(&recording, &lesson).to_string());
+        super::say(&report(&recording, &lesson).to_string())?;
     }
     match lesson.bands {
         Ok(bands) => {
             if !args.json {
                 tell("In place of the machine's activity in the configuration:");
-                super::say(bands.fragment(&recording.machine, &recording.item).trim_end());
+                super::say(bands.fragment(&recording.machine, &recording.item).trim_end())?;
             }
             Ok(())
         }

@@ -100,8 +100,7 @@ pub async fn run(args: MeterArgs) -> anyhow::Result<()> {
     let told = which.port.display();
     let mut setter = Setter::open(&link).await.with_context(|| format!("{told}"))?;
     let done = change(&mut setter, &profile, setting, which.unit, value, &mut typed).await?;
-    super::say(&done);
-    Ok(())
+    super::say(&done)
 }
 
 /// The setting, when the profile says how it is written and the value is one that it takes.

@@ -22,9 +22,10 @@ pub mod tap;
 pub mod top;
 pub mod why;
 
-use std::io::IsTerminal as _;
+use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
@@ -134,8 +135,9 @@ pub fn main() -> ExitCode {
         Command::Learn(args) => learn::run(args),
         Command::Completions { shell } => {
             let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "andon", &mut std::io::stdout());
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "andon", &mut script);
+            outcome(put(&String::from_utf8_lossy(&script)))
         }
     }
 }
@@ -178,11 +180,38 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Writes a line of data to stdout. A reader that went away is no error of ours.
-pub fn say(text: &str) {
-    use std::io::Write as _;
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).ok();
+/// Writes a line of data to stdout, as [`put`].
+///
+/// # Errors
+/// As [`put`].
+pub fn say(text: &str) -> anyhow::Result<()> {
+    put(&format!("{text}\n"))
+}
+
+/// Writes data to stdout. A reader that went away has seen enough, which is no error of ours.
+///
+/// # Errors
+/// When it cannot be written, as to a disk that is full.
+pub fn put(text: &str) -> anyhow::Result<()> {
+    write_to(&mut std::io::stdout().lock(), text)
+}
+
+fn write_to(out: &mut impl Write, text: &str) -> anyhow::Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("stdout cannot be written")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes what a command has to say, and gives its exit code: `code`, or a failure where data could
+/// not be written.
+#[expect(clippy::print_stderr, reason = "this is where problems are told to a person")]
+fn tell(stdout: &str, stderr: &str, code: u8) -> ExitCode {
+    let written = put(stdout);
+    eprint!("{stderr}");
+    written.map_or_else(|error| outcome(Err(error)), |()| ExitCode::from(code))
 }
 
 /// Loads and checks a configuration, or tells every problem and gives the exit code for that.
@@ -211,5 +240,24 @@ pub async fn asked_to_stop() {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_a_failure_and_a_reader_that_went_away_is_none() {
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        let error = write_to(&mut full, "data\n").unwrap_err();
+        assert!(format!("{error:#}").contains("No space left on device"), "{error:#}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut closed = File::from(OwnedFd::from(writer));
+        write_to(&mut closed, "data\n").unwrap();
     }
 }

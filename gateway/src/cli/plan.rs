@@ -7,7 +7,6 @@ mod propose;
 mod report;
 mod verdict;
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,8 +18,8 @@ use super::EXIT_CONFIG;
 use super::check::listing;
 use crate::bus::load::{BusLoad, load, occupancy};
 use crate::bus::memory::{Remembered, remembered};
-use crate::config;
 use crate::config::plan::{BusPlan, Plan};
+use crate::config::{self, TURNAROUND_RANGE, say};
 use propose::{Proposal, propose, urgent};
 use report::{as_json, as_table, devices};
 
@@ -36,7 +35,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "PATH", env = "ANDON_CONFIG", default_value = "/etc/andon")]
     pub config: PathBuf,
     /// What every device takes before it answers; without it what was measured, else 10 ms
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = turnaround)]
     pub answer: Option<Duration>,
     /// List every item with its period, its greatest age and the read that it sits in
     #[arg(long)]
@@ -44,6 +43,16 @@ pub struct PlanArgs {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// A time that a device may take before it answers, as the configuration has it.
+fn turnaround(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text).map_err(|error| error.to_string())?;
+    if TURNAROUND_RANGE.contains(&time) {
+        return Ok(time);
+    }
+    let [is, least, most] = [time, *TURNAROUND_RANGE.start(), *TURNAROUND_RANGE.end()].map(say);
+    Err(format!("{is} is outside {least} to {most}, which \"turnaround\" of a bus may be"))
 }
 
 /// A bus with what it is asked, and what to change when that does not fit.
@@ -148,10 +157,7 @@ pub fn run(args: &PlanArgs) -> ExitCode {
         Ok(loaded) => print(&loaded.plan, args),
         Err(problems) => (String::new(), listing(&problems, ""), EXIT_CONFIG),
     };
-    // A reader that has closed its end wants no more; there is nobody left to tell.
-    let _ = io::stdout().write_all(stdout.as_bytes());
-    let _ = io::stderr().write_all(stderr.as_bytes());
-    ExitCode::from(code)
+    super::tell(&stdout, &stderr, code)
 }
 
 fn judge<'a>(plan: &'a Plan, bus: &'a BusPlan, args: &PlanArgs) -> Judged<'a> {
@@ -225,6 +231,14 @@ mod tests {
         assert!((eight.occupancy - 8.0 * one.occupancy).abs() < 1e-9);
         assert!(eight.worst_age > Duration::from_millis(1219), "{:?}", eight.worst_age);
         assert!(eight.worst_age < Duration::from_millis(1222), "{:?}", eight.worst_age);
+    }
+
+    #[test]
+    fn an_answer_may_take_as_long_as_the_configuration_lets_it() {
+        assert_eq!(turnaround("10 s"), Ok(Duration::from_secs(10)));
+        let refused = turnaround("1 h").unwrap_err();
+        assert!(refused.contains("is outside 1 ms to 10 s"), "{refused}");
+        assert!(turnaround("0 s").is_err() && turnaround("soon").is_err());
     }
 
     #[test]

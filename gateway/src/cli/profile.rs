@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,10 +77,7 @@ pub fn run(args: &ProfileArgs) -> ExitCode {
         ProfileCommand::Items { json } => (items(*json), String::new(), 0),
         ProfileCommand::Schema => (format!("{:#}\n", profile::json_schema()), String::new(), 0),
     };
-    // A reader that has closed its end wants no more; there is nobody left to tell.
-    let _ = io::stdout().write_all(stdout.as_bytes());
-    let _ = io::stderr().write_all(stderr.as_bytes());
-    ExitCode::from(code)
+    super::tell(&stdout, &stderr, code)
 }
 
 fn check(files: &[PathBuf], as_json: bool) -> (String, String, u8) {

@@ -52,7 +52,7 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
     let mut polled = 0;
     for device in plan.devices.iter().filter(|device| chosen(&device.source)) {
         polled += 1;
-        silent.extend(read_device(device, &plan, args.json).await);
+        silent.extend(read_device(device, &plan, args.json).await?);
     }
     for bus in &plan.buses {
         let units = bus.units.iter().enumerate().filter(|(_, unit)| chosen(&unit.source));
@@ -77,7 +77,7 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
             } else {
                 as_table(&unit.source, unit.station, &bus.id, &readings)
             };
-            super::say(text.trim_end());
+            super::say(text.trim_end())?;
         }
     }
     if polled == 0 {
@@ -94,17 +94,21 @@ async fn read(args: ReadArgs, loaded: Loaded) -> anyhow::Result<()> {
 }
 
 /// Listens to a device and shows it; its name and why, when it gave no value.
-async fn read_device(device: &DevicePlan, plan: &Plan, json: bool) -> Option<String> {
+async fn read_device(
+    device: &DevicePlan,
+    plan: &Plan,
+    json: bool,
+) -> anyhow::Result<Option<String>> {
     let probed = probe_device(device, &plan.brokers, &plan.state_dir, LISTEN).await;
     let probed = match probed {
         Ok(probed) => probed,
-        Err(error) => return Some(format!("{} ({error})", device.source)),
+        Err(error) => return Ok(Some(format!("{} ({error})", device.source))),
     };
     let text = if json { device_json(device, &probed) } else { device_table(device, &probed) };
-    super::say(text.trim_end());
+    super::say(text.trim_end())?;
     let gave = probed.said.iter().any(|(item, said)| Judged::of(item, said).why.is_none());
     let why = probed.trouble.as_deref().unwrap_or("it said nothing");
-    (!gave).then(|| format!("{} ({why})", device.source))
+    Ok((!gave).then(|| format!("{} ({why})", device.source)))
 }
 
 /// One JSON line per item, then one with what was heard.

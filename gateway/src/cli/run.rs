@@ -36,7 +36,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
         let mut gateway = Gateway::start(loaded.plan, clock::boot_id()).await?;
         // Counting what is asked of large buses takes its time: nobody's first reading waits for it.
         tokio::task::spawn_blocking(move || warn_of_overloads(&state_dir, &buses));
-        super::say(&format!("board: http://{}", gateway.board()));
+        // The gateway runs, whether or not anybody can be told.
+        super::say(&format!("board: http://{}", gateway.board())).ok();
         let asked = tokio::select! {
             () = stop => true,
             () = gateway.engine_ended() => false,

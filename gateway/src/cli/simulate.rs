@@ -121,7 +121,8 @@ async fn tell(bench: &Bench) {
     let mut told = None;
     loop {
         let address = bench.served_elsewhere(told.as_ref()).await;
-        super::say(&format!("serving: {address}"));
+        // It serves, whether or not anybody can be told.
+        super::say(&format!("serving: {address}")).ok();
         told = Some(address);
     }
 }

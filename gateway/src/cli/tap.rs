@@ -2,15 +2,17 @@
 //!
 //! A clean session under a name of its own: tapping takes nothing from anybody.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::pin::pin;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Packet, Publish, QoS};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
+use super::Usage;
 use super::record::BrokerArgs;
 use crate::mqtt::{Backoff, Lost, client_options};
 use crate::wire::{Topic, is_name};
@@ -41,7 +43,9 @@ pub struct TapArgs {
 /// When the arguments make no sense; never because the broker is away.
 pub async fn run(args: TapArgs) -> anyhow::Result<()> {
     for (key, name) in [("--site", &args.site), ("--machine", &args.machine)] {
-        anyhow::ensure!(name == "+" || is_name(name), "{key} \"{name}\" cannot be part of a topic");
+        if name != "+" && !is_name(name) {
+            return Err(Usage(format!("{key} \"{name}\" cannot be part of a topic")).into());
+        }
     }
     let link = args.broker.link(format!("andon-tap-{}", std::process::id()))?;
     let mut options = client_options(&link)?;
@@ -65,9 +69,11 @@ pub async fn run(args: TapArgs) -> anyhow::Result<()> {
                         silent = None;
                     }
                     let line = if args.json { as_json(&publish) } else { readable(&publish) };
-                    // A closed pipe is how `andon tap | head` ends.
-                    if writeln!(std::io::stdout(), "{line}").is_err() {
-                        return Ok(());
+                    match writeln!(std::io::stdout(), "{line}") {
+                        Ok(()) => {}
+                        // A closed pipe is how `andon tap | head` ends.
+                        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                        Err(error) => return Err(error).context("stdout cannot be written"),
                     }
                 }
                 Ok(_) => {}
@@ -121,8 +127,14 @@ fn readable(publish: &Publish) -> String {
     let Some((site, topic)) = Topic::parse(&publish.topic) else {
         return format!("{}  ({} bytes)", publish.topic, publish.payload.len());
     };
-    let when = payload["t"].as_i64().and_then(|t| jiff::Timestamp::from_millisecond(t).ok());
-    let when = when.map_or_else(|| "no wall time".to_owned(), |when| format!("{when:.3}"));
+    let when = match &payload["t"] {
+        // What a machine has and what a store has committed is said of no moment.
+        Value::Null if payload.get("t").is_none() => "–".to_owned(),
+        t => {
+            let when = t.as_i64().and_then(|t| jiff::Timestamp::from_millisecond(t).ok());
+            when.map_or_else(|| "no wall time".to_owned(), |when| format!("{when:.3}"))
+        }
+    };
     let (who, what) = match topic {
         Topic::Observation(machine) => (machine, values(&payload["items"])),
         Topic::State(machine) => {
@@ -141,7 +153,7 @@ fn readable(publish: &Publish) -> String {
             ("gateway", format!("stored by {recorder}: {}", payload["boots"]))
         }
     };
-    clean(&format!("{when}  {site}/{who}  {what}"))
+    clean(&format!("{when:<24}  {site}/{who}  {what}"))
 }
 
 fn values(items: &Value) -> String {
@@ -196,6 +208,14 @@ mod tests {
                 "andon/v1/shop/laser/state",
                 include_str!("../../../tests/wire/state.json"),
             )),
+            readable(&publish(
+                "andon/v1/shop/laser/observation",
+                include_str!("../../../tests/wire/observation-unsynced.json"),
+            )),
+            readable(&publish(
+                "andon/v1/shop/laser/birth",
+                include_str!("../../../tests/wire/birth.json"),
+            )),
             readable(&publish("andon/v1/shop/laser/event", "\u{1b}[2J")),
             readable(&publish("other/topic", "x")),
             as_json(&publish("andon/v1/shop/laser/state", "not json")),
@@ -203,7 +223,9 @@ mod tests {
         expect![[r#"
             2026-09-21T14:13:20.250Z  shop/laser  energy.import 18230.0, input.1 true, power.active 1500.25, temperature.tube missing (timeout)
             2026-09-21T14:13:25.000Z  shop/laser  is execution running
-            no wall time  shop/laser  
+            no wall time              shop/laser  power.active 0.0
+            –                         shop/laser  has power.active
+            –                         shop/laser  
             other/topic  (1 bytes)
             {"payload":"not json","retained":false,"topic":"andon/v1/shop/laser/state"}"#]]
         .assert_eq(&lines.join("\n"));

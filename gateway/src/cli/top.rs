@@ -1,6 +1,7 @@
 //! `andon top`: a running gateway at a glance, once a second on a terminal. It shows nothing old: when
 //! the gateway does not answer, the screen says so and is otherwise empty.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -39,16 +40,14 @@ pub struct TopArgs {
 pub async fn run(args: TopArgs) -> anyhow::Result<()> {
     let gateway = args.whereabouts.gateway()?;
     if args.json {
-        super::say(&gateway.get("diagnostics", &[]).await?.to_string());
-        return Ok(());
+        return super::say(&gateway.get("diagnostics", &[]).await?.to_string());
     }
     let first = look(&gateway).await?;
     if args.once || !std::io::stdout().is_terminal() {
         // A rate is of the time between two looks.
         tokio::time::sleep(EVERY).await;
         let seen = look(&gateway).await?;
-        super::say(&screen::lines(&seen, Some(&first), usize::MAX).join("\n"));
-        return Ok(());
+        return super::say(&screen::lines(&seen, Some(&first), usize::MAX).join("\n"));
     }
     let terminal = Terminal::take();
     let ended = watch(&gateway, first, &terminal).await;
@@ -59,9 +58,28 @@ pub async fn run(args: TopArgs) -> anyhow::Result<()> {
 /// What is looked at in one go.
 struct Seen {
     diagnostics: Diagnostics,
-    /// Items that have no value: machine and item, why, and since when nothing was heard.
-    blind: Vec<(String, String, Option<u64>)>,
+    /// Machines with items that have no value.
+    blind: Vec<Blind>,
     at: Instant,
+}
+
+/// The items of one machine that have no value.
+struct Blind {
+    machine: String,
+    /// By why: their names, and how long ago the one that is silent longest was heard of; none when
+    /// no word of any has come.
+    items: BTreeMap<String, (Vec<String>, Option<u64>)>,
+}
+
+impl Blind {
+    /// How many items.
+    fn count(&self) -> usize {
+        self.items.values().map(|(names, _)| names.len()).sum()
+    }
+
+    fn longest(&self) -> Option<u64> {
+        self.items.values().filter_map(|(_, age)| *age).max()
+    }
 }
 
 async fn look(gateway: &Gateway) -> anyhow::Result<Seen> {
@@ -72,18 +90,24 @@ async fn look(gateway: &Gateway) -> anyhow::Result<Seen> {
     Ok(Seen { diagnostics, blind: blind(&picture), at: Instant::now() })
 }
 
-/// The items of a picture that have no value; those that nobody has heard of yet last.
-fn blind(picture: &Value) -> Vec<(String, String, Option<u64>)> {
+/// The machines of a picture with items that have no value, the longest silent first; those that
+/// nobody has heard of yet last.
+fn blind(picture: &Value) -> Vec<Blind> {
     let each = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let word = |value: &Value| plain(value.as_str().unwrap_or("?"));
     let mut blind = Vec::new();
     for machine in each(&picture["machines"]) {
+        let mut found = Blind { machine: word(&machine["id"]), items: BTreeMap::new() };
         for item in each(&machine["items"]).iter().filter(|item| item["value"].is_null()) {
-            let name = format!("{}.{}", word(&machine["id"]), word(&item["name"]));
-            blind.push((name, word(&item["why"]), item["age_ms"].as_u64()));
+            let (names, age) = found.items.entry(word(&item["why"])).or_default();
+            names.push(word(&item["name"]));
+            *age = (*age).max(item["age_ms"].as_u64());
+        }
+        if !found.items.is_empty() {
+            blind.push(found);
         }
     }
-    blind.sort_by_key(|(.., age)| std::cmp::Reverse(*age));
+    blind.sort_by_key(|machine| std::cmp::Reverse(machine.longest()));
     blind
 }
 
@@ -159,14 +183,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_without_a_value_are_listed_longest_silent_first_and_the_unheard_last() {
-        let item = |name: &str, value: Value, age: Option<u64>| json!({ "name": name, "value": value, "why": "timeout", "age_ms": age });
+    fn machines_without_values_are_listed_longest_silent_first_and_the_unheard_last() {
+        let item = |name: &str, value: Value, age: Option<u64>| {
+            let why = if name == "door" { "refused" } else { "timeout" };
+            json!({ "name": name, "value": value, "why": why, "age_ms": age })
+        };
         let picture = json!({ "machines": [
             { "id": "laser", "items": [item("voltage", json!(230), Some(3)), item("current", Value::Null, None)] },
-            { "id": "cnc", "items": [item("feed", Value::Null, Some(900)), item("load", Value::Null, Some(5000))] },
+            { "id": "cnc", "items": [
+                item("feed", Value::Null, Some(900)), item("load", Value::Null, Some(5000)),
+                item("door", Value::Null, Some(70)),
+            ] },
+            { "id": "saw", "items": [item("current", json!(1), Some(3))] },
         ]});
-        let names: Vec<String> = blind(&picture).into_iter().map(|(name, ..)| name).collect();
-        assert_eq!(names, ["cnc.load", "cnc.feed", "laser.current"]);
+        let told = blind(&picture);
+        let machines: Vec<(&str, usize)> =
+            told.iter().map(|it| (&*it.machine, it.count())).collect();
+        assert_eq!(machines, [("cnc", 3), ("laser", 1)]);
+        let names = vec!["feed".to_owned(), "load".to_owned()];
+        assert_eq!(told[0].items["timeout"], (names, Some(5000)));
+        assert_eq!(told[0].items["refused"], (vec!["door".to_owned()], Some(70)));
         assert!(blind(&json!({ "machines": "rubbish" })).is_empty());
     }
 }

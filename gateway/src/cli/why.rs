@@ -42,11 +42,9 @@ pub async fn run(args: WhyArgs) -> anyhow::Result<()> {
     }
     let told = gateway.get("why", &[machine, item]).await?;
     if args.json {
-        super::say(&told.to_string());
-        return Ok(());
+        return super::say(&told.to_string());
     }
-    super::say(text(&read(&gateway, told)?).trim_end());
-    Ok(())
+    super::say(text(&read(&gateway, told)?).trim_end())
 }
 
 fn read(gateway: &Gateway, told: Value) -> anyhow::Result<Explanation> {
@@ -64,16 +62,14 @@ async fn machine(gateway: &Gateway, id: &str, as_json: bool) -> anyhow::Result<(
         bail!("there is no machine {id:?}");
     };
     if as_json {
-        super::say(&machine.to_string());
-        return Ok(());
+        return super::say(&machine.to_string());
     }
     let mut signals = Vec::new();
     for item in machine["activity_from"].as_array().into_iter().flatten().filter_map(Value::as_str)
     {
         signals.push(read(gateway, gateway.get("why", &[id, item]).await?)?);
     }
-    super::say(state(id, machine, &signals).trim_end());
-    Ok(())
+    super::say(state(id, machine, &signals).trim_end())
 }
 
 /// Why a machine's state is what it is, for a person.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,9 @@ const BAUDS: &[i64] = &[1200, 2400, 4800, 9600, 14_400, 19_200, 38_400, 57_600, 
 const TURNAROUND_RTU: Duration = Duration::from_millis(100);
 /// The same through a gateway, which may be busy with other devices.
 const TURNAROUND_TCP: Duration = Duration::from_millis(250);
+/// What `turnaround` may be.
+pub(crate) const TURNAROUND_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(10);
 
 /// Longest pause between two requests: a gateway that needs more is broken.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -91,8 +95,7 @@ pub(super) fn buses<'a>(root: &Section<'a>, folder: &Path) -> Named<'a, Bus> {
 
 fn times(section: &Section<'_>, link: &Link) -> LineTimes {
     let default = if matches!(link, Link::Rtu { .. }) { TURNAROUND_RTU } else { TURNAROUND_TCP };
-    let range = Duration::from_millis(1)..=Duration::from_secs(10);
-    let turnaround = section.duration("turnaround", range).unwrap_or(default);
+    let turnaround = section.duration("turnaround", TURNAROUND_RANGE).unwrap_or(default);
     let pause = section.duration("pause", Duration::ZERO..=PAUSE_MAX).unwrap_or_default();
     let dead_share = section.quantity("dead_share", Unit::Ratio).filter(|share| {
         let allowed = (DEAD_SHARE_MIN..=DEAD_SHARE_MAX).contains(share);

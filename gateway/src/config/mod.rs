@@ -31,6 +31,7 @@ mod rule;
 mod section;
 mod source;
 
+pub(crate) use bus::TURNAROUND_RANGE;
 pub(crate) use problem::did_you_mean;
 pub use problem::{Excerpt, Problem};
 
@@ -38,6 +39,7 @@ use crate::history::SERIES_MAX;
 use plan::Plan;
 use problem::Report;
 use section::Section;
+pub(crate) use section::say;
 
 /// A configuration without fault.
 #[derive(Clone, Debug)]

@@ -332,7 +332,7 @@ pub(super) fn is_id(id: &str) -> bool {
 }
 
 /// A duration as a person would write it.
-pub(super) fn say(duration: Duration) -> String {
+pub(crate) fn say(duration: Duration) -> String {
     match duration.as_millis() {
         millis @ 1..1000 => format!("{millis} ms"),
         millis if millis % 3_600_000 == 0 && millis > 0 => format!("{} h", millis / 3_600_000),

@@ -46,13 +46,13 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> anyhow::Resu
     // Nothing of an earlier demo may be taken for this one's: its journal is gone.
     let gateway = Gateway::start(plan, clock::fresh_boot_id()?).await?;
     let board = gateway.board();
-    say(&format!("board: http://{board}"));
-    say(&format!("mqtt: {broker}, topics andon/v1/demo/#"));
+    say(&format!("board: http://{board}"))?;
+    say(&format!("mqtt: {broker}, topics andon/v1/demo/#"))?;
     say(&format!(
         "reset the laser's stop with: andon alarms reset laser-hot --reason \"pump repaired\" \
          --url http://{board} --token-file {}",
         token.display()
-    ));
+    ))?;
     let started = Instant::now();
     let narrator = Narrator::new(started, gateway.journal());
     let stage = narrator.stage();
@@ -71,7 +71,7 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> anyhow::Resu
     narrator.catch_up();
     let summary = narrator.summary(started.elapsed());
     gateway.stop().await;
-    say(&summary);
+    say(&summary)?;
     Ok(())
 }
 

@@ -111,6 +111,7 @@ fn bus(plan: &BusPlan, status: &Status, now: BootTime) -> Bus {
         up,
         why: status.down.clone(),
         occupancy: status.occupancy,
+        requests_per_second: Some(status.request_rate),
         worst_age_ms: status.worst_age(now).map(millis),
         latest: status.latest(now).and_then(|(unit, latest)| named(plan, unit, latest)),
         units_silent: status.silent(),

@@ -184,7 +184,11 @@ fn devices(out: &mut Exposition, now: &Diagnostics) {
 fn engine(out: &mut Exposition, now: &Diagnostics) {
     let engine = &now.engine;
     let readings = Some(count(engine.readings));
-    one(out, ("andon_engine_readings_total", Counter, "Readings taken."), readings);
+    one(
+        out,
+        ("andon_engine_readings_total", Counter, "Readings taken, those without a value too."),
+        readings,
+    );
     let turns = Some(count(engine.turns));
     one(out, ("andon_engine_turns_total", Counter, "Turns of the engine's thread."), turns);
     let busy = Some(engine.busy_ms / 1000.0);

@@ -111,6 +111,9 @@ pub struct Bus {
     pub why: Option<String>,
     /// Share of the last minute in which it was in use, 0–1.
     pub occupancy: f64,
+    /// Requests per second of the last minute; unknown to snapshots of older gateways.
+    #[serde(default)]
+    pub requests_per_second: Option<f64>,
     /// The greatest age of a value in the last minute, of the units that answer; unknown while none
     /// has delivered anything.
     pub worst_age_ms: Option<u64>,
@@ -187,7 +190,7 @@ pub struct Unit {
     pub holes: usize,
     /// Since its last answer, exceptions counted; unknown before the first.
     pub last_answer_age_ms: Option<u64>,
-    /// Until it is asked again, of one that is set aside; with the next round that is due then.
+    /// Until it is asked again, of one in quarantine; with the next round that is due then.
     #[serde(default)]
     pub asked_again_ms: Option<u64>,
 }
@@ -246,7 +249,7 @@ pub struct Device {
 /// The engine's thread.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Engine {
-    /// Readings taken.
+    /// Readings taken, those without a value among them.
     pub readings: u64,
     /// Turns: from waking to having handed everything on.
     pub turns: u64,
@@ -254,7 +257,7 @@ pub struct Engine {
     pub busy_ms: f64,
     /// The longest turn.
     pub turn_longest_ms: f64,
-    /// Readings per second over the last 10 s; unknown at the start.
+    /// Readings per second, those without a value among them, over the last 10 s; unknown at the start.
     pub readings_per_second: Option<f64>,
     /// Mean turn over the last 10 s; unknown at the start.
     pub turn_mean_ms: Option<f64>,

@@ -102,6 +102,7 @@ fn bus() -> Bus {
         up: true,
         why: None,
         occupancy: 0.31,
+        requests_per_second: Some(9.52),
         worst_age_ms: Some(60_200),
         latest: Some(Latest {
             source: "meter-4".into(),

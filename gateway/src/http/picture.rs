@@ -320,13 +320,16 @@ impl Picture {
         let named = |index: &ItemIndex| self.plan.items.get(index.0 as usize);
         let from: Vec<&str> =
             machine.activity_from.iter().filter_map(named).map(|it| &*it.item.name).collect();
-        // Nor is there a conflict any longer of signals that say nothing any more.
-        let mut signals = items.iter().filter(|item| from.contains(&item.name));
-        let mute = signals.clone().all(|item| item.value.is_none());
-        let conflict = machine.why == Some(Unavailable::Conflict);
-        let told = match signals.next() {
-            Some(signal) if conflict && mute => signal.why,
-            _ => machine.why,
+        // Nor is there a conflict any longer of signals that say nothing any more, and of signals
+        // that never had a value their own reason says more than that nothing was heard.
+        let signals = || items.iter().filter(|item| from.contains(&item.name));
+        let mute = signals().all(|item| item.value.is_none());
+        let told = match machine.why {
+            Some(Unavailable::Conflict | Unavailable::NotYet) if mute => {
+                let mut reasons = signals().filter_map(|signal| signal.why);
+                reasons.find(|why| *why != Unavailable::NotYet).or(machine.why)
+            }
+            why => why,
         };
         let why = (machine.execution == Execution::Unknown).then(|| told.or(silence));
         let lasted = self.standings.lasted(&machine.id, now);

@@ -150,6 +150,29 @@ fn what_the_activity_is_told_from_is_named_and_contradicts_only_while_it_speaks(
 }
 
 #[test]
+fn a_machine_whose_meter_never_answered_says_that_it_does_not_answer() {
+    let mut plan = shop();
+    let mut engine = andon_engine::plan::Plan::clone(&plan.engine);
+    engine.machines[0].activity =
+        vec![ActivityPlan::Controller { item: ItemIndex(0), exit_for: Default::default() }];
+    plan.engine = engine.into();
+    let mut picture = Picture::new(&plan, &rules(), "b".into(), s(0));
+    let activity = |why| Event::Activity {
+        machine: "laser".into(),
+        at: s(1),
+        activity: Activity::Unknown,
+        execution: Execution::Unknown,
+        why,
+        raw_run_ms: 0,
+    };
+    picture.fold(&Output::Event(activity(Some(Unavailable::NotYet))));
+    let why = |picture: &Picture| picture.machine(MachineIndex(0), s(1400)).unwrap().why;
+    assert_eq!(why(&picture), Some(Unavailable::NotYet));
+    picture.fold(&sample(0, s(1399), Err(Unavailable::Timeout)));
+    assert_eq!(why(&picture), Some(Unavailable::Timeout));
+}
+
+#[test]
 fn an_old_value_is_stale_even_if_the_engine_is_silent() {
     let mut picture = picture();
     picture.fold(&sample(0, s(10), number(1.0)));

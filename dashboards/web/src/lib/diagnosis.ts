@@ -66,6 +66,8 @@ export interface Diagnostics {
   } | null;
   history: {
     failing: string | null; bytes: number | null; oldest_ms: number | null; samples: number; undated: number; passed_over: number; damaged: number;
+    /** Days whose merge has failed, and why. */
+    unmerged: number; unmerged_why: string | null;
   } | null;
   mqtt: {
     up: boolean; why: string | null; confirmed_by: "recorder" | "puback" | null; in_flight: number; published_again: number; unconfirmed: number;
@@ -115,6 +117,11 @@ export function failures(requests: Requests): [string, number][] {
 export function milliseconds(ms: number): string {
   if (ms < 0.1) return "< 0.1";
   return ms < 10 ? ms.toFixed(1) : String(Math.round(ms));
+}
+
+/** Seconds with one digit after the point below ten; null for what is told in its largest unit. */
+export function tenths(ms: number): string | null {
+  return ms < 9_950 ? (ms / 1000).toFixed(1) : null;
 }
 
 export function asked(requests: Requests): number {

@@ -1,5 +1,7 @@
 //! What a bus knows of its devices and tells: holes over a restart, last words, figures.
 
+use std::io;
+
 use super::bench::{Bench, Request, bus, profile, script, scripted, soon};
 use super::*;
 use crate::journal::tests::Folder;
@@ -14,6 +16,43 @@ fn holed(asked: &Arc<Mutex<Vec<(u16, u16)>>>, holed: &Arc<AtomicU64>) -> bench::
         let refused = range.contains(&17) && holed.load(Ordering::Relaxed) == 1;
         soon(if refused { request.exception(2) } else { request.honest() })
     })
+}
+
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_is_logged_once_however_often_it_is_asked_for_again() {
+    let log = Log::default();
+    let into = log.clone();
+    let format = tracing_subscriber::fmt().without_time().with_ansi(false);
+    let subscriber = format.with_writer(move || into.clone()).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let folder = Folder::new("bus-holes-log");
+    let (plan, engine) = bus(false, 1, &profile(&(0..40).collect::<Vec<u16>>()));
+    let (asked, there) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(1)));
+    let opener = scripted(false, holed(&asked, &there));
+    let mut bench = Bench::of(&plan, &engine, opener, Memory::load(folder.path(), &plan));
+    let begun = Instant::now();
+    while begun.elapsed() < 31 * 60 * SECOND {
+        bench.next().await;
+    }
+    drop(guard);
+    let alone = asked.lock().unwrap().iter().filter(|it| **it == (17, 1)).count();
+    assert!(alone > 3, "asked for again every ten minutes: {alone}");
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.matches("refuses these addresses").count(), 1, "{log}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,6 @@
 //! `andon learn --replay`: what other bands would have made of what the journal still holds. It
 //! reads the journal's folder and changes nothing, whether a gateway is running or not.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,9 +91,7 @@ pub(super) fn run(args: &LearnArgs, plan: &Plan) -> anyhow::Result<()> {
         true => format!("{}\n", as_json(window, counted.as_ref(), &answer)),
         false => as_table(window, &zone, counted.as_ref(), &answer)?,
     };
-    // A reader that has closed its end wants no more.
-    std::io::stdout().write_all(told.as_bytes()).ok();
-    Ok(())
+    crate::cli::put(&told)
 }
 
 /// What the journal holds, under both opinions, and what was counted while it happened.

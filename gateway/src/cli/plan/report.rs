@@ -21,7 +21,7 @@ pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
         let of = bus.units.len();
         let _ = writeln!(
             text,
-            "bus {:<20} {:>6.1} %   {:>7.1} reads/s   worst age {}{:.1} s   turnaround measured of \
+            "bus {:<20} {:>6.1} % busy   {:>7.1} reads/s   worst age {}{:.1} s   turnaround measured of \
              {measured} of {of}",
             &*bus.id,
             load.occupancy * 100.0,
@@ -58,7 +58,7 @@ pub(super) fn as_table(judged: &[Judged<'_>], items: bool) -> String {
             };
             let _ = writeln!(
                 text,
-                "  {source:<22} {share:>6.1} %   answers after {answer:.1} ms{from}"
+                "  {source:<22} {share:>6.1} % of the bus   answers after {answer:.1} ms{from}"
             );
             for item in all.iter().filter(|_| items) {
                 let (period, age) = (item.period.as_secs_f64(), item.worst_age.as_secs_f64());

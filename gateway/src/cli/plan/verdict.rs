@@ -1,13 +1,18 @@
 //! What `andon plan` says of a bus that is asked for too much, or for nearly that: in words, with what to
 //! do next. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::propose::{Proposal, is_short_of_periods};
 use super::{Judged, percent};
 use crate::bus::load::{BusLoad, ItemLoad};
 use crate::config::period::PERIODS_MAX;
 use crate::config::plan::Link;
+
+/// Items of a source and a period that are named where all of them are meant.
+const NAMES_SHOWN: usize = 8;
 
 /// What does not fit, and what would; nothing where everything fits.
 pub(super) fn say(judged: &Judged<'_>) -> String {
@@ -67,27 +72,42 @@ fn beyond_help(link: &Link, factor: f64, proposal: Option<&Proposal>, is_short: 
     text
 }
 
-/// The item that may be latest by its own period, and what to do about it.
+/// The items that may miss their period, by source, and what to do about them.
 fn soften(load: &BusLoad) -> String {
-    let items = load
-        .sources
-        .iter()
-        .flat_map(|source| source.items.iter().map(move |item| (&source.source, item)));
-    let lateness = |item: &ItemLoad| item.worst_age.as_secs_f64() / item.period.as_secs_f64();
-    let latest = items.max_by(|(_, a), (_, b)| lateness(a).total_cmp(&lateness(b)));
-    let Some((source, item)) = latest else { return String::new() };
-    let (period, age) = (item.period.as_secs_f64(), item.worst_age.as_secs_f64());
+    let mut text = String::new();
+    for source in &load.sources {
+        let mut late: BTreeMap<Duration, Vec<&ItemLoad>> = BTreeMap::new();
+        for item in source.items.iter().filter(|item| item.worst_age > item.period * 2) {
+            late.entry(item.period).or_default().push(item);
+        }
+        for (period, items) in late {
+            let age = items.iter().map(|item| item.worst_age).max().unwrap_or_default();
+            let names: Vec<&str> = items.iter().map(|item| &*item.item).collect();
+            let of = source.items.iter().filter(|item| item.period == period).count();
+            let names = match names.len() {
+                all if all == of && all > NAMES_SHOWN => format!("all {all} items of that period"),
+                _ => names.join(", "),
+            };
+            let (period, age) = (period.as_secs_f64(), age.as_secs_f64());
+            let _ = writeln!(
+                text,
+                "    {}, up to {age:.1} s at a period of {period} s: {names}",
+                source.source
+            );
+        }
+    }
+    if text.is_empty() {
+        return "  hint: give longer periods to what can wait (andon plan --items)\n".to_owned();
+    }
     format!(
-        "  hint: {source}.{} may then be {age:.1} s old, at a period of {period} s; give it a longer one, or \
-         whatever else can wait (andon plan --items)\n",
-        item.item
+        "  hint: these may then be that old; give them longer periods, or whatever else can wait \
+         (andon plan --items)\n{text}"
     )
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     use andon_engine::plan::ItemIndex;
 
@@ -147,16 +167,22 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_but_may_come_late_names_the_latest_item_and_what_to_do() {
-        // A read of the slow round takes longer than the fast item's period.
-        let mut bus = crowded(1);
-        let power = bus.units[0].profile.position("power.active");
-        for poll in &mut bus.units[0].polls {
-            let fast = Some(poll.profile_item) == power;
-            poll.period = Duration::from_millis(if fast { 100 } else { 60_000 });
+    fn what_fits_but_may_come_late_names_all_such_items_by_source_and_what_to_do() {
+        // A read of the slow round takes longer than the fast items' period.
+        let mut bus = crowded(2);
+        let profile = bus.units[0].profile.clone();
+        let fast = ["power.active", "power.active.l1"].map(|name| profile.position(name));
+        for poll in bus.units.iter_mut().flat_map(|unit| &mut unit.polls) {
+            let fast = fast.contains(&Some(poll.profile_item));
+            poll.period = Duration::from_millis(if fast { 200 } else { 60_000 });
         }
         let words = said(&bus, &BTreeSet::new());
         assert!(words.contains("fits, but"), "{words}");
-        assert!(words.contains("hint: meter-1.power.active may then be"), "{words}");
+        for source in ["meter-1", "meter-2"] {
+            let line = words.lines().find(|line| line.contains(source)).expect(&words);
+            assert!(line.contains("at a period of 0.2 s"), "{words}");
+            assert!(line.contains("power.active, ") || line.contains(", power.active"), "{words}");
+            assert!(line.contains("power.active.l1"), "{words}");
+        }
     }
 }

@@ -56,11 +56,11 @@ pub(super) async fn run(args: LanArgs) -> anyhow::Result<()> {
         }
     }
     if args.json {
-        crate::cli::say(&serde_json::to_string_pretty(&proposals)?);
+        crate::cli::say(&serde_json::to_string_pretty(&proposals)?)?;
     } else if proposals.is_empty() {
         tracing::info!("nothing was found; many printers do not announce themselves: try --subnet");
     } else {
-        crate::cli::say(fragments(proposals, "home").trim_end());
+        crate::cli::say(fragments(proposals, "home").trim_end())?;
     }
     Ok(())
 }

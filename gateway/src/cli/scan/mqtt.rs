@@ -72,7 +72,7 @@ pub(super) async fn run(args: MqttArgs) -> anyhow::Result<()> {
         tracing::warn!(announced.left_out, "there were more announcements than are read");
     }
     if args.json {
-        crate::cli::say(&serde_json::to_string_pretty(&proposals)?);
+        crate::cli::say(&serde_json::to_string_pretty(&proposals)?)?;
     } else if proposals.is_empty() {
         tracing::info!(
             "nothing was announced; a device that is off or was not set up for MQTT is not seen"
@@ -94,7 +94,7 @@ pub(super) async fn run(args: MqttArgs) -> anyhow::Result<()> {
                 let _ = writeln!(bus, "{key} = {}", quoted(&file.to_string_lossy()));
             }
         }
-        crate::cli::say(&format!("{bus}\n{}", fragments(proposals, &args.bus).trim_end()));
+        crate::cli::say(&format!("{bus}\n{}", fragments(proposals, &args.bus).trim_end()))?;
     }
     Ok(())
 }

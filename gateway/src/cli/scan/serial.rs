@@ -107,11 +107,10 @@ pub(super) async fn run(args: SerialArgs) -> anyhow::Result<()> {
 
 fn propose(args: &SerialArgs, found: &[Finding]) -> anyhow::Result<()> {
     if args.json {
-        super::super::say(&serde_json::to_string(found)?);
+        crate::cli::say(&serde_json::to_string(found)?)
     } else {
-        super::super::say(line_proposal(&stable(&args.port), found).trim_end());
+        crate::cli::say(line_proposal(&stable(&args.port), found).trim_end())
     }
-    Ok(())
 }
 
 fn options(args: &SerialArgs) -> anyhow::Result<Options> {

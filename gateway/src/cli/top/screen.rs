@@ -5,32 +5,32 @@ use jiff::Timestamp;
 use crate::cli::asking::{lasting, plain, reason};
 use crate::diagnostics::{Bus, Device, Diagnostics, Unit};
 
-use super::Seen;
+use super::{Blind, Seen};
 
-/// Items without a value that are listed; the rest is counted.
-const BLIND_SHOWN: usize = 8;
+/// Items of one machine that are named, for one reason; more are counted.
+const NAMES_SHOWN: usize = 4;
 
 /// Ages of more periods than this are told with their item: a value was missed.
 const LATE: f64 = 2.0;
 /// A bus that does not keep up stands before units that are lost.
 const SKIPPING_RANK: u8 = 5;
 
-/// The lines, at most `rows` of them. With `before`, rates are of the time since then.
+/// The lines, at most `rows` of them. With `before`, the processor's share is of the time since then.
 pub(super) fn lines(seen: &Seen, before: Option<&Seen>, rows: usize) -> Vec<String> {
     let now = &seen.diagnostics;
     let mut lines =
         head(now, before.map(|it| (&it.diagnostics, seen.at.duration_since(it.at).as_secs_f64())));
     lines.push(String::new());
+    lines.push(
+        "BUSES  busy, requests, ages: of the last minute; failed, skipped: since the start"
+            .to_owned(),
+    );
     lines.push(format!(
         "{:<16} {:<6} {:>6} {:>8} {:>8} {:>12} {:>8} {:>8}",
         "BUS", "STATE", "BUSY", "REQ/S", "FAILED", "WORST AGE", "PERIODS", "SKIPPED"
     ));
     for bus in &now.buses {
-        let earlier = before.and_then(|it| {
-            let same = it.diagnostics.buses.iter().find(|known| known.id == bus.id)?;
-            Some((same, seen.at.duration_since(it.at).as_secs_f64()))
-        });
-        lines.push(bus_line(bus, earlier));
+        lines.push(bus_line(bus));
         lines.extend(ages(bus));
     }
     let (worried, well) = worst(now);
@@ -39,16 +39,9 @@ pub(super) fn lines(seen: &Seen, before: Option<&Seen>, rows: usize) -> Vec<Stri
     lines.extend(worried);
     if !seen.blind.is_empty() {
         lines.push(String::new());
-        lines.push(format!("ITEMS WITHOUT A VALUE  {}", seen.blind.len()));
-        lines.extend(
-            seen.blind
-                .iter()
-                .take(BLIND_SHOWN)
-                .map(|(name, why, age)| format!("  {name:<34} {}{}", reason(why), ago(*age))),
-        );
-        if let more @ 1.. = seen.blind.len().saturating_sub(BLIND_SHOWN) {
-            lines.push(format!("  and {more} more"));
-        }
+        let all: usize = seen.blind.iter().map(Blind::count).sum();
+        lines.push(format!("ITEMS WITHOUT A VALUE  {all}"));
+        lines.extend(seen.blind.iter().map(blind_line));
     }
     lines.truncate(rows);
     lines
@@ -80,7 +73,7 @@ fn head(now: &Diagnostics, before: Option<(&Diagnostics, f64)>) -> Vec<String> {
             cpu.unwrap_or_default(),
         ),
         format!(
-            "engine   {} readings/s, turn {} ms (longest {:.1}), queue {queue}",
+            "engine   {} values and absences/s, turn {} ms (longest {:.1}), queue {queue}",
             figure(engine.readings_per_second, 0),
             figure(engine.turn_mean_ms, 2),
             engine.turn_longest_ms,
@@ -173,12 +166,9 @@ fn link(up: bool, why: Option<&str>) -> String {
     }
 }
 
-fn bus_line(bus: &Bus, before: Option<(&Bus, f64)>) -> String {
-    let ended = |bus: &Bus| bus.units.iter().map(|unit| unit.requests.ended()).sum::<u64>();
+fn bus_line(bus: &Bus) -> String {
     let failed: u64 = bus.units.iter().map(|unit| unit.requests.failed()).sum();
-    let rate = before.map_or("–".to_owned(), |(before, seconds)| {
-        format!("{:.1}", ended(bus).saturating_sub(ended(before)) as f64 / seconds)
-    });
+    let rate = bus.requests_per_second.map_or("–".to_owned(), |rate| format!("{rate:.1}"));
     format!(
         "{:<16} {:<6} {:>5.0}% {rate:>8} {failed:>8} {:>12} {:>8} {:>8}  {}",
         plain(&bus.id),
@@ -207,7 +197,7 @@ fn ages(bus: &Bus) -> Option<String> {
     let (silent, of) = (bus.units_silent, bus.units_polled);
     let silent = (silent > 0).then(|| format!("{silent} of {of} units do not answer"));
     let unread = bus.items_unread;
-    let unread = (unread > 0).then(|| format!("{unread} items are not read"));
+    let unread = (unread > 0).then(|| format!("{unread} items never read, or refused"));
     let all: Vec<String> = [late, silent, unread].into_iter().flatten().collect();
     (!all.is_empty()).then(|| format!("  {}", all.join("; ")))
 }
@@ -285,6 +275,19 @@ fn device_line(device: &Device) -> String {
     )
 }
 
+/// The items of a machine that have no value, by why.
+fn blind_line(blind: &Blind) -> String {
+    let said = blind.items.iter().map(|(why, (names, age))| {
+        let names = match names.len() {
+            0..=NAMES_SHOWN => names.join(", "),
+            many => format!("{many} items"),
+        };
+        format!("{names}: {}{}", reason(why), ago(*age))
+    });
+    let said: Vec<String> = said.collect();
+    format!("  {:<16} {:>3}  {}", blind.machine, blind.count(), said.join("; "))
+}
+
 fn answered(age: Option<u64>) -> String {
     age.map_or(", has never answered".to_owned(), |ms| format!(", last answer {} ago", lasting(ms)))
 }
@@ -301,24 +304,30 @@ mod tests {
     use super::*;
     use crate::diagnostics::testing::shop;
 
+    fn blind(machine: &str, why: &str, count: usize, age: Option<u64>) -> Blind {
+        let names = (0..count).map(|n| format!("item-{n}")).collect();
+        Blind { machine: machine.to_owned(), items: [(why.to_owned(), (names, age))].into() }
+    }
+
     #[test]
     fn a_shop_in_trouble_is_told_worst_first_and_unknown_is_a_dash() {
         let seen = Seen {
             diagnostics: shop(),
-            blind: vec![("laser.voltage".to_owned(), "timeout".to_owned(), Some(92_000))],
+            blind: vec![blind("laser", "timeout", 1, Some(92_000))],
             at: Instant::now(),
         };
         expect![[r#"
             andon 0.1.0  up 2 h 04 min, 9.4 MB (peak –), clock NOT synchronised: no hours are counted, nothing reaches the store
-            engine   41 readings/s, turn 0.04 ms (longest 9.2), queue 1/256
+            engine   41 values and absences/s, turn 0.04 ms (longest 9.2), queue 1/256
             journal  ok, 5000 records, 2.5 MB, 2 blocks quarantined
             history  FAILING: unable to open database file, 90000 samples written, 4.5 MB since 2026-09-21 14:13 UTC, 2 days not merged (disk I/O error)
             mqtt     DOWN: connection refused, 0 in flight, 412 unconfirmed (by recorder), 0 sent again or late
             store    not used
 
+            BUSES  busy, requests, ages: of the last minute; failed, skipped: since the start
             BUS              STATE    BUSY    REQ/S   FAILED    WORST AGE  PERIODS  SKIPPED
-            panel            up        31%        –       33   1 min 00 s      2.6        4
-              latest: meter-4.power.active, 2.6 s old, read every 1.0 s; 1 of 3 units do not answer; 12 items are not read
+            panel            up        31%      9.5       33   1 min 00 s      2.6        4
+              latest: meter-4.power.active, 2.6 s old, read every 1.0 s; 1 of 3 units do not answer; 12 items never read, or refused
 
             UNITS AND DEVICES  1 in order, 4 to look at
               panel            bus: cannot keep up, 12 % of the last minute's readings skipped; see andon plan
@@ -327,7 +336,7 @@ mod tests {
               meter-4          unit 4 on panel: suspect (timeout), 2 of 882 requests failed, last answer 0.3 s ago
 
             ITEMS WITHOUT A VALUE  1
-              laser.voltage                      timeout, 1 min 32 s ago"#]].assert_eq(&lines(&seen, None, usize::MAX).join("\n"));
+              laser              1  item-0: timeout, 1 min 32 s ago"#]].assert_eq(&lines(&seen, None, usize::MAX).join("\n"));
         assert_eq!(lines(&seen, None, 3).len(), 3);
     }
 
@@ -340,25 +349,24 @@ mod tests {
     }
 
     #[test]
-    fn items_beyond_those_listed_are_counted() {
-        let item = |n: usize| (format!("m.item-{n}"), "not_yet".to_owned(), None);
-        let told = |n: usize| {
-            let blind = (0..n).map(item).collect();
-            let seen = Seen { diagnostics: shop(), blind, at: Instant::now() };
-            lines(&seen, None, usize::MAX)
-        };
-        let eleven = told(11);
-        assert_eq!(eleven.last().unwrap(), "  and 3 more");
-        assert!(eleven[eleven.len() - 2].contains("m.item-7"), "{eleven:?}");
-        assert!(eleven[eleven.len() - 2].ends_with(" nothing heard yet"), "{eleven:?}");
-        assert!(told(8).last().unwrap().contains("m.item-7"));
+    fn each_machine_without_values_is_shown_and_what_has_no_room_is_counted() {
+        let mut blind =
+            vec![blind("cnc", "timeout", 41, Some(92_000)), blind("saw", "not_yet", 1, None)];
+        blind[0].items.insert("refused".to_owned(), (vec!["door".to_owned()], Some(400)));
+        let told =
+            lines(&Seen { diagnostics: shop(), blind, at: Instant::now() }, None, usize::MAX);
+        expect![[r#"
+            ITEMS WITHOUT A VALUE  43
+              cnc               42  door: refused, 0.4 s ago; 41 items: timeout, 1 min 32 s ago
+              saw                1  item-0: nothing heard yet"#]]
+        .assert_eq(&told[told.len() - 3..].join("\n"));
     }
 
     #[test]
-    fn rates_are_of_the_time_between_two_looks() {
-        let (before, mut after) = (shop(), shop());
-        after.buses[0].units[0].requests.answered += 30;
-        let line = bus_line(&after.buses[0], Some((&before.buses[0], 2.0)));
-        assert!(line.contains(" 15.0 "), "{line}");
+    fn requests_are_of_the_last_minute_like_what_stands_beside_them() {
+        let mut bus = shop().buses.remove(0);
+        assert!(bus_line(&bus).contains("31%      9.5 "), "{}", bus_line(&bus));
+        bus.requests_per_second = None;
+        assert!(bus_line(&bus).contains("31%        – "), "{}", bus_line(&bus));
     }
 }
