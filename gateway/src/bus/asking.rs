@@ -25,7 +25,6 @@ impl Unit {
         Wait {
             allowance: turnaround.allowance(),
             longest: if patient { turnaround.patient() } else { turnaround.longest() },
-            answers: self.last_answer.is_some() && !self.health.is_quarantined(),
         }
     }
 

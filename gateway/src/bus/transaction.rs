@@ -379,9 +379,8 @@ impl Connection {
         let sent = Instant::now();
         self.tap.mark(self.whose);
         let exchange = self.timing.wire(bytes);
-        let holds = |(whose, since): &(usize, Instant)| {
-            *since + HOLD_MAX > sent && (*whose != self.whose || wait.answers)
-        };
+        let holds =
+            |(whose, since): &(usize, Instant)| *since + HOLD_MAX > sent && *whose != self.whose;
         let hold = self.hold.filter(holds);
         (Window { sent, wait, exchange, hold }, exchange)
     }

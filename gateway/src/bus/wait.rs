@@ -26,15 +26,12 @@ pub(super) struct Wait {
     pub(super) allowance: Duration,
     /// When nothing else is urgent; no less.
     pub(super) longest: Duration,
-    /// Whether the unit answers as a rule, so that its own question that was given up is believed
-    /// to hold the gateway.
-    pub(super) answers: bool,
 }
 
 impl Wait {
     /// As long whatever is urgent.
     pub(super) const fn of(allowance: Duration) -> Self {
-        Self { allowance, longest: allowance, answers: false }
+        Self { allowance, longest: allowance }
     }
 }
 
