@@ -30,6 +30,8 @@ pub struct GroupIndex(pub usize);
 struct Group {
     period: Duration,
     due: BootTime,
+    /// Nothing was due before; the first round has a period's time wherever in it that is.
+    begun: BootTime,
     last_sample: Option<BootTime>,
     /// When its last round was over.
     served: BootTime,
@@ -39,7 +41,7 @@ struct Group {
 impl Group {
     /// Its deadline, and since when it waits for a turn.
     fn turn(&self) -> (BootTime, BootTime) {
-        (self.due + self.period, self.served)
+        (self.due.max(self.begun) + self.period, self.served)
     }
 
     /// When the round after the outstanding one is due if that is over at `now`, and how many
@@ -69,6 +71,7 @@ impl Scheduler {
             Group {
                 period,
                 due: grid(now, period),
+                begun: now,
                 last_sample: Some(before),
                 served: BootTime(0),
                 skipped: 0,
@@ -173,7 +176,8 @@ mod tests {
     #[test]
     fn the_earliest_deadline_goes_first() {
         let mut scheduler = Scheduler::new([SECOND * 10, SECOND], at(9_500));
-        for group in [GroupIndex(0), GroupIndex(1)] {
+        // However near the grid, a first round has its whole period.
+        for group in [GroupIndex(1), GroupIndex(0)] {
             assert_eq!(
                 scheduler.next(at(9_500)),
                 Some(group),
