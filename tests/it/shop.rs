@@ -83,16 +83,14 @@ impl Shop {
     /// Ends the serving, waits until the store holds everything that was served, and says what
     /// differs.
     pub(crate) fn compare_with_served(&mut self) -> Result<Difference> {
-        self.tcp.process.kill();
-        self.rtu.process.kill();
+        self.end_serving()?;
         self.settle(&self.served()?)
     }
 
     /// Ends the serving, waits until the store holds everything that the journal holds, and says
     /// what differs; and whether the store holds anything that was never served.
     pub(crate) fn compare_with_journal(&mut self) -> Result<(Difference, usize)> {
-        self.tcp.process.kill();
-        self.rtu.process.kill();
+        self.end_serving()?;
         // Time for what is between the wire and the journal.
         std::thread::sleep(Duration::from_secs(1));
         let found = self.settle(&self.journaled()?)?;
@@ -100,12 +98,24 @@ impl Shop {
         Ok((found, invented))
     }
 
+    /// Ends the servers in order: what their logs have was sent.
+    fn end_serving(&mut self) -> Result<()> {
+        for server in [&mut self.tcp, &mut self.rtu] {
+            server.process.stop(Duration::from_secs(10))?;
+        }
+        Ok(())
+    }
+
     fn settle(&self, expected: &Values) -> Result<Difference> {
         let look = || Ok(difference(expected, &stored(&self.store.url())?));
         let clean = |found: Result<Difference>| found.is_ok_and(|found| found.is_clean());
         // Failing to settle is judged by the caller, from the difference.
         wait_for("the store", ARRIVAL, || clean(look())).ok();
-        look()
+        let found = look()?;
+        if !found.is_clean() {
+            tell_series(expected, &stored(&self.store.url())?);
+        }
+        Ok(found)
     }
 
     fn served(&self) -> Result<Values> {
@@ -147,9 +157,24 @@ fn served_by(bus: &str, served: &ServedValues, values: &mut Values) {
 fn difference(expected: &Values, stored: &StoredValues) -> Difference {
     let mut total = Difference::default();
     for (key, list) in expected {
-        let found: Vec<f64> =
-            stored.get(key).into_iter().flatten().map(|&(_, value)| value).collect();
-        total.add(&compare::compare(list, &found, SINGLE_PRECISION));
+        total.add(&compare::compare(list, &values_of(stored, key), SINGLE_PRECISION));
     }
     total
+}
+
+/// Says which series differ, and how they end: a value lost on the way and one that never left
+/// look alike in a sum.
+fn tell_series(expected: &Values, stored: &StoredValues) {
+    for (key, list) in expected {
+        let found = values_of(stored, key);
+        let difference = compare::compare(list, &found, SINGLE_PRECISION);
+        if !difference.is_clean() {
+            let end = |values: &[f64]| values[values.len().saturating_sub(3)..].to_vec();
+            eprintln!("{key:?}: {difference}; ends {:?}, stored {:?}", end(list), end(&found));
+        }
+    }
+}
+
+fn values_of(stored: &StoredValues, key: &(String, String)) -> Vec<f64> {
+    stored.get(key).into_iter().flatten().map(|&(_, value)| value).collect()
 }
