@@ -42,6 +42,7 @@ impl Unit {
         self.counters.count(outcome.result.as_ref().err().copied());
         let mut verdict = Verdict::Alive;
         let mut reopen = None;
+        let ended = std::mem::take(&mut self.ended);
         match outcome.result {
             Ok(_) | Err(Fault::Exception(..0x0A | 0x0C..)) => {
                 if outcome.own {
@@ -90,8 +91,12 @@ impl Unit {
             }
             Err(Fault::Disconnected) => {
                 self.why = Unavailable::Disconnected;
-                reopen = Some(true);
-                verdict = Verdict::Excused;
+                // Once, that may be anybody's matter: a connection that was idle for long, a gateway
+                // that restarts. Again, it is this unit's question that ends it.
+                self.ended = if framing == Framing::Rtu { 0 } else { ended.saturating_add(1) };
+                let again = self.ended > 1;
+                verdict = if again { Verdict::Missed } else { Verdict::Excused };
+                reopen = Some(!again);
             }
         }
         (verdict, reopen)
@@ -165,7 +170,7 @@ impl Owner {
             let Some(unit) = self.units.get_mut(late.whose) else { continue };
             unit.counters.late += 1;
             let from_unit = !matches!(late.exception, Some(0x0A | 0x0B));
-            if from_unit && late.heard >= sent + FRESH {
+            if from_unit && late.free && late.heard >= sent + FRESH {
                 unit.turnaround.answered(late.heard - late.sent);
             }
         }
@@ -276,8 +281,9 @@ impl Owner {
 
     /// A connection that was dropped on purpose is back in a moment.
     async fn wait_for_link(&mut self) {
+        let hurried = self.link.hurry();
         if !self.link.is_up()
-            && self.link.patience_ends().is_some()
+            && (hurried || self.link.patience_ends().is_some())
             && let Ok(fresh) = timeout(PATIENCE, self.link.open()).await
         {
             self.opened(fresh);

@@ -31,6 +31,8 @@ pub(super) struct Link {
     opener: Opener,
     framing: Framing,
     timing: LineTiming,
+    /// How many devices are behind it.
+    devices: usize,
     state: State,
     pauses: Pauses,
     /// The stream has brought an answer since it was opened.
@@ -51,6 +53,7 @@ impl Link {
         mut opener: Opener,
         framing: Framing,
         timing: LineTiming,
+        devices: usize,
     ) -> Self {
         let state = State::Opening(opener());
         let longest = match framing {
@@ -63,6 +66,7 @@ impl Link {
             opener,
             framing,
             timing,
+            devices,
             state,
             pauses,
             proved: false,
@@ -145,6 +149,24 @@ impl Link {
         self.pauses.reset();
     }
 
+    /// Until when its gateway may be held; at once when it is not.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        match &self.state {
+            State::Up(connection) => connection.held_until(),
+            State::Opening(_) | State::Waiting { .. } => None,
+        }
+    }
+
+    /// A write is to go out: a stream that was dropped on purpose is opened without a further pause.
+    /// Returns whether that was begun.
+    pub(super) fn hurry(&mut self) -> bool {
+        let hurries = self.on_purpose && matches!(self.state, State::Waiting { .. });
+        if hurries {
+            self.state = State::Opening((self.opener)());
+        }
+        hurries
+    }
+
     /// Closes the stream, at once. On purpose, and proved: opened again without a pause and
     /// without a word.
     pub(super) fn drop_connection(&mut self, gone: bool) {
@@ -175,8 +197,8 @@ impl Link {
                 }
                 State::Opening(opening) => match opening.await {
                     Ok(stream) => {
-                        let connection =
-                            Connection::new(stream, self.framing, self.timing).staying();
+                        let connection = Connection::new(stream, self.framing, self.timing)
+                            .staying(self.devices);
                         self.state = State::Up(Box::new(connection));
                         self.why = None;
                         if std::mem::take(&mut self.told) {

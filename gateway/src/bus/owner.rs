@@ -51,6 +51,8 @@ pub(super) struct Unit {
     pub(super) reads: Reads,
     /// Items (positions in the profile) that are refused alone.
     pub(super) refused: Arc<BTreeMap<usize, Refusal>>,
+    /// Questions in a row with which the stream ended; not on a serial line, which ends for itself.
+    pub(super) ended: u32,
     /// The read that failed last on a serial line. It is asked again before any other, so that a
     /// late answer to it is an answer to the same question.
     pub(super) fence: Option<(Block, Instant)>,
@@ -100,6 +102,9 @@ pub(super) struct Owner {
     /// By group: its last round was broken off because there was no stream, so it is due again as
     /// soon as there is one.
     pub(super) cut: Vec<bool>,
+    /// By group: its unit was passed over while another's question held the gateway, so it is due
+    /// again as soon as nothing does.
+    pub(super) passed_over: Vec<bool>,
     /// By group: how old its values became.
     pub(super) ages: Vec<Ages>,
     pub(super) scheduler: Scheduler,
@@ -153,6 +158,7 @@ impl Owner {
                 holes: remembered.holes,
                 reads: Reads::new(plan, at, &groups, before),
                 refused: Arc::default(),
+                ended: 0,
                 fence: None,
                 grace: true,
                 slow: false,
@@ -165,11 +171,12 @@ impl Owner {
         };
         let (status, memo) = shared;
         let mut owner = Self {
-            link: Link::new(plan.id.clone(), opener, framing, timing),
+            link: Link::new(plan.id.clone(), opener, framing, timing, plan.units.len()),
             units: plan.units.iter().enumerate().map(unit).collect(),
             rounds: groups.iter().map(|_| None).collect(),
             sampled: vec![None; groups.len()],
             cut: vec![false; groups.len()],
+            passed_over: vec![false; groups.len()],
             ages: vec![Ages::default(); groups.len()],
             failed: Duration::ZERO,
             failed_before: vec![Duration::ZERO; groups.len()],
@@ -217,6 +224,10 @@ impl Owner {
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
             self.link.refresh().await;
+            let held = self.link.held_until().filter(|_| self.passed_over.contains(&true));
+            if held.is_none() {
+                self.recall(|owner| &mut owner.passed_over);
+            }
             let patience = self.link.patience_ends();
             let now = self.now();
             if patience.is_none()
@@ -232,7 +243,7 @@ impl Owner {
             }
             let wake = patience.or_else(|| self.scheduler.wake().map(|at| self.instant(at)));
             let wake = wake.unwrap_or_else(|| Instant::now() + PATIENCE);
-            let wake = self.link.deaf_from().map_or(wake, |from| from.min(wake));
+            let wake = [self.link.deaf_from(), held].into_iter().flatten().fold(wake, Instant::min);
             tokio::select! {
                 biased;
                 write = self.writes.recv() => match write {
@@ -276,12 +287,23 @@ impl Owner {
                 unit.why = Unavailable::Timeout;
             }
         }
-        for (group, cut) in self.cut.iter_mut().enumerate() {
-            if std::mem::take(cut) {
+        self.recall(|owner| &mut owner.cut);
+        self.publish();
+    }
+
+    /// The last rounds of these groups had no chance: they are due again, unless the next ones are.
+    fn recall(&mut self, lost: fn(&mut Self) -> &mut Vec<bool>) {
+        if !lost(self).contains(&true) {
+            return;
+        }
+        let now = self.now();
+        for group in 0..self.groups.len() {
+            if std::mem::take(&mut lost(self)[group])
+                && !self.scheduler.is_released(GroupIndex(group), now)
+            {
                 self.scheduler.recall(GroupIndex(group));
             }
         }
-        self.publish();
     }
 
     /// Hands a delivery over; a write does not wait for the engine to catch up.

@@ -66,10 +66,13 @@ impl Owner {
         let mut step = Step::StoodIn;
         if !self.link.is_up() {
             self.break_off(group, Unavailable::Disconnected);
-        } else if self.units[unit].health.may_ask(now) && !self.is_no_time_to_probe(unit) {
-            step = self.read_next(group, now).await;
-        } else {
+        } else if !self.units[unit].health.may_ask(now) {
             self.break_off(group, self.units[unit].why);
+        } else if self.is_no_time_to_probe(unit) {
+            self.lose(unit, |owner| &mut owner.passed_over);
+            self.break_off(group, self.units[unit].why);
+        } else {
+            step = self.read_next(group, now).await;
         }
         for group in self.units[unit].reads.groups() {
             if self.has_ended(group) {
@@ -231,13 +234,22 @@ impl Owner {
         }
     }
 
+    /// The rounds of a unit that are under way had no chance; those that share reads have lost them
+    /// all.
+    fn lose(&mut self, unit: usize, lost: fn(&mut Self) -> &mut Vec<bool>) {
+        for group in self.units[unit].reads.groups() {
+            if self.rounds[group].is_some() {
+                lost(self)[group] = true;
+            }
+        }
+    }
+
     /// Ends the round's reads: what waits is unavailable.
     fn break_off(&mut self, group: usize, why: Unavailable) {
         let unit = self.groups[group].unit;
-        if why == Unavailable::Disconnected {
-            // Those that share its reads have lost them too.
-            let groups = self.units[unit].reads.groups();
-            groups.for_each(|group| self.cut[group] |= self.rounds[group].is_some());
+        // A unit whose questions end the stream is not what it is opened for.
+        if why == Unavailable::Disconnected && self.units[unit].ended <= 1 {
+            self.lose(unit, |owner| &mut owner.cut);
         }
         let Some(progress) = self.rounds[group].as_mut() else { return };
         progress.broken = true;

@@ -21,6 +21,7 @@ const FRAME_MAX: usize = HEAD + 1 + 253;
 struct Asked {
     transaction: u16,
     whose: usize,
+    free: bool,
     sent: Instant,
 }
 
@@ -29,6 +30,8 @@ struct Asked {
 pub(super) struct Late {
     /// Who had been asked, as told to [`Sieve::begin`].
     pub(super) whose: usize,
+    /// The gateway was free for it, as told there: else nobody knows how much of the time was its own.
+    pub(super) free: bool,
     /// When it had been asked.
     pub(super) sent: Instant,
     /// When the answer was heard.
@@ -45,7 +48,7 @@ pub(super) struct Sieve {
     /// How many of them may be passed on.
     fit: usize,
     /// A question that begins: its transaction is in the first two bytes that are written.
-    begun: Option<(usize, Instant)>,
+    begun: Option<(usize, bool, Instant)>,
     first: Option<u8>,
     asked: Option<Asked>,
     given_up: Vec<Asked>,
@@ -53,28 +56,28 @@ pub(super) struct Sieve {
 }
 
 impl Sieve {
-    /// The next bytes written are a question to `whose`; the one before it, when it has no answer
-    /// yet, is given up.
-    pub(super) fn begin(&mut self, whose: usize, now: Instant) {
+    /// The next bytes written are a question to `whose`, for which the gateway is `free` or held by
+    /// another; the one before it, when it has no answer yet, is given up.
+    pub(super) fn begin(&mut self, whose: usize, free: bool, now: Instant) {
         if let Some(asked) = self.asked.take() {
             if self.given_up.len() >= GIVEN_UP_MAX {
                 self.given_up.remove(0);
             }
             self.given_up.push(asked);
         }
-        self.begun = Some((whose, now));
+        self.begun = Some((whose, free, now));
         self.first = None;
     }
 
     /// These bytes went out.
     pub(super) fn wrote(&mut self, bytes: &[u8]) {
         for &byte in bytes {
-            let Some((whose, sent)) = self.begun else { return };
+            let Some((whose, free, sent)) = self.begun else { return };
             let Some(first) = self.first.replace(byte) else { continue };
             let transaction = u16::from_be_bytes([first, byte]);
             // Its number has come round: no answer to the older one comes any more.
             self.given_up.retain(|asked| asked.transaction != transaction);
-            self.asked = Some(Asked { transaction, whose, sent });
+            self.asked = Some(Asked { transaction, whose, free, sent });
             self.begun = None;
         }
     }
@@ -88,14 +91,14 @@ impl Sieve {
             let transaction = word(self.fit);
             let known = self.given_up.iter().position(|asked| asked.transaction == transaction);
             if let Some(known) = known {
-                let Asked { whose, sent, .. } = self.given_up.remove(known);
+                let Asked { whose, free, sent, .. } = self.given_up.remove(known);
                 let code = self.bytes.get(self.fit + HEAD + 1..end).unwrap_or_default();
                 let exception = match code {
                     [function, code] if function & 0x80 != 0 => Some(*code),
                     _ => None,
                 };
                 if self.late.len() < GIVEN_UP_MAX {
-                    self.late.push(Late { whose, sent, heard: now, exception });
+                    self.late.push(Late { whose, free, sent, heard: now, exception });
                 }
                 self.bytes.drain(self.fit..end);
                 continue;
@@ -167,7 +170,7 @@ mod tests {
 
     fn ask(sieve: &mut Sieve, whose: usize, transaction: u16) -> Instant {
         let now = Instant::now();
-        sieve.begin(whose, now);
+        sieve.begin(whose, true, now);
         frame(transaction, &[3, 0, 0, 0, 1]).chunks(1).for_each(|byte| sieve.wrote(byte));
         now
     }
@@ -187,7 +190,7 @@ mod tests {
         sieve.heard(&frame(1, &[0x83, 0x0B]), now);
         assert_eq!((passed(&mut sieve), sieve.kept()), (vec![], 0));
         assert_eq!(sieve.late_of((4, sent)), Some(now));
-        let late = Late { whose: 4, sent, heard: now, exception: Some(0x0B) };
+        let late = Late { whose: 4, free: true, sent, heard: now, exception: Some(0x0B) };
         assert_eq!((sieve.take_late(), sieve.take_late()), (vec![late], vec![]));
         let answer = frame(2, &[3, 2, 0, 9]);
         sieve.heard(&answer, now);

@@ -17,6 +17,7 @@ use super::*;
 
 pub(super) mod bench;
 mod dialects;
+mod dying;
 mod full;
 mod gateways;
 mod known;

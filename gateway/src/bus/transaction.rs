@@ -22,7 +22,7 @@ use super::mbap;
 use super::sieve::Late;
 use super::timing::{LineTiming, reply_bytes, request_bytes};
 use super::transport::{Stream, Tap};
-use super::wait::{HOLD_MAX, Wait, Window};
+use super::wait::{HOLD_MAX, Hold, Wait, Window};
 use crate::config::plan::{Link, Station};
 
 /// A line that is not silent within this time is babbling; the port is opened anew.
@@ -231,8 +231,9 @@ pub(super) struct Connection {
     pub(super) whose: usize,
     /// Timeouts do not cost the stream, where late answers can be told.
     stays: bool,
-    /// The question that was given up and may hold the gateway: whose, and when it was sent.
-    hold: Option<(usize, Instant)>,
+    /// There is one device behind it, and no gateway for others to hold.
+    lone: bool,
+    hold: Option<Hold>,
     /// Bytes that nobody had asked for.
     strays: u64,
     /// The line has a thread to itself, which may sleep.
@@ -276,25 +277,32 @@ impl Connection {
         let tap = Tap::new(stream, framing == Framing::Mbap);
         let client = attach(&tap, framing);
         let precise = framing == Framing::Rtu;
-        let (whose, stays, hold, strays) = (0, false, None, 0);
-        Self { tap, client, framing, timing, whose, stays, hold, strays, precise }
+        let (whose, stays, lone, hold, strays) = (0, false, false, None, 0);
+        Self { tap, client, framing, timing, whose, stays, lone, hold, strays, precise }
     }
 
-    /// A connection that stays after a timeout, where its late answer can be told from others.
-    pub(super) const fn staying(mut self) -> Self {
+    /// A connection to so many devices that stays after a timeout, where its late answer can be told
+    /// from others.
+    pub(super) const fn staying(mut self, devices: usize) -> Self {
         self.stays = matches!(self.framing, Framing::Mbap);
+        self.lone = devices <= 1;
         self
     }
 
-    /// Whose question may hold the gateway.
+    /// Who owes it that the gateway may be held.
     pub(super) fn holder(&self) -> Option<usize> {
-        self.hold.filter(|(_, sent)| sent.elapsed() < HOLD_MAX).map(|(whose, _)| whose)
+        self.hold.filter(|hold| hold.lasts(Instant::now())).map(|hold| hold.debtor)
+    }
+
+    /// Until when it may be held.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.hold.map(|hold| hold.until()).filter(|until| Instant::now() < *until)
     }
 
     /// The late answers since this was last called; on Modbus TCP only.
     pub(super) fn take_late(&mut self) -> Vec<Late> {
         let late = self.tap.take_late();
-        let frees = |hold: &(usize, Instant)| late.iter().any(|it| (it.whose, it.sent) == *hold);
+        let frees = |hold: &Hold| late.iter().any(|it| (it.whose, it.sent) == hold.question());
         self.hold = self.hold.filter(|hold| !frees(hold));
         late
     }
@@ -377,11 +385,9 @@ impl Connection {
     /// A question of `bytes` bytes, there and back, begins.
     fn begin(&mut self, bytes: u32, wait: Wait) -> (Window, Duration) {
         let sent = Instant::now();
-        self.tap.mark(self.whose);
         let exchange = self.timing.wire(bytes);
-        let holds =
-            |(whose, since): &(usize, Instant)| *since + HOLD_MAX > sent && *whose != self.whose;
-        let hold = self.hold.filter(holds);
+        let hold = self.hold.filter(|hold| hold.lasts(sent) && hold.whose != self.whose);
+        self.tap.mark(self.whose, hold.is_none());
         (Window { sent, wait, exchange, hold }, exchange)
     }
 
@@ -393,7 +399,8 @@ impl Connection {
     ) -> Outcome {
         let now = Instant::now();
         let Window { sent, hold, .. } = *window;
-        let freed = hold.and_then(|hold| self.tap.late_of(hold)).map(|freed| freed.max(sent));
+        let freed = hold.and_then(|hold| self.tap.late_of(hold.question()));
+        let freed = freed.map(|freed| freed.max(sent));
         // A gateway that has answered a later question is done with the one before it.
         if freed.is_some() || matches!(result, Ok(_) | Err(Fault::Exception(_))) {
             self.hold = None;
@@ -409,11 +416,10 @@ impl Connection {
     }
 
     /// Whether the stream is better opened anew after a timeout: nothing was heard for long, or since
-    /// the unit was asked the last time.
+    /// a lone device was asked the last time.
     fn is_deaf(&self, outcome: &Outcome) -> bool {
         let Some(since) = self.tap.unheard() else { return false };
-        let again = self.hold.is_some_and(|(whose, _)| whose == self.whose);
-        since.elapsed() >= HOLD_MAX || again && since < outcome.sent
+        since.elapsed() >= HOLD_MAX || self.lone && since < outcome.sent
     }
 
     /// Waits until 3.5 characters, or the configured pause, have passed since the last byte,
@@ -446,9 +452,9 @@ impl Connection {
             return Err(Reopen);
         }
         if self.stays && outcome.result == Err(Fault::Timeout) && !self.is_deaf(outcome) {
-            if self.holder().is_none() {
-                self.hold = outcome.own.then_some((self.whose, outcome.sent));
-            }
+            // The gateway has come to it after what held it, its own earlier question included.
+            let before = self.hold.filter(|hold| hold.lasts(outcome.sent));
+            self.hold = Some(Hold::after(before, self.whose, outcome.sent));
             return Ok(None);
         }
         if self.framing != Framing::Rtu {

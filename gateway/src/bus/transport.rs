@@ -162,12 +162,13 @@ impl Tap {
         self.lock().ended
     }
 
-    /// Forgets the bytes read so far: a question to `whose` begins.
-    pub(super) fn mark(&self, whose: usize) {
+    /// Forgets the bytes read so far: a question to `whose` begins, for which a gateway is `free` or
+    /// held by another.
+    pub(super) fn mark(&self, whose: usize, free: bool) {
         let mut tapped = self.lock();
         tapped.read = 0;
         if let Some(sieve) = &mut tapped.sieve {
-            sieve.begin(whose, Instant::now());
+            sieve.begin(whose, free, Instant::now());
         }
     }
 

@@ -4,7 +4,7 @@
 //! A gateway of Modbus TCP serves one request at a time, and one for a dead unit until it gives up
 //! itself, after a second as a rule. So a question that was given up earlier *holds* the stream:
 //! those after it are waited for until its answer, late and kept back by `sieve`, or their own shows
-//! that the gateway is free, and for [`HOLD_MAX`] after it was sent at most.
+//! that the gateway is free, and for [`HOLD_MAX`] after the gateway came to it at most.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -18,6 +18,44 @@ use super::transport::Tap;
 /// How long a question that was given up may hold a gateway; a stream on which nothing is heard for
 /// as long is opened anew. Gateways give up after 1 s as a rule, and after 3 s at the most.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(3);
+
+/// A question that was given up and may hold the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hold {
+    pub(super) whose: usize,
+    /// When it was sent.
+    sent: Instant,
+    /// Until when a gateway may be busy with it.
+    until: Instant,
+    /// Who owes what it costs the others: whoever held the gateway when it was sent, or `whose`.
+    pub(super) debtor: usize,
+}
+
+impl Hold {
+    /// Of a question of `whose` that was sent at an instant, and that the gateway came to at once or
+    /// after the one `before`.
+    pub(super) fn after(before: Option<Self>, whose: usize, sent: Instant) -> Self {
+        // A gateway that does not come to it for as long will not answer it either.
+        let begun = before.map_or(sent, |before| before.until.clamp(sent, sent + HOLD_MAX));
+        let debtor = before.map_or(whose, |before| before.debtor);
+        Self { whose, sent, until: begun + HOLD_MAX, debtor }
+    }
+
+    /// Whether the gateway may still be busy with it.
+    pub(super) fn lasts(&self, now: Instant) -> bool {
+        now < self.until
+    }
+
+    /// Until when that is at most.
+    pub(super) const fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Which question it is.
+    pub(super) const fn question(&self) -> (usize, Instant) {
+        (self.whose, self.sent)
+    }
+}
 
 /// How long an answer is waited for, beyond wire time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +79,8 @@ pub(super) struct Window {
     pub(super) sent: Instant,
     pub(super) wait: Wait,
     pub(super) exchange: Duration,
-    /// What held the gateway when it was sent: whose question, and since when.
-    pub(super) hold: Option<(usize, Instant)>,
+    /// What held the gateway when it was sent.
+    pub(super) hold: Option<Hold>,
 }
 
 impl Window {
@@ -56,9 +94,13 @@ impl Window {
         let least = self.exchange + self.wait.longest;
         match self.hold {
             None => self.sent + least,
-            Some(hold) => match tap.late_of(hold) {
+            Some(hold) => match tap.late_of(hold.question()) {
                 Some(freed) => freed.max(self.sent) + least,
-                None => (hold.1 + HOLD_MAX).max(self.sent + least),
+                None => {
+                    // A stream on which nothing is heard for so long is opened anew.
+                    let deaf = tap.unheard().map_or(hold.until, |since| since + HOLD_MAX);
+                    hold.until.min(deaf).max(self.sent + least)
+                }
             },
         }
     }

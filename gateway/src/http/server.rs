@@ -76,6 +76,9 @@ pub(crate) async fn serve_routes(
 }
 
 async fn connection(stream: TcpStream, router: axum::Router, mut stopping: watch::Receiver<()>) {
+    // The last part of an answer is not to wait until the part before it is acknowledged. Where that
+    // cannot be said, answers are slower.
+    stream.set_nodelay(true).ok();
     let io = TokioIo::new(Pressed { stream, stalled: None });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

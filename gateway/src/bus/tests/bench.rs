@@ -92,6 +92,11 @@ pub(super) fn crc(bytes: &[u8]) -> u16 {
     })
 }
 
+/// What a script replies, as the only one, to end the connection.
+pub(super) fn end() -> Replies {
+    vec![(Duration::ZERO, Vec::new())]
+}
+
 pub(super) async fn serve(stream: DuplexStream, tcp: bool, script: Script) {
     let (mut read, write) = tokio::io::split(stream);
     let write = Arc::new(tokio::sync::Mutex::new(write));
@@ -100,6 +105,9 @@ pub(super) async fn serve(stream: DuplexStream, tcp: bool, script: Script) {
         let heard = Instant::now();
         let replies = script.lock().unwrap()(&Request::parse(&bytes, tcp));
         for (delay, reply) in replies {
+            if reply.is_empty() {
+                return;
+            }
             let write = write.clone();
             tokio::spawn(async move {
                 sleep_until(heard + delay).await;

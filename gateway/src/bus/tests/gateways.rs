@@ -10,10 +10,10 @@ use crate::bus::transport::Stream;
 use tokio::io::duplex;
 use tokio::time::sleep;
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// A gateway that serves one request at a time, whatever connection it came by.
-fn serial_gateway(
+pub(super) fn serial_gateway(
     mut device: impl FnMut(&Request) -> (Duration, Option<Vec<u8>>) + Send + 'static,
 ) -> Script {
     let mut free = Instant::now();
@@ -34,7 +34,11 @@ fn gateway_of_dead_2(gives_up: Duration, says_so: bool) -> Script {
 }
 
 /// Readings by unit: how many are good, and what the others are.
-async fn watch(bench: &mut Bench, units: usize, time: Duration) -> Vec<(u32, Vec<Unavailable>)> {
+pub(super) async fn watch(
+    bench: &mut Bench,
+    units: usize,
+    time: Duration,
+) -> Vec<(u32, Vec<Unavailable>)> {
     let begun = Instant::now();
     let mut seen = vec![(0, Vec::new()); units];
     while begun.elapsed() < time {
@@ -52,7 +56,7 @@ async fn watch(bench: &mut Bench, units: usize, time: Duration) -> Vec<(u32, Vec
     seen
 }
 
-fn states(bench: &Bench) -> Vec<UnitState> {
+pub(super) fn states(bench: &Bench) -> Vec<UnitState> {
     bench.handle.status().units.into_iter().map(|unit: UnitStatus| unit.state).collect()
 }
 
