@@ -233,13 +233,6 @@ impl Journal {
         self.shared.state().cursors.insert((consumer.to_owned(), stream), position);
     }
 
-    /// Whether anything of a boot is there.
-    pub fn holds(&self, stream: Stream, boot: BootId) -> bool {
-        let state = self.shared.state();
-        let mut spans = state.segments[stream as usize].iter().flat_map(|segment| &segment.spans);
-        spans.any(|span| span.boot == boot)
-    }
-
     /// Every registered consumer with its stream and how many records come after its durable
     /// position, by name.
     pub fn consumers(&self) -> Vec<(String, Stream, u64)> {

@@ -67,15 +67,6 @@ impl Reader {
         Ok(records)
     }
 
-    /// Whether a stream has records of a boot.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed.
-    pub fn holds(&self, stream: Stream, boot: BootId) -> io::Result<bool> {
-        let summaries = self.summaries(&self.records(stream)?);
-        Ok(summaries.iter().any(|segment| segment.spans.iter().any(|span| span.boot == boot)))
-    }
-
     /// What is in the segments that are to be read; footers are read, and what has none is walked.
     fn summaries(&self, records: &Records) -> VecDeque<Summary> {
         let summary = |number: &u32| {

@@ -23,6 +23,8 @@ pub(super) struct Ledger {
     sites: BTreeMap<String, Stored>,
     due: BTreeSet<String>,
     unsaved: bool,
+    /// The log has a line about more sites than [`SITES_MAX`].
+    told_of_too_many: bool,
 }
 
 impl Ledger {
@@ -35,13 +37,15 @@ impl Ledger {
         });
         let mut sites = sites.unwrap_or_default();
         sites.retain(|site, _| is_name(site));
-        Self { path, sites, due: BTreeSet::new(), unsaved: false }
+        Self { path, sites, due: BTreeSet::new(), unsaved: false, told_of_too_many: false }
     }
 
     /// A record of a site is committed.
     pub(super) fn commit(&mut self, site: &str, stream: Stream, header: &Header) {
         if !self.sites.contains_key(site) && self.sites.len() >= SITES_MAX {
-            tracing::error!(site, "more sites than one recorder serves; it is not confirmed");
+            if !std::mem::replace(&mut self.told_of_too_many, true) {
+                tracing::error!(site, "more sites than one recorder serves; it is not confirmed");
+            }
             return;
         }
         let stored = self.sites.entry(site.to_owned()).or_default();
