@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::follow::{Chain, place};
-use super::record::{BootId, Position, Record, Stream};
+use super::record::{Position, Record, Stream};
 use super::refusal::{is_passing, patiently};
 use super::segment::{self, Summary};
 use super::walk::{Found, Walker};
