@@ -6,6 +6,7 @@
 //! 0-based. Limits are from the Modbus Application Protocol Specification V1.1b3, §6.1–6.4.
 
 use std::fmt;
+use std::ops::Range;
 
 use andon_engine::value::{Measured, Unavailable};
 
@@ -210,15 +211,25 @@ impl Batch {
         Some((Self::around(profile, left.to_vec())?, Self::around(profile, right.to_vec())?))
     }
 
-    /// This batch and `right`, which lies after it in the same table, as one. `None` when that is
-    /// more than one read may ask the device for.
-    pub fn join(&self, right: &Self, profile: &Profile) -> Option<Self> {
-        let table = self.block.table;
+    /// Reads of all items of this batch and of `right`, which lies after it in the same table, one
+    /// of which goes across what parts them: both as one, or where that is more than the device may
+    /// be asked for, as many items from either side as may, with what is left of each by itself.
+    /// `None` when not even the two beside it may be read as one.
+    pub fn across(&self, right: &Self, profile: &Profile) -> Option<Vec<Self>> {
+        let (table, at) = (self.block.table, self.items.len());
         if table.is_keyed() || table != right.block.table {
             return None;
         }
-        let joined = Self::around(profile, [&*self.items, &*right.items].concat())?;
-        (joined.block.count <= plan::most_words(profile, table)).then_some(joined)
+        let items = [&*self.items, &*right.items].concat();
+        let part = |range: Range<usize>| Self::around(profile, items.get(range)?.to_vec());
+        // As many of one side as of the other: a read that is refused is parted in its middle, so
+        // that what parts them is found at once.
+        let even = (1..=at.min(right.items.len())).rev().map(|many| at - many..at + many);
+        let most = plan::most_words(profile, table);
+        let fits = |it: &Range<usize>| part(it.clone()).is_some_and(|it| it.block.count <= most);
+        let middle = std::iter::once(0..items.len()).chain(even).find(fits)?;
+        let parts = [0..middle.start, middle.clone(), middle.end..items.len()];
+        Some(parts.into_iter().filter_map(part).collect())
     }
 }
 

@@ -134,12 +134,20 @@ fn what_was_parted_can_be_asked_for_as_one_again_within_what_the_device_allows()
     let meter = floats_at(14, &[0, 2, 4, 10, 12]);
     let batch = coalesce(&meter, &[0, 1, 2, 3, 4], &Holes::default()).remove(0);
     let (left, right) = batch.split(&meter).unwrap();
-    assert_eq!(left.join(&right, &meter), Some(batch));
-    let strict = floats_at(13, &[0, 2, 4, 10, 12]);
-    assert_eq!(left.join(&right, &strict), None);
+    let across = |max| {
+        let meter = floats_at(max, &[0, 2, 4, 10, 12]);
+        let reads = left.across(&right, &meter)?;
+        let blocks = reads.iter().map(|it| (it.block.start, it.block.count, it.items.len()));
+        Some(blocks.collect::<Vec<_>>())
+    };
+    assert_eq!(left.across(&right, &meter), Some(vec![batch]));
+    assert_eq!(across(13), Some(vec![(0, 2, 1), (2, 12, 4)]));
+    assert_eq!(across(11), Some(vec![(0, 4, 2), (4, 8, 2), (12, 2, 1)]));
+    assert_eq!(across(8), across(11));
+    assert_eq!(across(7), None);
     let keyed = |block| Block { table: Table::Drive, ..block };
     let [left, right] = [left, right].map(|it| Batch { block: keyed(it.block), ..it });
-    assert_eq!(left.join(&right, &meter), None, "keys have no order");
+    assert_eq!(left.across(&right, &meter), None, "keys have no order");
 }
 
 #[test]

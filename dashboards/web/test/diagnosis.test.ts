@@ -10,9 +10,9 @@ const device = (state: Device["state"], why: string | null): Device => ({ source
 
 describe("diagnosis", () => {
   test("the worst stands first, equals keep their order, and unknown is never well", () => {
-    const all = [unit("a", "online"), unit("b", "not_asked"), unit("c", "suspect"), unit("d", "online"), unit("e", "quarantined"), unit("f", "bus_down")];
-    expect(worstFirst(all, markOfUnit).map(({ source }) => source).join("")).toBe("ecbfad");
-    expect(markOfUnit(unit("g", "some word of a later gateway" as Unit["standing"]))).toBe("unknown");
+    const all = [unit("a", "online"), unit("b", "not_asked"), unit("c", "suspect"), unit("d", "online"), unit("e", "quarantined"), unit("f", "bus_down"), unit("g", "slow")];
+    expect(worstFirst(all, markOfUnit).map(({ source }) => source).join("")).toBe("ecgbfad");
+    expect(markOfUnit(unit("h", "some word of a later gateway" as Unit["standing"]))).toBe("unknown");
     expect(markOfDevice(device("answering", null))).toBe("well");
     expect(markOfDevice(device("answering", "401"))).toBe("watch");
     expect(markOfDevice(device("down", null))).toBe("bad");
@@ -46,6 +46,7 @@ describe("diagnosis", () => {
     for (const name of ["en", "zh-CN"]) {
       const said = parse(readFileSync(new URL(`../src/words/${name}.ftl`, import.meta.url), "utf8"));
       for (const word of standings) expect(said.has(`standing-${word}`), word).toBe(true);
+      for (const word of standings.filter((word) => word !== "online")) expect(said.has(`unit-${word}`), word).toBe(true);
       for (const word of states) expect(said.has(`diag-device-${word}`), word).toBe(true);
       for (const word of ["timeout", "garbled", "refused", "disconnected"]) expect(said.has(`why-${word}`), word).toBe(true);
       for (const word of ["telemetry", "events"]) expect(said.has(`diag-stream-${word}`), word).toBe(true);

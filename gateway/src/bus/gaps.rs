@@ -6,9 +6,10 @@
 //! So a gap is read around at once, but proved, and noted down, only when it was refused once more,
 //! [`CONFIRM_AFTER`] later. What is proved is tried again a while after the gateway, the bus or the
 //! device came up, for it may be another device, and then once in [`AGAIN_AFTER`]. A try is one read
-//! in place of the two beside the gap: answered, it costs less than they do; refused, the frames of
-//! a refusal. Bounds: one try in [`TRY_LEAST`] on a bus, whose line hence gives it less than 1 % of
-//! its time; as many gaps as there are [`Holes`].
+//! in place of the two beside the gap, or, where those are too much for one, of what may be read as
+//! one on either side: answered, it costs what they do or less; refused, the frames of a refusal, and
+//! one or two requests more. Bounds: one try in [`TRY_LEAST`] on a bus, whose line hence gives it a
+//! few per cent of its time while gaps are due; as many gaps as there are [`Holes`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,8 +73,8 @@ impl Gaps {
         }
     }
 
-    /// The reads of a round with one across a gap that is due, in place of the two beside it. `None`
-    /// where none is due, or where it is not known to be all that parts them.
+    /// The reads of a round with one across a gap that is due, by [`Batch::across`] in place of the two
+    /// beside it. `None` where none is due, or where it is not known to be all that parts them.
     pub(super) fn attempt(
         &mut self,
         reads: &[Arc<Batch>],
@@ -97,15 +98,15 @@ impl Gaps {
             {
                 continue;
             }
-            let Some(joined) = left.join(right, profile) else { continue };
+            let Some(across) = left.across(right, profile) else { continue };
             for belief in self.0.iter_mut().filter(|it| lies_between(it.gap, left, right)) {
-                belief.tried = Some(now);
-                belief.due = now + if belief.proved { AGAIN_AFTER } else { RETRY_LEAST };
+                // Until it is known what became of it: nobody may hear the answer.
+                (belief.tried, belief.due) = (Some(now), now + RETRY_LEAST);
             }
             let (before, after) = (&reads[..at], &reads[at + 2..]);
-            let joined = std::iter::once(Arc::new(joined));
+            let across = across.into_iter().map(Arc::new);
             return Some(
-                before.iter().cloned().chain(joined).chain(after.iter().cloned()).collect(),
+                before.iter().cloned().chain(across).chain(after.iter().cloned()).collect(),
             );
         }
         None
@@ -225,5 +226,30 @@ mod tests {
         let mut gaps = Gaps::remembered(&wide, &[], at(0));
         assert_eq!(reads(&mut gaps, &[0, 125], &wide, at(100)), "0+1 125+1");
         assert_eq!(reads(&mut gaps, &[0, 124], &wide, at(100)), "0+125");
+    }
+
+    #[test]
+    fn where_the_reads_beside_a_gap_are_too_much_for_one_what_lies_next_to_it_is_tried() {
+        let addresses: Vec<u16> = (0..40).map(|at| at * 4).collect();
+        for (gap, usual, tried) in [
+            ((41, 3), "0+41 44+113", "0+85 88+69"),
+            ((44, 0), "0+41 44+113", "0+85 88+69"),
+            ((121, 3), "0+121 124+33", "0+85 88+69"),
+        ] {
+            let holes = holes(&[gap]);
+            let mut gaps = Gaps::remembered(&holes, &[], at(0));
+            assert_eq!(reads(&mut gaps, &addresses, &holes, at(59)), usual);
+            assert_eq!(reads(&mut gaps, &addresses, &holes, at(60)), tried);
+            assert_eq!(reads(&mut gaps, &addresses, &holes, at(61)), usual);
+        }
+    }
+
+    #[test]
+    fn a_try_of_what_is_proved_that_was_not_heard_is_made_again_after_minutes() {
+        let (holes, addresses) = (holes(&[(3, 2)]), [0, 5]);
+        let mut gaps = Gaps::remembered(&holes, &[], at(0));
+        assert_eq!(reads(&mut gaps, &addresses, &holes, at(60)), "0+6");
+        assert_eq!(reads(&mut gaps, &addresses, &holes, at(659)), "0+1 5+1");
+        assert_eq!(reads(&mut gaps, &addresses, &holes, at(660)), "0+6");
     }
 }

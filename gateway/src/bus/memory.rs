@@ -4,8 +4,9 @@
 //! tried again (see `gaps`).
 //!
 //! It is knowledge that can be had again, so nothing depends on it: a file that cannot be read is
-//! forgotten with one warning, and what a device's profile said otherwise is forgotten with the
-//! profile. A file is replaced whole, on a thread that may block, never on the bus's own. Bounds:
+//! forgotten with one warning, what a device's profile said otherwise is forgotten with the profile,
+//! and turnarounds with the speed of the line, whose time was in them or not by it. A file is
+//! replaced whole, on a thread that may block, never on the bus's own. Bounds:
 //! [`FILE_MAX`] bytes, one save in [`SAVE_LEAST`]; and since cards wear, a turnaround is written when
 //! it is the first of its device, later in [`SAVE_TURNAROUND`] when it has changed by a quarter.
 
@@ -23,7 +24,7 @@ use andon_engine::time::BootTime;
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::config::plan::{BusPlan, UnitPlan};
+use crate::config::plan::{BusPlan, Link, UnitPlan};
 
 /// Longest file that is read or written: 247 devices with as many holes as are remembered.
 const FILE_MAX: u64 = 2 * 1024 * 1024;
@@ -57,6 +58,10 @@ pub fn remembered(dir: &Path, plan: &BusPlan) -> Vec<Remembered> {
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Notes {
     version: u32,
+    /// The speed of the line that the turnarounds were measured beyond; nothing where nobody said
+    /// that there is a line, so that its time is in them.
+    #[serde(default)]
+    baud: Option<u32>,
     /// By station: `unit 3`, `meter 123456789012`.
     units: BTreeMap<String, Note>,
 }
@@ -112,7 +117,7 @@ impl Memory {
     /// The memory of `plan` below the state folder `dir`.
     pub(super) fn load(dir: &Path, plan: &BusPlan) -> Self {
         let path = dir.join("buses").join(format!("{}.json", plan.id));
-        let notes = match read(&path) {
+        let mut notes = match read(&path) {
             Ok(notes) => notes,
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
@@ -124,6 +129,13 @@ impl Memory {
                 Notes::default()
             }
         };
+        let baud = match plan.link {
+            Link::Tcp { baud, .. } => baud,
+            Link::RtuOverTcp { baud, .. } | Link::Rtu { baud, .. } => Some(baud),
+        };
+        if std::mem::replace(&mut notes.baud, baud) != baud {
+            notes.units.values_mut().for_each(|note| note.turnaround_us = None);
+        }
         Self::of_notes(Some(path), notes)
     }
 
@@ -196,7 +208,7 @@ impl Memory {
             let before = self.notes.units.get(&unit.station.to_string());
             (unit.station.to_string(), note(unit, &holes, turnaround, before))
         });
-        let notes = Notes { version: VERSION, units: notes.collect() };
+        let notes = Notes { version: VERSION, baud: self.notes.baud, units: notes.collect() };
         (self.news, self.first) = (false, None);
         // What could not be written is written when it is time again, whether or not it is news.
         if notes == self.notes && !self.failed.swap(false, Ordering::Relaxed) {
@@ -318,6 +330,27 @@ mod tests {
         changed.items[1].address = 201;
         plan.units[0].profile = Arc::new(changed);
         assert_eq!(remembered(folder.path(), &plan)[0], Remembered::default());
+    }
+
+    #[tokio::test]
+    async fn a_turnaround_that_the_line_was_in_is_forgotten_once_its_speed_is_known() {
+        let folder = Folder::new("bus-memory-baud");
+        let (mut plan, _) = bus(true, 1, &profile(&[100]));
+        let known = holes(&[(Table::Holding, 101, 9)]);
+        let turnaround = Some(Duration::from_millis(120));
+        let mut memory = Memory::load(folder.path(), &plan);
+        memory.finish([(&plan.units[0], known.clone(), turnaround)].into_iter()).await;
+        let again = Remembered { holes: known.clone(), turnaround };
+        assert_eq!(remembered(folder.path(), &plan)[0], again);
+
+        plan.link = Link::Tcp { address: String::new(), baud: Some(9600) };
+        let forgotten = Remembered { holes: known.clone(), turnaround: None };
+        assert_eq!(remembered(folder.path(), &plan)[0], forgotten);
+        let own = Some(Duration::from_millis(20));
+        let mut memory = Memory::load(folder.path(), &plan);
+        memory.finish([(&plan.units[0], known.clone(), own)].into_iter()).await;
+        let again = Remembered { holes: known, turnaround: own };
+        assert_eq!(remembered(folder.path(), &plan)[0], again);
     }
 
     #[tokio::test]

@@ -259,6 +259,8 @@ pub enum Standing {
     Suspect,
     /// It is asked rarely, so that it costs the others nothing.
     Quarantined,
+    /// It answers so slowly that it is read rarely.
+    Slow,
 }
 
 impl Standing {
@@ -270,6 +272,7 @@ impl Standing {
             Self::Online => "online",
             Self::Suspect => "suspect",
             Self::Quarantined => "quarantined",
+            Self::Slow => "slow",
         }
     }
 }
@@ -285,6 +288,7 @@ impl UnitStatus {
             UnitState::Online => (Standing::Online, None),
             UnitState::Suspect { .. } => (Standing::Suspect, failure),
             UnitState::Quarantined { .. } => (Standing::Quarantined, failure),
+            UnitState::Slow { .. } => (Standing::Slow, None),
         }
     }
 }
@@ -456,6 +460,9 @@ mod tests {
         unit.state = UnitState::Suspect { misses: 1 };
         unit.counters.count(Some(Fault::Timeout));
         assert_eq!(unit.standing(false), (Standing::Suspect, Some(Unavailable::Timeout)));
+        unit.state = UnitState::Slow { until: BootTime::from_millis(9000) };
+        assert_eq!(unit.standing(false), (Standing::Slow, None));
+        assert_eq!(unit.standing(true), down);
     }
 
     #[test]

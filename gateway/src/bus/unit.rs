@@ -7,7 +7,8 @@
 //! something. So over any time *t* a dead unit wastes at most its share of *t*, and a flapping one
 //! 5 % of *t*, plus [`MISSES_ALLOWED`] failures. A failure costs the wait, and the drain or the new
 //! connection after it, and the waits of others while it holds their gateway. The answers of a unit
-//! that is slower than the line is configured for take 5 % of *t* likewise. Pure: time comes in.
+//! that is slower than the line is configured for take 5 % of *t* likewise: it is slow then, which is
+//! not silent. Pure: time comes in.
 
 use std::time::Duration;
 
@@ -43,6 +44,11 @@ pub enum UnitState {
     /// It is left alone until a probe is due.
     Quarantined {
         /// When it may be asked once.
+        until: BootTime,
+    },
+    /// It answers, so slowly that it is left alone in between.
+    Slow {
+        /// When it may be asked again.
         until: BootTime,
     },
 }
@@ -91,13 +97,18 @@ impl UnitHealth {
     pub fn may_ask(&self, now: BootTime) -> bool {
         match self.state {
             UnitState::Online | UnitState::Suspect { .. } => true,
-            UnitState::Quarantined { until } => now >= until,
+            UnitState::Quarantined { until } | UnitState::Slow { until } => now >= until,
         }
     }
 
-    /// Whether it is left alone until a probe is due.
+    /// Whether it may be asked now, and will answer as far as anybody knows.
+    pub fn answers(&self, now: BootTime) -> bool {
+        matches!(self.state, UnitState::Online | UnitState::Slow { .. }) && self.may_ask(now)
+    }
+
+    /// Whether it is left alone until a probe, or its next turn, is due.
     pub const fn is_quarantined(&self) -> bool {
-        matches!(self.state, UnitState::Quarantined { .. })
+        matches!(self.state, UnitState::Quarantined { .. } | UnitState::Slow { .. })
     }
 
     /// Whether the probe that is due should wait for a slow device.
@@ -108,7 +119,7 @@ impl UnitHealth {
     /// It answered, be it with an exception. Returns whether it had been in quarantine. The debt
     /// stays: a unit that answers every third time is bounded too.
     pub fn answered(&mut self) -> bool {
-        let back = self.is_quarantined();
+        let back = matches!(self.state, UnitState::Quarantined { .. });
         self.lives();
         self.state = UnitState::Online;
         if !back {
@@ -119,16 +130,16 @@ impl UnitHealth {
 
     /// It answered so slowly that its answers, too, are held against it: that cost `cost` of bus
     /// time. It is asked as often as one that answers now and then may fail. Returns whether it had
-    /// been dead.
+    /// been in quarantine.
     pub fn answered_slowly(&mut self, now: BootTime, cost: Duration) -> bool {
-        let back = self.dead;
+        let back = matches!(self.state, UnitState::Quarantined { .. });
         self.lives();
         self.owe(now, cost);
         self.failure = cost;
         let repay = self.repay();
         self.state = match repay.is_zero() {
             true => UnitState::Online,
-            false => UnitState::Quarantined { until: now + repay },
+            false => UnitState::Slow { until: now + repay },
         };
         back
     }
@@ -150,7 +161,7 @@ impl UnitHealth {
         let misses = match self.state {
             UnitState::Online => 1,
             UnitState::Suspect { misses } => misses + 1,
-            UnitState::Quarantined { .. } => {
+            UnitState::Quarantined { .. } | UnitState::Slow { .. } => {
                 self.probes = self.probes.wrapping_add(1);
                 MISSES_ALLOWED
             }
@@ -176,7 +187,7 @@ impl UnitHealth {
         self.owe(now, cost);
         self.failure = self.failure.saturating_add(cost);
         let repaid = now + self.repay();
-        if let UnitState::Quarantined { until } = &mut self.state {
+        if let UnitState::Quarantined { until } | UnitState::Slow { until } = &mut self.state {
             *until = repaid.max(*until);
         }
     }
@@ -281,12 +292,14 @@ mod tests {
         let mut unit = UnitHealth::new(at(0), DEAD_SHARE);
         let (mut now, mut answers) = (0, 0);
         while now < 3_600_000 {
+            assert_eq!(unit.answers(at(now)), unit.may_ask(at(now)));
             if unit.may_ask(at(now)) {
                 assert!(!unit.answered_slowly(at(now), cost), "it was never dead");
                 answers += 1;
             }
             now += 100;
         }
+        assert!(matches!(unit.state(), UnitState::Slow { .. }), "{:?}", unit.state());
         let taken = cost * answers;
         let allowed = Duration::from_secs(3600).mul_f64(DEAD_SHARE_MAX);
         assert!(taken <= allowed + cost * MISSES_ALLOWED && taken >= allowed, "{taken:?}");

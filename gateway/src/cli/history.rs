@@ -3,7 +3,7 @@
 //! It reads the journal's folder itself and changes nothing, whether a gateway is running or not.
 //! The report is data, so it goes to stdout; everything said about it goes to stderr.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -107,7 +107,7 @@ pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
         .with_context(|| format!("there is no journal in {}", journal.display()))?;
     let folded = hours::fold(&reader)?;
     if let Some(note) = note_of_uncounted(folded.uncounted()) {
-        writeln!(io::stderr(), "{note}")?;
+        super::talk(&format!("{note}\n"));
     }
     let hours = folded.within(window);
     let By::Machine = args.by;

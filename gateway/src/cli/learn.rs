@@ -363,7 +363,7 @@ fn keep(file: &Path, recording: &Recording) -> anyhow::Result<()> {
 
 /// Says something to the person in front of the terminal.
 fn tell(text: &str) {
-    writeln!(std::io::stderr(), "{}", text.trim_end()).ok();
+    super::talk(&format!("{}\n", text.trim_end()));
 }
 
 #[cfg(test)]

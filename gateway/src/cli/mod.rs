@@ -164,12 +164,11 @@ fn asynchronously_on(threads: usize, future: impl Future<Output = anyhow::Result
 }
 
 /// An error is told on stderr with its causes; exit code 1, or 2 for [`Usage`].
-#[expect(clippy::print_stderr, reason = "this is where errors are told to a person")]
 fn outcome(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("andon: {error:#}");
+            talk(&format!("andon: {error:#}\n"));
             if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
@@ -205,12 +204,16 @@ fn write_to(out: &mut impl Write, text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Says something to a person, on stderr. Where nobody listens any more the exit code still tells.
+fn talk(text: &str) {
+    std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
 /// Writes what a command has to say, and gives its exit code: `code`, or a failure where data could
 /// not be written.
-#[expect(clippy::print_stderr, reason = "this is where problems are told to a person")]
 fn tell(stdout: &str, stderr: &str, code: u8) -> ExitCode {
     let written = put(stdout);
-    eprint!("{stderr}");
+    talk(stderr);
     written.map_or_else(|error| outcome(Err(error)), |()| ExitCode::from(code))
 }
 
@@ -218,11 +221,10 @@ fn tell(stdout: &str, stderr: &str, code: u8) -> ExitCode {
 ///
 /// # Errors
 /// The exit code 78, after the problems were printed on stderr.
-#[expect(clippy::print_stderr, reason = "this is where problems are told to a person")]
 pub fn load_plan(path: &std::path::Path) -> Result<crate::config::Loaded, ExitCode> {
     crate::config::load(path).map_err(|problems| {
         for problem in &problems {
-            eprintln!("{problem}");
+            talk(&format!("{problem}\n"));
         }
         ExitCode::from(EXIT_CONFIG)
     })
@@ -259,5 +261,22 @@ mod tests {
         drop(reader);
         let mut closed = File::from(OwnedFd::from(writer));
         write_to(&mut closed, "data\n").unwrap();
+    }
+
+    #[test]
+    fn problems_that_nobody_reads_are_no_panic() {
+        const CHILD: &str = "ANDON_TEST_NOBODY_READS";
+        if std::env::var_os(CHILD).is_some() {
+            tell("", "a problem\n", EXIT_CONFIG);
+            outcome(Err(Usage("a problem".to_owned()).into()));
+            assert!(load_plan(std::path::Path::new("/nowhere")).is_err());
+            return;
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "cli::tests::problems_that_nobody_reads_are_no_panic"]);
+        again.arg("--nocapture").env(CHILD, "").stdout(std::process::Stdio::null()).stderr(writer);
+        assert!(again.status().unwrap().success());
     }
 }

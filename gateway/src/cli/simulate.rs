@@ -223,13 +223,12 @@ fn typed() -> mpsc::Receiver<String> {
 }
 
 /// Obeys what is typed, until `quit`.
-#[expect(clippy::print_stderr, reason = "this is where a person is told what can be typed")]
 async fn obey(bench: &Bench, mut lines: mpsc::Receiver<String>) {
     while let Some(line) = lines.recv().await {
         match command(bench, &line) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(error) => eprintln!("andon: {error:#}; {HELP}"),
+            Err(error) => super::talk(&format!("andon: {error:#}; {HELP}\n")),
         }
     }
     std::future::pending::<()>().await;

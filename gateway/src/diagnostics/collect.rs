@@ -156,7 +156,9 @@ pub(super) fn unit(status: &UnitStatus, bus_down: bool, now: BootTime) -> Unit {
         holes: status.holes,
         last_answer_age_ms: status.last_answer.map(|at| millis(now.since(at))),
         asked_again_ms: match status.state {
-            UnitState::Quarantined { until } if !bus_down => Some(millis(until.since(now))),
+            UnitState::Quarantined { until } | UnitState::Slow { until } if !bus_down => {
+                Some(millis(until.since(now)))
+            }
             _ => None,
         },
     }

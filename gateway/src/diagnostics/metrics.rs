@@ -9,7 +9,7 @@ use super::exposition::{Exposition, Kind};
 use super::{Bus, Diagnostics, History, Journal, Requests, Unit};
 
 /// The words of a unit's standing.
-const STANDINGS: [&str; 5] = ["not_asked", "bus_down", "online", "suspect", "quarantined"];
+const STANDINGS: [&str; 6] = ["not_asked", "bus_down", "online", "suspect", "quarantined", "slow"];
 /// The words of a device's state.
 const STATES: [&str; 3] = ["down", "silent", "answering"];
 

@@ -165,7 +165,7 @@ pub struct Unit {
     pub source: Arc<str>,
     /// Modbus unit id, or the twelve digits of a DL/T 645 meter.
     pub unit_id: String,
-    /// `not_asked`, `bus_down`, `online`, `suspect` or `quarantined`.
+    /// `not_asked`, `bus_down`, `online`, `suspect`, `quarantined` or `slow`.
     pub standing: Arc<str>,
     /// Why it is not online.
     pub why: Option<Arc<str>>,

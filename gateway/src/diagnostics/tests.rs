@@ -17,7 +17,7 @@ fn what_is_not_known_has_no_sample_and_a_state_is_one_sample_per_word() {
     assert!(!text.contains("andon_store_"), "no store is configured");
     let standing: Vec<&str> =
         text.lines().filter(|line| line.starts_with("andon_unit_standing{")).collect();
-    assert_eq!(standing.len(), 3 * 5);
+    assert_eq!(standing.len(), 3 * 6);
     assert_eq!(standing.iter().filter(|line| line.ends_with(" 1")).count(), 3);
     let requests: Vec<&str> =
         text.lines().filter(|line| line.contains("source=\"meter-4\",outcome")).collect();

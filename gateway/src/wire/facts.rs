@@ -115,7 +115,7 @@ pub struct BusHealth {
 pub struct UnitHealth {
     /// The source's id.
     pub source: Arc<str>,
-    /// `online`, `suspect`, `quarantined`, `not_asked` or `bus_down`.
+    /// `online`, `suspect`, `quarantined`, `slow`, `not_asked` or `bus_down`.
     pub state: String,
     /// Why it is not online.
     pub why: Option<String>,

@@ -10,7 +10,7 @@ export interface Requests {
 export interface Unit {
   source: string;
   unit_id: string;
-  standing: "not_asked" | "bus_down" | "online" | "suspect" | "quarantined";
+  standing: "not_asked" | "bus_down" | "online" | "suspect" | "quarantined" | "slow";
   why: string | null;
   requests: Requests;
   turnaround_ms: number | null;
@@ -91,7 +91,7 @@ export function stale(at: number, now: number): boolean {
 export type Mark = "well" | "watch" | "bad" | "unknown";
 
 export function markOfUnit(unit: Unit): Mark {
-  return ({ online: "well", suspect: "watch", quarantined: "bad", not_asked: "unknown", bus_down: "unknown" } as const)[unit.standing] ?? "unknown";
+  return ({ online: "well", suspect: "watch", slow: "watch", quarantined: "bad", not_asked: "unknown", bus_down: "unknown" } as const)[unit.standing] ?? "unknown";
 }
 
 export function markOfDevice(device: Device): Mark {

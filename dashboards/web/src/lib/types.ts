@@ -71,7 +71,7 @@ export interface Unit {
   source: string;
   /** Modbus unit id, or the twelve digits of a DL/T 645 meter. */
   unit_id: number | string;
-  state: "not_asked" | "bus_down" | "online" | "suspect" | "quarantined";
+  state: "not_asked" | "bus_down" | "online" | "suspect" | "quarantined" | "slow";
   why: string | null;
   errors: number;
 }

@@ -324,6 +324,24 @@ async fn slow_device(tcp: bool, takes: Duration) -> (Duration, u32, u32) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_answers_slowly_is_told_as_slow_and_its_ages_are_not_left_out() {
+    let (plan, engine) = bus(true, 2, &profile(&[100]));
+    let device = script(|request: &Request| match request.unit {
+        2 => vec![(1200 * MS, request.honest())],
+        _ => soon(request.honest()),
+    });
+    let mut bench = Bench::of(&plan, &engine, scripted(true, device), Memory::none());
+    watch(&mut bench, 2, 600 * SECOND).await;
+    let status = bench.handle.status();
+    let unit = &status.units[1];
+    assert_eq!(unit.standing(false), (Standing::Slow, None), "{unit:?}");
+    assert_eq!(status.silent(), 0);
+    let now = unit.last_answer.unwrap();
+    assert!(status.worst_age(now).unwrap() >= 15 * SECOND, "{:?}", status.worst_age(now));
+    assert_eq!(status.latest(now).unwrap().0, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_device_slower_than_any_is_expected_to_be_is_found_and_read_as_rarely_as_a_flapping_one()
 {
     for tcp in [true, false] {

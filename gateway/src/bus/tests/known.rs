@@ -320,6 +320,32 @@ async fn a_gap_is_tried_a_second_time_then_after_each_start_and_once_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn registers_that_a_starting_device_refused_as_one_are_read_as_one_however_many_follow() {
+    let mut dense = (*profile(&(0..40).collect::<Vec<u16>>())).clone();
+    dense.max_registers = 20;
+    let (plan, engine) = bus(false, 1, &Arc::new(dense));
+    let (asked, starting) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(1)));
+    let (heard, starts) = (asked.clone(), starting.clone());
+    let device = script(move |request: &Request| {
+        heard.lock().unwrap().push((request.address, request.count));
+        let across = request.address < 10 && request.address + request.count > 10;
+        let refused = across && starts.load(Ordering::Relaxed) == 1;
+        soon(if refused { request.exception(2) } else { request.honest() })
+    });
+    let mut bench = Bench::of(&plan, &engine, scripted(false, device), Memory::none());
+    bench.readings(2).await;
+    assert_eq!(bench.handle.status().units[0].holes, 1);
+    starting.store(0, Ordering::Relaxed);
+    for _ in 0..20 {
+        assert!(bench.next().await.readings.iter().all(|it| it.1.is_ok()));
+    }
+    assert_eq!(bench.handle.status().units[0].holes, 0);
+    asked.lock().unwrap().clear();
+    bench.next().await;
+    assert_eq!(*asked.lock().unwrap(), [(0, 20), (20, 20)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_device_that_was_away_may_be_another_and_is_tried_again() {
     let shop = Gapped::new("bus-gap-replaced");
     let mut bench = shop.start();

@@ -235,7 +235,7 @@ fn unit_rank(unit: &Unit) -> u8 {
         "online" => 0,
         "not_asked" => 1,
         "bus_down" => 2,
-        "suspect" => 3,
+        "suspect" | "slow" => 3,
         _ => 4,
     }
 }

@@ -80,7 +80,7 @@ fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
         unit.asked_again_ms.map_or(String::new(), |ms| format!(", asked again in {}", lasting(ms)));
     let standing = reason(&unit.standing);
     line("unit", &format!("{standing}{why}, {}{again}", last_answer(unit.last_answer_age_ms)));
-    if &*unit.standing == "quarantined" {
+    if matches!(&*unit.standing, "quarantined" | "slow") {
         line("check", &advice(unit));
     }
     line("requests", &requests(&unit.requests));
@@ -117,9 +117,16 @@ fn from_register(it: &Register, line: &mut impl FnMut(&str, &str)) {
     }
 }
 
-/// What to look at where a unit is silent, as the answer to `andon read` has it.
+/// What to look at where a unit is silent, as the answer to `andon read` has it, or slow.
 fn advice(unit: &Unit) -> String {
     let id = &unit.unit_id;
+    if &*unit.standing == "slow" {
+        let needs = lasting(unit.turnaround_ms.unwrap_or(unit.allowance_ms) as u64);
+        return format!(
+            "it needs some {needs} before it answers, so it is read rarely; a longer turnaround in \
+             the section of its bus lets it take the line from the others"
+        );
+    }
     match unit.why.as_deref() {
         Some("garbled") => format!(
             "speed and parity of the line, termination, and that no other device is unit {id}"
@@ -284,6 +291,22 @@ mod tests {
         let once = Unit { last_answer_age_ms: Some(90_000), ..never };
         assert!(!register(once, None).contains("turnaround"), "it has answered in time");
         assert!(said.contains("worst age  2.6 s in the last minute, 2.6 of its periods"), "{said}");
+    }
+
+    #[test]
+    fn a_slow_unit_is_told_its_turnaround_and_nothing_of_wires() {
+        let slow = Unit {
+            standing: "slow".into(),
+            turnaround_ms: Some(1210.0),
+            asked_again_ms: Some(12_000),
+            last_answer_age_ms: Some(9000),
+            ..Unit::default()
+        };
+        let said = register(slow, None);
+        assert!(said.contains("slow, last answer 9.0 s ago, asked again in 12 s"), "{said}");
+        assert!(said.contains("needs some 1.2 s before it answers"), "{said}");
+        assert!(said.contains("a longer turnaround in the section of its bus"), "{said}");
+        assert!(!said.contains("wiring"), "{said}");
     }
 
     #[test]
