@@ -40,6 +40,9 @@ pub(super) struct Progress {
     retried: bool,
     /// It was ended by a failure: what was refused until then proves nothing.
     broken: bool,
+    /// Its unit might be asked when it began. One that turns out slow is asked to its end then: else
+    /// nothing beyond its first read would ever be heard.
+    allowed: bool,
 }
 
 /// What was done for a round.
@@ -66,7 +69,7 @@ impl Owner {
         let mut step = Step::StoodIn;
         if !self.link.is_up() {
             self.break_off(group, Unavailable::Disconnected);
-        } else if !self.units[unit].health.may_ask(now) {
+        } else if !self.may_go_on(group, now) {
             self.break_off(group, self.units[unit].why);
         } else if self.is_no_time_to_probe(unit) {
             self.lose(unit, |owner| &mut owner.passed_over);
@@ -80,6 +83,13 @@ impl Owner {
             }
         }
         Ok(step)
+    }
+
+    /// Whether its unit may be asked, or was when this round began and is only slow.
+    fn may_go_on(&self, group: usize, now: BootTime) -> bool {
+        let health = &self.units[self.groups[group].unit].health;
+        let allowed = self.rounds[group].as_ref().is_some_and(|progress| progress.allowed);
+        health.may_ask(now) || (allowed && matches!(health.state(), UnitState::Slow { .. }))
     }
 
     /// Whether a unit that is probably dead would be asked while another's question may hold the
@@ -100,11 +110,13 @@ impl Owner {
         let mut due: Vec<usize> = unit.reads.groups().filter(waits).collect();
         // The scheduler's order, so that no group's turn comes before the read that it shares.
         due.sort_by_key(|&group| (scheduler.turn(GroupIndex(group)), group));
-        due.iter().for_each(|&group| rounds[group] = Some(Progress::default()));
+        let allowed = unit.health.may_ask(now);
+        let begun = || Progress { allowed, ..Progress::default() };
+        due.iter().for_each(|&group| rounds[group] = Some(begun()));
         unit.reads.retime(unit.turnaround.usual(), now);
         let reads = unit.reads.of(&due, &unit.holes);
         // A device that answers, and not more often than the line can spare it.
-        let answers = unit.last_answer.is_some() && unit.health.state() == UnitState::Online;
+        let answers = unit.last_answer.is_some() && unit.health.answers(now);
         let early = self.gap_tried.is_some_and(|tried| now.since(tried) < TRY_LEAST);
         let attempt = (answers && !early)
             .then(|| unit.gaps.attempt(&reads, &unit.holes, &unit.plan.profile, now))

@@ -342,6 +342,32 @@ async fn a_device_that_answers_slowly_is_told_as_slow_and_its_ages_are_not_left_
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_that_a_slow_device_is_asked_for_is_read_and_takes_no_more_than_its_share() {
+    // Two reads, of one period or of two.
+    for period in [SECOND, 10 * SECOND] {
+        let (mut plan, engine) = bus(true, 1, &profile(&[100, 1000]));
+        plan.units[0].polls[1].period = period;
+        let asked = Arc::new(AtomicU64::new(0));
+        let heard = asked.clone();
+        let device = script(move |request: &Request| {
+            heard.fetch_add(1, Ordering::Relaxed);
+            vec![(1200 * MS, request.honest())]
+        });
+        let mut bench = Bench::of(&plan, &engine, scripted(true, device), Memory::none());
+        let begun = Instant::now();
+        let mut good = [0, 0];
+        while begun.elapsed() < 3600 * SECOND {
+            for (item, measured) in bench.next().await.readings {
+                good[item.0 as usize] += u32::from(measured.is_ok());
+            }
+        }
+        assert!(good.iter().all(|good| *good >= 20), "{period:?}: {good:?}");
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((120..=170).contains(&asked), "{period:?}: {asked} of 150");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_device_slower_than_any_is_expected_to_be_is_found_and_read_as_rarely_as_a_flapping_one()
 {
     for tcp in [true, false] {

@@ -346,6 +346,29 @@ async fn registers_that_a_starting_device_refused_as_one_are_read_as_one_however
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_gaps_of_a_device_that_answers_slowly_are_tried_too() {
+    let (plan, engine) = bus(true, 1, &profile(&[0, 1, 2, 5, 6, 7]));
+    let (asked, refused) = (Arc::default(), Arc::new(AtomicU64::new(1)));
+    let device = gapped(&asked, &refused);
+    let slowly = script(move |request: &Request| {
+        let replies = device.lock().unwrap()(request).into_iter();
+        replies.map(|(_, reply)| (Duration::from_millis(1200), reply)).collect()
+    });
+    let mut bench = Bench::of(&plan, &engine, scripted(true, slowly), Memory::none());
+    let begun = Instant::now();
+    while bench.handle.status().units[0].holes == 0 {
+        bench.next().await;
+        assert!(begun.elapsed() < 900 * SECOND, "never found");
+    }
+    refused.store(0, Ordering::Relaxed);
+    while bench.handle.status().units[0].holes > 0 {
+        bench.next().await;
+        assert!(begun.elapsed() < 1800 * SECOND, "believed for ever");
+    }
+    assert!(!bench.handle.status().units[0].is_silent());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_device_that_was_away_may_be_another_and_is_tried_again() {
     let shop = Gapped::new("bus-gap-replaced");
     let mut bench = shop.start();
