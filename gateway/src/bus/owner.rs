@@ -105,6 +105,8 @@ pub(super) struct Owner {
     /// By group: its unit was passed over while another's question held the gateway, so it is due
     /// again as soon as nothing does.
     pub(super) passed_over: Vec<bool>,
+    /// By group: its unit, which is slow, was asked for another one since this one was.
+    pub(super) has_turn: Vec<bool>,
     /// By group: how old its values became.
     pub(super) ages: Vec<Ages>,
     pub(super) scheduler: Scheduler,
@@ -177,6 +179,7 @@ impl Owner {
             sampled: vec![None; groups.len()],
             cut: vec![false; groups.len()],
             passed_over: vec![false; groups.len()],
+            has_turn: vec![false; groups.len()],
             ages: vec![Ages::default(); groups.len()],
             failed: Duration::ZERO,
             failed_before: vec![Duration::ZERO; groups.len()],

@@ -40,8 +40,8 @@ pub(super) struct Progress {
     retried: bool,
     /// It was ended by a failure: what was refused until then proves nothing.
     broken: bool,
-    /// Its unit might be asked when it began. One that turns out slow is asked to its end then: else
-    /// nothing beyond its first read would ever be heard.
+    /// Its unit might be asked when it began, or when another of its rounds did. One that turns out
+    /// slow is asked to its end then: else nothing beyond its first read would ever be heard.
     allowed: bool,
 }
 
@@ -103,6 +103,10 @@ impl Owner {
     /// Begins the rounds of all groups of the unit that are due.
     fn begin(&mut self, group: usize, now: BootTime) {
         let unit = &mut self.units[self.groups[group].unit];
+        let allowed = unit.health.may_ask(now);
+        if allowed && matches!(unit.health.state(), UnitState::Slow { .. }) {
+            unit.reads.groups().for_each(|group| self.has_turn[group] = true);
+        }
         let (rounds, scheduler) = (&mut self.rounds, &self.scheduler);
         let waits = |&group: &usize| {
             rounds[group].is_none() && scheduler.is_released(GroupIndex(group), now)
@@ -110,9 +114,10 @@ impl Owner {
         let mut due: Vec<usize> = unit.reads.groups().filter(waits).collect();
         // The scheduler's order, so that no group's turn comes before the read that it shares.
         due.sort_by_key(|&group| (scheduler.turn(GroupIndex(group)), group));
-        let allowed = unit.health.may_ask(now);
-        let begun = || Progress { allowed, ..Progress::default() };
-        due.iter().for_each(|&group| rounds[group] = Some(begun()));
+        for &group in &due {
+            let allowed = std::mem::take(&mut self.has_turn[group]) || allowed;
+            rounds[group] = Some(Progress { allowed, ..Progress::default() });
+        }
         unit.reads.retime(unit.turnaround.usual(), now);
         let reads = unit.reads.of(&due, &unit.holes);
         // A device that answers, and not more often than the line can spare it.

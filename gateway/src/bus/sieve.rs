@@ -59,14 +59,19 @@ impl Sieve {
     /// The next bytes written are a question to `whose`, for which the gateway is `free` or held by
     /// another; the one before it, when it has no answer yet, is given up.
     pub(super) fn begin(&mut self, whose: usize, free: bool, now: Instant) {
+        self.give_up();
+        self.begun = Some((whose, free, now));
+        self.first = None;
+    }
+
+    /// Nobody waits any more for an answer to the last question.
+    pub(super) fn give_up(&mut self) {
         if let Some(asked) = self.asked.take() {
             if self.given_up.len() >= GIVEN_UP_MAX {
                 self.given_up.remove(0);
             }
             self.given_up.push(asked);
         }
-        self.begun = Some((whose, free, now));
-        self.first = None;
     }
 
     /// These bytes went out.
@@ -195,6 +200,11 @@ mod tests {
         let answer = frame(2, &[3, 2, 0, 9]);
         sieve.heard(&answer, now);
         assert_eq!(passed(&mut sieve), answer);
+        // Heard before there is another question.
+        ask(&mut sieve, 5, 9);
+        sieve.give_up();
+        sieve.heard(&frame(9, &[3, 2, 0, 9]), now);
+        assert_eq!((passed(&mut sieve), sieve.take_late().len()), (vec![], 1));
         // It was answered: a second answer to it is passed on, for it is none of ours.
         ask(&mut sieve, 5, 3);
         sieve.heard(&answer, now);

@@ -452,6 +452,7 @@ impl Connection {
             return Err(Reopen);
         }
         if self.stays && outcome.result == Err(Fault::Timeout) && !self.is_deaf(outcome) {
+            self.tap.give_up();
             // The gateway has come to it after what held it, its own earlier question included.
             let before = self.hold.filter(|hold| hold.lasts(outcome.sent));
             self.hold = Some(Hold::after(before, self.whose, outcome.sent));

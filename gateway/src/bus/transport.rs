@@ -172,6 +172,13 @@ impl Tap {
         }
     }
 
+    /// The question that was marked is given up: its answer, when it still comes, is a late one.
+    pub(super) fn give_up(&self) {
+        if let Some(sieve) = &mut self.lock().sieve {
+            sieve.give_up();
+        }
+    }
+
     /// Bytes read since the mark, those of late answers left out.
     pub(super) fn read(&self) -> u64 {
         let tapped = self.lock();

@@ -164,3 +164,21 @@ async fn a_write_goes_out_on_a_bus_whose_only_meter_is_dead() {
         assert!(begun.elapsed() < SECOND, "write {turn}: {:?}", begun.elapsed());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_that_is_heard_while_nobody_asks_is_no_answer_to_the_next_question() {
+    let (mut plan, engine) = bus(true, 1, &profile(&[100]));
+    plan.units[0].polls[0].period = 10 * SECOND;
+    plan.turnaround = 250 * MS;
+    let mut turn = 0;
+    let device = script(move |request: &Request| {
+        turn += 1;
+        let takes = if turn % 4 == 1 { SECOND } else { 5 * MS };
+        vec![(takes, request.honest())]
+    });
+    let mut bench = Bench::of(&plan, &engine, scripted(true, device), Memory::none());
+    watch(&mut bench, 1, 600 * SECOND).await;
+    let counters = bench.handle.status().units[0].counters;
+    assert_eq!((counters.garbled, counters.disconnects), (0, 0), "{counters:?}");
+    assert!(counters.answers >= 40, "{counters:?}");
+}

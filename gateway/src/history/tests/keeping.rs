@@ -14,7 +14,7 @@ use crate::clock::Anchors;
 use crate::config::plan::{HistoryPlan, JournalPlan};
 use crate::history::keeper::{Taken, lock};
 use crate::history::{merge, start};
-use crate::journal::{Journal, Stream};
+use crate::journal::Journal;
 
 /// Feeds everything, flushing and merging as the thread does; reopens after each cut.
 fn run(dir: &Path, records: &[Record], mut cut: Option<u32>) {
