@@ -15,7 +15,7 @@ use super::{BootId, Journal, Observation, Payload, Reader, Record, Sizes, Stream
 mod bounds;
 mod damage;
 mod reading;
-mod unreadable;
+pub(crate) mod unreadable;
 
 pub(super) const BOOT: BootId = BootId([1; 16]);
 

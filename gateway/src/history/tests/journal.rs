@@ -12,6 +12,7 @@ use crate::config::plan::JournalPlan;
 use crate::history::tail::{self, Stock};
 use crate::history::thread::Worker;
 use crate::history::{Health, Inputs, export, start};
+use crate::journal::tests::unreadable::{is_starved, starve};
 use crate::journal::{Journal, Stream};
 
 /// A journal of two hours and a half, and the gateway's history of it.
@@ -208,4 +209,34 @@ fn an_export_says_how_many_blocks_of_the_events_are_damaged_beside_what_has_no_t
     let (all, exported) = exported_with_the_journal(&folder);
     assert_eq!((all["a"].len(), exported.undated), (40, 40));
     assert_eq!((exported.quarantined, exported.events_quarantined), (0, 1));
+}
+
+#[test]
+fn an_export_says_that_the_newest_segment_cannot_be_read() {
+    let folder = Folder::new("history-tail-newest");
+    let (journal, records) = shop_with_a_past(&folder);
+    written(&journal, 150);
+    drop(journal);
+    std::fs::create_dir(folder.path().join("journal/telemetry/00000002.seg")).unwrap();
+    let (all, exported) = exported_with_the_journal(&folder);
+    assert_eq!((all, exported.quarantined), (expected(&records), 1));
+}
+
+#[test]
+fn an_export_that_lacks_descriptors_has_not_come_to_the_end_of_the_journal() {
+    let test = "history::tests::journal::\
+                an_export_that_lacks_descriptors_has_not_come_to_the_end_of_the_journal";
+    if !is_starved(test) {
+        return;
+    }
+    let folder = Folder::new("history-tail-starved");
+    let (journal, _) = shop_with_a_past(&folder);
+    written(&journal, 150);
+    let reader = journal.reader().unwrap();
+    let [newest, all] = [2, usize::MAX].map(|most| reader.newest(Stream::Telemetry, most).unwrap());
+    let taken = starve();
+    let [newest, all] = [tail::last_of(newest).err(), tail::series_of(all).err()];
+    drop(taken);
+    let lacking = |error: Option<std::io::Error>| error.unwrap().raw_os_error();
+    assert_eq!([newest, all].map(lacking), [Some(libc::EMFILE); 2]);
 }
