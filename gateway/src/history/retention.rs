@@ -49,7 +49,10 @@ impl Keeper {
     /// Gives up at most one day or hour of one kind; says whether there may be more to give up.
     pub(super) fn retain(&mut self, limits: &HistoryPlan) -> Result<bool, Trouble> {
         // What is still being read again may be of the time that would be given up.
-        let Some(now_ms) = self.now_ms().filter(|_| !self.again.is_on()) else { return Ok(false) };
+        if self.again.is_on() || self.present.wall_ms.is_none() {
+            return Ok(false);
+        }
+        let Some(now_ms) = self.now_ms() else { return Ok(false) };
         self.lower_horizon()?;
         let days = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX) / DAY_MS;
         let believed = self.present.believed_ms().map(|ms| ms.div_euclid(DAY_MS));
