@@ -141,10 +141,6 @@ impl Keeper {
         let sql = "SELECT grp FROM pending WHERE day = ?1";
         let Some(lost) = self.roll_up_first(sql, day, day, Self::merge)? else { return Ok(false) };
         self.give_up(&hours, lost)?;
-        self.postponed.given_up(day);
-        if self.postponed.count() == 0 {
-            self.unmerged = None;
-        }
         Ok(true)
     }
 
@@ -218,6 +214,11 @@ impl Keeper {
         transaction.commit()?;
         self.place = place;
         self.counters.damaged += lost;
+        // What is left of the day is tried for itself.
+        self.postponed.given_up(day_of(hours.start));
+        if self.postponed.count() == 0 {
+            self.unmerged = None;
+        }
         if lost > 0 {
             tracing::error!(
                 day = day_of(hours.start),
