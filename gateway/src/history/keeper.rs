@@ -179,6 +179,10 @@ pub(super) struct Keeper {
     pub(super) postponed: Postponed,
     /// Why a day could not be merged last, while there is one.
     pub(super) unmerged: Option<String>,
+    /// The first sample that the horizon has kept out since one was taken.
+    pub(super) kept_out_ms: Option<i64>,
+    /// The file is to be opened again: what the horizon has kept out is still in the journal.
+    pub(super) is_over: bool,
 }
 
 /// What became of a record.
@@ -226,6 +230,8 @@ impl Keeper {
             present: Present::default(),
             postponed: Postponed::default(),
             unmerged: None,
+            kept_out_ms: None,
+            is_over: false,
         })
     }
 
@@ -243,8 +249,9 @@ impl Keeper {
             self.pass(record);
             return Taken::Yes;
         };
-        let old = self.place.is_past(at_ms);
-        if self.place.has(record, at_ms) || old {
+        let (old, has) = (self.place.is_past(at_ms), self.place.has(record, at_ms));
+        if has || old {
+            self.kept_out_ms = self.kept_out_ms.or((!has).then_some(at_ms));
             self.counters.passed_over += if old { seen.items.len() as u64 } else { 0 };
             self.pass(record);
             return Taken::Yes;
@@ -259,6 +266,7 @@ impl Keeper {
         buffer.pass(at_ms);
         drop(buffer);
         self.newest_ms = self.newest_ms.max(Some(at_ms));
+        self.kept_out_ms = None;
         self.pass(record);
         Taken::Yes
     }
@@ -289,7 +297,8 @@ impl Keeper {
     pub(super) fn write(&mut self, all: bool) -> Result<bool, Trouble> {
         let buffer = lock(&self.buffer);
         let due = buffer.due(all);
-        if due.is_empty() || self.again.is_on() {
+        // What was kept out may have to be read again, so it is not counted as read without need.
+        if due.is_empty() || self.again.is_on() || self.kept_out_ms.is_some() && !all {
             return Ok(false);
         }
         let (after, kept) = buffer.rest(&due).unwrap_or((self.passed.1, Vec::new()));

@@ -3,7 +3,7 @@
 //! A clock may be wrong for a while, in either direction, also where the kernel or the
 //! configuration says to believe it. Samples of such a while stand at its dates; but by age nothing
 //! goes until the wall time of the running boot has stood for [`STANDS`] without a leap. A gateway
-//! without a wall time gives up nothing by age. Until a leap is as old as that, the earlier one of
+//! without a wall time gives up nothing. Until a leap is as old as that, the earlier one of
 //! the two times is the present, so that nothing is thought to be over that may not be.
 
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Watch {
     pub(super) fn step(&mut self, now: BootTime, wall_ms: Option<i64>) -> Present {
         let up_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let Some(begin_ms) = wall_ms.map(|wall_ms| wall_ms.saturating_sub(up_ms)) else {
-            self.stood = None;
+            // So it is until the anchor of a leap is written: what has stood is not forgotten for that.
             return Present::default();
         };
         let (since, earliest) = match self.stood {
@@ -81,10 +81,12 @@ mod tests {
             .filter(|second| {
                 let years = if (70_000..70_005).contains(second) { 10 } else { 0 };
                 let drift = i64::try_from(*second).unwrap() / 20;
-                at(*second, Some(years * 31_557_600_000 + drift))
+                // Each anchor is waited for.
+                let known = ![65_000, 70_000, 70_005].contains(second);
+                at(*second, known.then_some(years * 31_557_600_000 + drift))
             })
             .collect();
-        let want: Vec<u64> = (63_600..70_000).chain(73_605..90_000).collect();
+        let want: Vec<u64> = (63_600..65_000).chain(65_001..70_000).chain(73_606..90_000).collect();
         assert_eq!(believed, want);
         assert!(!at(90_000, Some(-86_400_000)), "backwards is a leap too");
         assert!(!at(90_001, None));
@@ -93,15 +95,17 @@ mod tests {
     #[test]
     fn the_present_is_the_earlier_time_while_a_leap_is_young() {
         let mut watch = Watch::default();
-        let mut ahead = |second: u64, ahead_ms: i64| {
+        let mut ahead = |second: u64, ahead_ms: Option<i64>| {
             let wall = NOON + i64::try_from(second).unwrap() * 1000;
-            let seen = watch.step(BootTime::from_millis(second * 1000), Some(wall + ahead_ms));
-            seen.wall_ms.unwrap() - wall
+            let told = ahead_ms.map(|ahead_ms| wall + ahead_ms);
+            let seen = watch.step(BootTime::from_millis(second * 1000), told);
+            seen.wall_ms.map(|wall_ms| wall_ms - wall)
         };
-        let year = 31_557_600_000;
-        assert_eq!(ahead(1, 0), 0);
-        assert!((2..3602).all(|second| ahead(second, year) == 0));
-        assert_eq!(ahead(3602, year), year, "it stands");
-        assert_eq!(ahead(3603, 5), 5, "back is believed at once");
+        let year = Some(31_557_600_000);
+        assert_eq!(ahead(1, Some(0)), Some(0));
+        assert_eq!(ahead(2, None), None, "the anchor of the leap is not written yet");
+        assert!((3..3603).all(|second| ahead(second, year) == Some(0)));
+        assert_eq!(ahead(3603, year), year, "it stands");
+        assert_eq!(ahead(3604, Some(5)), Some(5), "back is believed at once");
     }
 }

@@ -6,7 +6,8 @@
 //! never from a sample: samples of a time when a clock was wrong are kept at its dates and make
 //! nothing else old. Samples go in one transaction with the horizon before which nothing is taken
 //! any more, and which no merge reaches behind: what is only a roll-up now must not be replaced by
-//! late samples. The horizon is never in the future, where it would keep out whatever comes.
+//! late samples. A horizon that turns out to be in the future, where it keeps out whatever comes, is
+//! lowered, and the journal read again for what it has kept out.
 //!
 //! [`present`]: super::present
 
@@ -49,8 +50,10 @@ impl Keeper {
     /// Gives up at most one day or hour of one kind; says whether there may be more to give up.
     pub(super) fn retain(&mut self, limits: &HistoryPlan) -> Result<bool, Trouble> {
         // What is still being read again may be of the time that would be given up.
-        let Some(now_ms) = self.now_ms().filter(|_| !self.again.is_on()) else { return Ok(false) };
-        self.lower_horizon()?;
+        if self.again.is_on() || self.lower_horizon()? || self.present.wall_ms.is_none() {
+            return Ok(false);
+        }
+        let Some(now_ms) = self.now_ms() else { return Ok(false) };
         let days = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX) / DAY_MS;
         let believed = self.present.believed_ms().map(|ms| ms.div_euclid(DAY_MS));
         let is_old = |day: i64, age| believed.is_some_and(|today| day < today - days(age));
@@ -110,23 +113,26 @@ impl Keeper {
     }
 
     /// A horizon that lies in the future would keep out all samples until then. It is lowered to
-    /// the oldest of those that are there, and where none are, to the begin of this hour.
-    fn lower_horizon(&mut self) -> Result<(), Trouble> {
-        let Some(now_ms) = self.present.believed_ms() else { return Ok(()) };
+    /// the oldest of those that are there, and where none are, to the begin of the hour in which it
+    /// kept out the first; says whether it was. Then the journal is to be read again.
+    fn lower_horizon(&mut self) -> Result<bool, Trouble> {
+        let Some(now_ms) = self.present.believed_ms() else { return Ok(false) };
         if self.place.horizon_ms.is_none_or(|horizon| horizon <= now_ms) {
-            return Ok(());
+            return Ok(false);
         }
         let hour = stretch_of(now_ms, HOUR_MS);
         let sql = "SELECT min(start) FROM chunk WHERE start <= ?1";
         let oldest: Option<i64> = self.database.query_row(sql, [hour], |row| row.get(0))?;
-        let horizon_ms = Some(oldest.unwrap_or(hour) * HOUR_MS);
+        let kept_out = self.kept_out_ms.map_or(hour, |at_ms| stretch_of(at_ms, HOUR_MS).min(hour));
+        let horizon_ms = Some(oldest.unwrap_or(kept_out) * HOUR_MS);
         let place = Place { horizon_ms, ..self.place.clone() };
         let transaction = self.database.unchecked_transaction()?;
         place.write(&transaction)?;
         transaction.commit()?;
         tracing::warn!("History refused samples until a date in the future; it takes them again.");
         self.place = place;
-        Ok(())
+        self.is_over = true;
+        Ok(true)
     }
 
     /// Gives up a day's samples, unless its roll-up has still to be tried; says whether it did.
@@ -138,10 +144,6 @@ impl Keeper {
         let sql = "SELECT grp FROM pending WHERE day = ?1";
         let Some(lost) = self.roll_up_first(sql, day, day, Self::merge)? else { return Ok(false) };
         self.give_up(&hours, lost)?;
-        self.postponed.given_up(day);
-        if self.postponed.count() == 0 {
-            self.unmerged = None;
-        }
         Ok(true)
     }
 
@@ -215,6 +217,11 @@ impl Keeper {
         transaction.commit()?;
         self.place = place;
         self.counters.damaged += lost;
+        // What is left of the day is tried for itself.
+        self.postponed.given_up(day_of(hours.start));
+        if self.postponed.count() == 0 {
+            self.unmerged = None;
+        }
         if lost > 0 {
             tracing::error!(
                 day = day_of(hours.start),

@@ -14,7 +14,7 @@ use super::Inputs;
 use super::export::{ExportError, Exported, Sample, Selection};
 use super::place::Place;
 use crate::clock::Anchors;
-use crate::journal::{Observation, Payload, Reader, Record, Stream};
+use crate::journal::{Observation, Payload, Position, Reader, Record, Records, Stream};
 use crate::mqtt::record_wall_ms;
 
 /// Segments in which the newest record is looked for: the newest may have none yet.
@@ -66,14 +66,19 @@ pub(super) fn export(
 /// # Errors
 /// When it cannot be read.
 pub fn series(dir: &Path) -> io::Result<BTreeSet<(String, String)>> {
+    let Some(reader) = open(dir)? else { return Ok(BTreeSet::new()) };
+    series_of(reader.records(Stream::Telemetry)?)
+}
+
+/// The machines and items of records.
+pub(super) fn series_of(records: Records) -> io::Result<BTreeSet<(String, String)>> {
     let mut names = BTreeSet::new();
-    let Some(reader) = open(dir)? else { return Ok(names) };
-    for record in reader.records(Stream::Telemetry)? {
-        let Payload::Observation(seen) = &record.payload else { continue };
+    records.each(|record| {
+        let Payload::Observation(seen) = &record.payload else { return };
         for (item, _) in &seen.items {
             names.insert((seen.machine.to_string(), item.to_string()));
         }
-    }
+    })?;
     Ok(names)
 }
 
@@ -120,8 +125,9 @@ fn each(
 ) -> Result<Passed, ExportError> {
     let mut passed = Passed::default();
     // What is written from here on might have an anchor that is not among those read next.
-    let newest = reader.newest(Stream::Telemetry, NEWEST_SEGMENTS).map_err(ExportError::Journal)?;
-    let Some(end) = newest.last().map(|record| record.position()) else { return Ok(passed) };
+    let newest = reader.newest(Stream::Telemetry, NEWEST_SEGMENTS).and_then(last_of);
+    let (end, behind) = newest.map_err(ExportError::Journal)?;
+    let Some(end) = end else { return Ok(Passed { telemetry: behind, ..passed }) };
     let anchors = anchors(reader, &mut passed.events).map_err(ExportError::Journal)?;
     let records = reader.after(Stream::Telemetry, place.after);
     let mut records = records.map_err(ExportError::Journal)?;
@@ -137,12 +143,23 @@ fn each(
             }
         }
         if record.position() == end {
+            passed.telemetry = behind;
             break;
         }
     }
     records.end().map_err(ExportError::Journal)?;
-    passed.telemetry = records.quarantined();
+    passed.telemetry += records.quarantined();
     Ok(passed)
+}
+
+/// The last of some records, and how much could not be read behind it.
+pub(super) fn last_of(mut records: Records) -> io::Result<(Option<Position>, u64)> {
+    let (mut last, mut before) = (None, 0);
+    while let Some(record) = records.next() {
+        (last, before) = (Some(record.position()), records.quarantined());
+    }
+    records.end()?;
+    Ok((last, records.quarantined() - before))
 }
 
 /// The clock's anchors, and how much of the events could not be read.

@@ -171,7 +171,7 @@ impl Worker {
         match worked {
             Ok((mut kept, busy)) => {
                 self.succeeded(&mut kept);
-                *open = Some(kept);
+                *open = Some(kept).filter(|kept| !kept.keeper.is_over);
                 if busy { Duration::ZERO } else { LOOK }
             }
             Err(failure) => self.failed(&failure),
@@ -219,6 +219,9 @@ impl Worker {
             if keeper.is_full() && self.flush(keeper)? {
                 (*looks, *wrote) = (0, true);
                 self.give_up(keeper)?;
+                if keeper.is_over {
+                    return Ok(true);
+                }
             }
         }
         if !caught_up && !waits {

@@ -120,7 +120,7 @@ impl Follower {
     }
 
     /// As [`Follower::next`], by a clock that is only asked when something cannot be read.
-    pub(super) fn next_by(&mut self, max: usize, now: impl Fn() -> BootTime) -> Vec<Record> {
+    pub(crate) fn next_by(&mut self, max: usize, now: impl Fn() -> BootTime) -> Vec<Record> {
         let mut records = Vec::new();
         if self.refusal.as_ref().is_some_and(|refusal| now() < refusal.again) {
             return records;

@@ -15,14 +15,14 @@ use super::{BootId, Journal, Observation, Payload, Reader, Record, Sizes, Stream
 mod bounds;
 mod damage;
 mod reading;
-mod unreadable;
+pub(crate) mod unreadable;
 
 pub(super) const BOOT: BootId = BootId([1; 16]);
 
 const BIG: u64 = 256 * 1024;
 
 /// Small enough for several segments in a test; a footer's reserve is most of it.
-pub(super) const SMALL: u64 = 64 * 1024;
+pub(crate) const SMALL: u64 = 64 * 1024;
 
 /// A folder of its own, removed at the end.
 pub(crate) struct Folder(PathBuf);
@@ -48,7 +48,7 @@ impl Drop for Folder {
     }
 }
 
-pub(super) fn open(folder: &Folder, boot: BootId, segment: u64, total: Option<u64>) -> Journal {
+pub(crate) fn open(folder: &Folder, boot: BootId, segment: u64, total: Option<u64>) -> Journal {
     let sizes = [Sizes { segment, total }, Sizes { segment: BIG, total: None }];
     Journal::open_sized(folder.path(), sizes, Duration::from_secs(5), boot).unwrap()
 }

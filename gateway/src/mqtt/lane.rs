@@ -241,13 +241,11 @@ impl Lane {
             }
             let end = self.pass_end;
             let pass = self.pass.as_mut()?;
-            let reached = match pass.peek() {
-                None => true,
-                Some(record) => {
-                    end.is_some_and(|end| end.boot == record.boot && record.seq > end.seq)
-                }
-            };
-            if reached {
+            let reached = pass.peek().map(|record| {
+                end.is_some_and(|end| end.boot == record.boot && record.seq > end.seq)
+            });
+            // What is refused is tried again, and given up in the end: more lies behind it.
+            if reached.unwrap_or_else(|| !pass.follower.is_refused()) {
                 self.pass = None;
                 tell_undated(self.undated.end());
                 return None;
@@ -370,7 +368,9 @@ impl Lane {
             (self.stuck_since, self.grown) = (now, false);
             return;
         }
-        let patience = if self.grown { self.pace.hole } else { self.pace.resend };
+        // A pass that begins anew would begin to try a segment anew that it is about to give up.
+        let refused = self.pass.as_ref().is_some_and(|pass| pass.follower.is_refused());
+        let patience = if self.grown && !refused { self.pace.hole } else { self.pace.resend };
         if now.duration_since(self.stuck_since) >= patience {
             self.acknowledged.clear();
             self.start_pass(now);

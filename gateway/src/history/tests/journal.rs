@@ -2,6 +2,7 @@
 //! cannot be written is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use andon_engine::event::Event;
@@ -10,9 +11,12 @@ use andon_engine::time::BootTime;
 use super::*;
 use crate::config::plan::JournalPlan;
 use crate::history::tail::{self, Stock};
-use crate::history::thread::Worker;
+use crate::history::thread::{Open, Worker};
 use crate::history::{Health, Inputs, export, start};
+use crate::journal::tests::unreadable::{is_starved, starve};
 use crate::journal::{Journal, Stream};
+
+const TEN_YEARS_MS: i64 = 3653 * 86_400_000;
 
 /// A journal of two hours and a half, and the gateway's history of it.
 fn shop_with_a_past(folder: &Folder) -> (Arc<Journal>, Vec<Record>) {
@@ -208,4 +212,115 @@ fn an_export_says_how_many_blocks_of_the_events_are_damaged_beside_what_has_no_t
     let (all, exported) = exported_with_the_journal(&folder);
     assert_eq!((all["a"].len(), exported.undated), (40, 40));
     assert_eq!((exported.quarantined, exported.events_quarantined), (0, 1));
+}
+
+#[test]
+fn an_export_says_that_the_newest_segment_cannot_be_read() {
+    let folder = Folder::new("history-tail-newest");
+    let (journal, records) = shop_with_a_past(&folder);
+    written(&journal, 150);
+    drop(journal);
+    std::fs::create_dir(folder.path().join("journal/telemetry/00000002.seg")).unwrap();
+    let (all, exported) = exported_with_the_journal(&folder);
+    assert_eq!((all, exported.quarantined), (expected(&records), 1));
+}
+
+#[test]
+fn an_export_that_lacks_descriptors_has_not_come_to_the_end_of_the_journal() {
+    let test = "history::tests::journal::\
+                an_export_that_lacks_descriptors_has_not_come_to_the_end_of_the_journal";
+    if !is_starved(test) {
+        return;
+    }
+    let folder = Folder::new("history-tail-starved");
+    let (journal, _) = shop_with_a_past(&folder);
+    written(&journal, 150);
+    let reader = journal.reader().unwrap();
+    let [newest, all] = [2, usize::MAX].map(|most| reader.newest(Stream::Telemetry, most).unwrap());
+    let taken = starve();
+    let [newest, all] = [tail::last_of(newest).err(), tail::series_of(all).err()];
+    drop(taken);
+    let lacking = |error: Option<std::io::Error>| error.unwrap().raw_os_error();
+    assert_eq!([newest, all].map(lacking), [Some(libc::EMFILE); 2]);
+}
+
+/// A journal that is written and a history of it, ten minutes at a time, by a clock that a test sets.
+struct Running {
+    journal: Arc<Journal>,
+    minute: Arc<AtomicU64>,
+    worker: Worker,
+    open: Option<Open>,
+}
+
+impl Running {
+    fn new(folder: &Folder, wall: WallClock) -> Self {
+        let plan = JournalPlan { telemetry_bytes: 64 << 20, sync: Duration::from_secs(5) };
+        let journal = Journal::open(&folder.path().join("journal"), &plan, BOOT).unwrap();
+        let (journal, minute) = (Arc::new(journal), Arc::new(AtomicU64::new(0)));
+        let clock = Arc::clone(&minute);
+        let now = Arc::new(move || BootTime::from_millis(clock.load(Ordering::Relaxed) * 60_000));
+        let worker = Worker::new(Inputs { now, wall, ..live(folder, &journal) });
+        Self { journal, minute, worker, open: None }
+    }
+
+    fn until(&mut self, end: u64) {
+        for minute in (self.minute.load(Ordering::Relaxed) + 10..=end).step_by(10) {
+            let records = minutes(minute - 9..=minute);
+            self.journal.append(records.into_iter().map(|record| record.payload).collect());
+            written(&self.journal, minute);
+            self.minute.store(minute, Ordering::Relaxed);
+            for _ in 0..70 {
+                self.worker.turn(&mut self.open);
+            }
+        }
+    }
+}
+
+fn kept(folder: &Folder) -> Vec<(i64, Measured)> {
+    exported(&Archive::in_folder(folder.path())).remove("a").unwrap_or_default()
+}
+
+#[test]
+fn what_a_horizon_in_the_future_keeps_out_is_read_from_the_journal_once_it_is_lowered() {
+    let folder = Folder::new("history-kept-out");
+    let (mut keeper, _) = reopened(folder.path(), &[]);
+    keeper.place.horizon_ms = Some(BEGIN + TEN_YEARS_MS);
+    let transaction = keeper.database.unchecked_transaction().unwrap();
+    keeper.place.write(&transaction).unwrap();
+    transaction.commit().unwrap();
+    drop(keeper);
+    let mut running = Running::new(&folder, wall());
+    // For an hour nobody knows whether the date is wrong or the horizon.
+    running.until(60);
+    assert_eq!(kept(&folder), []);
+    running.until(130);
+    assert_eq!(kept(&folder), expected(&minutes(1..=120))["a"]);
+    let health = running.worker.health().clone();
+    assert_eq!((health.counters.failures, health.counters.samples), (0, 3 * 120));
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_long_takes_nothing_of_what_comes_after_it() {
+    let folder = Folder::new("history-ahead");
+    // It is set right while an hour that is over waits to be written.
+    let wrong = 100 * 60_000..185 * 60_000;
+    let date = move |at: BootTime| {
+        let at_ms = i64::try_from(at.as_millis()).unwrap();
+        BEGIN + at_ms + if wrong.contains(&at_ms) { TEN_YEARS_MS } else { 0 }
+    };
+    let known = date.clone();
+    let mut running = Running::new(&folder, Arc::new(move |_: &BootId, at| Some(known(at))));
+    running.until(180);
+    assert!(kept(&folder).iter().all(|(at, _)| *at > BEGIN + TEN_YEARS_MS), "it was believed");
+    running.until(430);
+    let records = minutes(100..=420);
+    let mut want: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let Payload::Observation(seen) = &record.payload else { unreachable!() };
+            (date(seen.at), seen.items[0].1.clone())
+        })
+        .collect();
+    want.sort_by_key(|(at, _)| *at);
+    assert_eq!(kept(&folder), want);
 }

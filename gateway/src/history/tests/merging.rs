@@ -116,3 +116,30 @@ fn a_day_that_is_too_old_goes_though_it_cannot_be_merged_but_not_at_once() {
     assert_eq!((keeper.counters.damaged, keeper.unmerged.as_deref()), (1, None));
     assert_eq!(merge::pending(&keeper.database, keeper.newest_ms).unwrap(), None);
 }
+
+#[test]
+fn an_hour_that_has_to_go_without_its_roll_up_takes_no_other_hour_with_it() {
+    let folder = Folder::new("history-hopeless-hour");
+    let records = minutes(1..=12 * 60 + 30);
+    let (mut keeper, _) = reopened(folder.path(), &records);
+    for record in &records {
+        keeper.take(record);
+    }
+    assert!(keeper.flush().unwrap());
+    spoil(&keeper.database);
+    let day = Duration::from_secs(DAY_S);
+    let little = HistoryPlan { keep: 9 * day, keep_minutes: 9 * day, bytes: 1 };
+    keeper.present = Present { wall_ms: keeper.newest_ms, stands: true };
+    for _ in 0..2 * 3600 {
+        keeper.due_to_merge().unwrap();
+        while keeper.retain(&little).unwrap() {}
+    }
+    assert_eq!(hours(&keeper.database), 1);
+    // The one before it has to be rolled up with its first sample.
+    assert_eq!((keeper.counters.damaged, keeper.unmerged.as_deref()), (2, None));
+    let archive = Archive { path: folder.path().join(NAME), buffer: Arc::clone(&keeper.buffer) };
+    let hours = question("b", BEGIN, BEGIN + 11 * 3_600_000, 11);
+    let hours = answer(&archive, &hours, None);
+    let gone: Vec<usize> = (0..11).filter(|hour| hours[*hour].is_none()).collect();
+    assert_eq!(gone, [4, 5]);
+}

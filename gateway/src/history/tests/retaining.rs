@@ -101,6 +101,24 @@ fn a_horizon_in_the_future_is_lowered_and_samples_are_taken_again() {
     assert!(keeper.place.horizon_ms < Some(BEGIN + 2 * DAY_MS));
 }
 
+#[test]
+fn a_gateway_without_a_wall_time_gives_nothing_up() {
+    let folder = Folder::new("history-no-wall");
+    let (mut keeper, _) = reopened(folder.path(), &[]);
+    live_through(&mut keeper, rising(1..=300), &limits(99, 1 << 30), true);
+    // The anchor that ends a leap into the future is not written yet.
+    let far = record(301, (301 + TEN_YEARS) * 60_000, vec![("a", number(-1.0))]);
+    live_through(&mut keeper, [far].into_iter(), &limits(99, 1 << 30), false);
+    let before = exported(&Archive::in_folder(folder.path()));
+    keeper.present = Present::default();
+    assert!(!keeper.retain(&limits(99, 1)).unwrap());
+    assert_eq!(exported(&Archive::in_folder(folder.path())), before);
+    assert_eq!(keeper.place.horizon_ms, None);
+    // It is too much all the same, once it is known what day it is.
+    keeper.present = Present { wall_ms: Some(BEGIN + 301 * 60_000), stands: false };
+    assert!(keeper.retain(&limits(99, 1)).unwrap());
+}
+
 /// A record every ten seconds of a value that no column makes small.
 fn dense(hours: u64) -> Vec<Record> {
     let mixed = |n: u64| (n ^ (n >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -119,15 +119,14 @@ async fn a_follower_that_was_refused_wakes_for_the_next_try_and_not_for_what_is_
     assert!(waited > Duration::ZERO && waited < Duration::from_secs(1), "{waited:?}");
 }
 
-/// Runs this test again in a process of its own, which it may starve; says whether it is that one.
-fn is_starved(test: &str) -> bool {
+/// Runs a test again in a process of its own, which it may starve; says whether it is that one.
+pub(crate) fn is_starved(test: &str) -> bool {
     const STARVED: &str = "ANDON_TEST_STARVED";
     if env::var_os(STARVED).is_some() {
         return true;
     }
-    let test = format!("journal::tests::unreadable::{test}");
     let own = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &test, "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(STARVED, "1")
         .output()
         .unwrap();
@@ -136,9 +135,19 @@ fn is_starved(test: &str) -> bool {
     false
 }
 
+/// Takes all descriptors that there are for this process.
+pub(crate) fn starve() -> Vec<File> {
+    let limit = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    assert!(taken.len() > 10);
+    taken
+}
+
 #[test]
 fn no_record_is_passed_over_for_want_of_descriptors() {
-    if !is_starved("no_record_is_passed_over_for_want_of_descriptors") {
+    let test = "journal::tests::unreadable::no_record_is_passed_over_for_want_of_descriptors";
+    if !is_starved(test) {
         return;
     }
     let folder = Folder::new("starved");
@@ -149,10 +158,7 @@ fn no_record_is_passed_over_for_want_of_descriptors() {
     let reader = Reader::open(folder.path()).unwrap();
     let [telemetry, past] = Stream::ALL.map(|stream| reader.records(stream).unwrap());
 
-    let limit = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
-    setrlimit(Resource::Nofile, limit).unwrap();
-    let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-    assert!(taken.len() > 10);
+    let taken = starve();
     for follower in &mut followers {
         assert_eq!(follow_for(follower, MANY), []);
         assert!(follower.is_refused());

@@ -1,6 +1,9 @@
 //! The publisher against a scripted broker and recorder: what is sent, sent again, and counted.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use andon_engine::event::{Activity, Event, Execution};
@@ -8,6 +11,7 @@ use andon_engine::time::BootTime;
 use tokio::time::Instant;
 
 use super::{BOOT, NOON, STATION, Shop, activity, does};
+use crate::journal::tests::{Folder, SMALL, open};
 use crate::journal::{Payload, Stream};
 use crate::mqtt::lane::PASS_WINDOW;
 use crate::mqtt::publisher::{Message, Publisher, WINDOW};
@@ -119,6 +123,59 @@ async fn what_nobody_confirms_is_sent_again_in_a_trickle_and_live_goes_on() {
     // The recorder is back: the pass goes on as it confirms.
     store(&mut publisher, now, &[(1, 500)]);
     assert_eq!(seqs(&take(&mut publisher, now)), (501..=1000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_read_keeps_nothing_from_the_broker_that_lies_behind_it() {
+    let now = Instant::now();
+    let folder = Folder::new("mqtt-unreadable");
+    let mut shop = Shop::new(1, Some("main"));
+    shop.inputs.journal = Arc::new(open(&folder, BOOT, SMALL, None));
+    shop.anchor();
+    shop.observe(0..12_000);
+    let segments = fs::read_dir(folder.path().join("telemetry")).unwrap();
+    let mut segments: Vec<PathBuf> = segments.map(|entry| entry.unwrap().path()).collect();
+    segments.sort();
+    assert!(segments.len() > 3, "{segments:?}");
+    fs::remove_file(&segments[1]).unwrap();
+    fs::create_dir(&segments[1]).unwrap();
+    // A broker that was away is back, and its recorder stores whatever comes, but for one record.
+    let mut publisher = publisher(&shop, now);
+    publisher.connected(now, false);
+    let mut sent = Vec::new();
+    let mut more = |publisher: &mut Publisher, now: Instant, hole: Option<u64>| {
+        let before = sent.len();
+        loop {
+            let some = seqs(&take(publisher, now));
+            let Some(last) = some.last() else { break };
+            let ranges = match hole {
+                Some(hole) => vec![(1, hole - 1), (hole + 1, *last)],
+                None => vec![(1, *last)],
+            };
+            store(publisher, now, &ranges);
+            sent.extend(some);
+        }
+        sent[before..].to_vec()
+    };
+    let lost = more(&mut publisher, now, Some(100)).last().unwrap() + 1;
+    assert!((500..9000).contains(&lost), "{lost}");
+    // Nothing is begun again while the segment is tried.
+    let later = now + Duration::from_secs(11);
+    publisher.tick(later);
+    assert_eq!(more(&mut publisher, later, Some(100)), [0; 0]);
+    // Whoever reads it, in the end it is given up.
+    let mut other = shop.inputs.journal.follow(Stream::Telemetry, None);
+    for minute in 0..100 {
+        other.next_by(usize::MAX, || BootTime::from_millis(minute * 60_000));
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let mut rest = Vec::new();
+    while rest.last() != Some(&12_000) {
+        assert!(std::time::Instant::now() < deadline, "sent up to {:?}", rest.last());
+        rest.extend(more(&mut publisher, later, None));
+    }
+    assert!(rest[0] > lost && rest.is_sorted() && rest.len() as u64 == 12_001 - rest[0]);
+    assert_eq!(telemetry_seq(&publisher), 12_000);
 }
 
 #[tokio::test]
