@@ -15,6 +15,7 @@ use super::owner::{Owner, Unit, is_allowed};
 use super::sieve::Late;
 use super::timing::LineTiming;
 use super::transaction::{Answer, Ask, Connection, Fault, Framing, Outcome};
+use super::unit::UnitState;
 use super::wait::Wait;
 
 impl Unit {
@@ -35,9 +36,10 @@ impl Unit {
         connection: &mut Connection,
         ask: Ask,
         outcome: &Outcome,
-        held: bool,
+        circumstances: Circumstances,
         (framing, timing): (Framing, LineTiming),
     ) -> (Verdict, Option<bool>) {
+        let Circumstances { held, proved, urgent } = circumstances;
         let allowance = self.turnaround.allowance();
         self.counters.count(outcome.result.as_ref().err().copied());
         let mut verdict = Verdict::Alive;
@@ -71,7 +73,8 @@ impl Unit {
                     self.why = Unavailable::Garbled;
                 } else {
                     self.why = Unavailable::Timeout;
-                    if !outcome.own && held {
+                    let gave_way = urgent && matches!(self.health.state(), UnitState::Slow { .. });
+                    if !outcome.own && held || gave_way {
                         verdict = Verdict::Excused;
                     } else {
                         self.turnaround.silent();
@@ -92,9 +95,10 @@ impl Unit {
             Err(Fault::Disconnected) => {
                 self.why = Unavailable::Disconnected;
                 // Once, that may be anybody's matter: a connection that was idle for long, a gateway
-                // that restarts. Again, it is this unit's question that ends it.
+                // that restarts. Again, on a stream that had brought an answer to another, it is this
+                // unit's question that ends it.
                 self.ended = if framing == Framing::Rtu { 0 } else { ended.saturating_add(1) };
-                let again = self.ended > 1;
+                let again = self.ended > 1 && proved;
                 verdict = if again { Verdict::Missed } else { Verdict::Excused };
                 reopen = Some(!again);
             }
@@ -132,6 +136,7 @@ impl Owner {
     async fn ask(&mut self, index: usize, ask: Ask) -> Result<Answer, Fault> {
         let begun = Instant::now();
         let (timing, framing) = (self.link.timing(), self.link.framing());
+        let proved = self.link.is_proved();
         let unit = &mut self.units[index];
         let Some(connection) = self.link.connection() else {
             unit.why = Unavailable::Disconnected;
@@ -143,8 +148,10 @@ impl Owner {
         let holder = connection.holder().filter(|&holder| holder != index);
         connection.whose = index;
         let outcome = connection.ask_until(unit.plan.station, ask, wait, urgent).await;
+        let circumstances =
+            Circumstances { held: holder.is_some(), proved, urgent: self.urgent.is_some() };
         let (verdict, reopen) =
-            unit.follow(connection, ask, &outcome, holder.is_some(), (framing, timing)).await;
+            unit.follow(connection, ask, &outcome, circumstances, (framing, timing)).await;
         self.strays += connection.take_strays();
         let late = connection.take_late();
         self.note_late(&late, outcome.sent);
@@ -289,6 +296,17 @@ impl Owner {
             self.opened(fresh);
         }
     }
+}
+
+/// What stood between a question and its answer.
+#[derive(Clone, Copy, Debug)]
+struct Circumstances {
+    /// Another's question held the gateway.
+    held: bool,
+    /// The stream had brought an answer before.
+    proved: bool,
+    /// A write waits, which may have cut it short.
+    urgent: bool,
 }
 
 /// What a transaction says of its unit.

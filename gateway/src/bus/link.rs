@@ -143,6 +143,11 @@ impl Link {
         }
     }
 
+    /// Whether the stream has brought an answer since it was opened.
+    pub(super) const fn is_proved(&self) -> bool {
+        self.proved
+    }
+
     /// An answer came.
     pub(super) fn answered(&mut self) {
         self.proved = true;

@@ -66,6 +66,7 @@ impl Owner {
             self.begin(group, now);
         }
         let unit = self.groups[group].unit;
+        let group = self.asker(group);
         let mut step = Step::StoodIn;
         if !self.link.is_up() {
             self.break_off(group, Unavailable::Disconnected);
@@ -83,6 +84,17 @@ impl Owner {
             }
         }
         Ok(step)
+    }
+
+    /// The group whose read comes next for this one: another of its unit where that has all of them.
+    fn asker(&self, group: usize) -> usize {
+        let reads = &self.units[self.groups[group].unit].reads;
+        let waits = |group: usize| self.rounds[group].iter().flat_map(|it| it.waiting.iter());
+        if waits(group).next().is_some() {
+            return group;
+        }
+        let serves = |other: &usize| waits(*other).any(|batch| reads.serves(batch, group));
+        reads.groups().find(serves).unwrap_or(group)
     }
 
     /// Whether its unit may be asked, or was when this round began and is only slow.
@@ -114,8 +126,10 @@ impl Owner {
         let mut due: Vec<usize> = unit.reads.groups().filter(waits).collect();
         // The scheduler's order, so that no group's turn comes before the read that it shares.
         due.sort_by_key(|&group| (scheduler.turn(GroupIndex(group)), group));
+        // Those that begin together may share reads.
+        let allowed = allowed || due.iter().any(|&group| self.has_turn[group]);
         for &group in &due {
-            let allowed = std::mem::take(&mut self.has_turn[group]) || allowed;
+            self.has_turn[group] = false;
             rounds[group] = Some(Progress { allowed, ..Progress::default() });
         }
         unit.reads.retime(unit.turnaround.usual(), now);
@@ -161,6 +175,12 @@ impl Owner {
         let fence = self.fence_before(unit, batch.block);
         let result = self.read(unit, fence.unwrap_or(batch.block)).await;
         self.note_return(unit, before);
+        if matches!(self.units[unit].health.state(), UnitState::Slow { .. }) {
+            // Each of its reads takes long: the others are not to wait for all of them.
+            let now = self.now();
+            let groups = self.units[unit].reads.groups();
+            groups.for_each(|group| self.scheduler.give_way(GroupIndex(group), now));
+        }
         let Some(progress) = self.rounds[group].as_mut() else { return Step::Asked };
         if fence.is_some() {
             self.units[unit].counters.retries += 1;
@@ -255,7 +275,8 @@ impl Owner {
     /// all.
     fn lose(&mut self, unit: usize, lost: fn(&mut Self) -> &mut Vec<bool>) {
         for group in self.units[unit].reads.groups() {
-            if self.rounds[group].is_some() {
+            if let Some(progress) = &self.rounds[group] {
+                self.has_turn[group] |= progress.allowed;
                 lost(self)[group] = true;
             }
         }

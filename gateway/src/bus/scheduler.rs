@@ -30,7 +30,7 @@ pub struct GroupIndex(pub usize);
 struct Group {
     period: Duration,
     due: BootTime,
-    /// Nothing was due before; the first round has a period's time wherever in it that is.
+    /// Its round has a period's time from then at least: nothing was due before, or it gave way.
     begun: BootTime,
     last_sample: Option<BootTime>,
     /// When its last round was over.
@@ -98,7 +98,7 @@ impl Scheduler {
     }
 
     /// What [`Scheduler::next`] goes by: the least is next, of equal ones that of the first group.
-    /// It stays as it is until the group's round is over.
+    /// It stays as it is until the group's round is over or gives way.
     pub fn turn(&self, group: GroupIndex) -> Option<(BootTime, BootTime)> {
         self.groups.get(group.0).map(Group::turn)
     }
@@ -144,6 +144,13 @@ impl Scheduler {
         group.served = now;
         group.skipped = group.skipped.saturating_add(skipped);
         skipped
+    }
+
+    /// The group's outstanding round gives way to those that are due sooner from now on.
+    pub fn give_way(&mut self, group: GroupIndex, now: BootTime) {
+        if let Some(group) = self.groups.get_mut(group.0) {
+            group.begun = now;
+        }
     }
 
     /// The group's last round, which is over, had no chance: it is due again at once.

@@ -455,7 +455,10 @@ impl Connection {
             self.tap.give_up();
             // The gateway has come to it after what held it, its own earlier question included.
             let before = self.hold.filter(|hold| hold.lasts(outcome.sent));
-            self.hold = Some(Hold::after(before, self.whose, outcome.sent));
+            // Who gave way to something urgent while another's still held it: that goes on.
+            let gave_way = before.filter(|it| it.whose != self.whose && it.lasts(Instant::now()));
+            let after = || Hold::after(before, self.whose, outcome.sent);
+            self.hold = Some(gave_way.unwrap_or_else(after));
             return Ok(None);
         }
         if self.framing != Framing::Rtu {

@@ -182,3 +182,89 @@ async fn a_late_answer_that_is_heard_while_nobody_asks_is_no_answer_to_the_next_
     assert_eq!((counters.garbled, counters.disconnects), (0, 0), "{counters:?}");
     assert!(counters.answers >= 40, "{counters:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_to_the_unit_that_waits_for_a_held_gateway_waits_for_it_too() {
+    let asked_2 = Arc::new(Mutex::new(None));
+    let asks = asked_2.clone();
+    let device = serial_gateway(move |request| match request.unit {
+        2 => {
+            *asks.lock().unwrap() = Some(Instant::now());
+            (SECOND, Some(request.exception(0x0B)))
+        }
+        _ => (20 * MS, Some(request.honest())),
+    });
+    let (mut plan, engine) = bus(true, 2, &profile(&[100]));
+    plan.turnaround = 250 * MS;
+    plan.units[0].polls[0].period = 200 * MS;
+    let Bench { handle, mut deliveries } =
+        Bench::of(&plan, &engine, scripted(true, device), Memory::none());
+    tokio::spawn(async move { while deliveries.recv().await.is_some() {} });
+    let bench = Bench { handle, deliveries: mpsc::channel(1).1 };
+    for later in [260, 300, 400, 600, 900] {
+        asked_2.lock().unwrap().take();
+        while asked_2.lock().unwrap().is_none() {
+            sleep(MS).await;
+        }
+        sleep(later * MS).await;
+        let replies = bench.write(0, true).await;
+        assert_eq!(replies.first(), Some(&Reply::Echoed), "{later} ms: {replies:?}");
+        assert_eq!(states(&bench)[0], UnitState::Online, "{later} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_device_with_many_reads_leaves_the_line_to_others_between_them() {
+    let addresses: Vec<u16> = (0..10).map(|at| at * 1000).collect();
+    let (mut plan, engine) = bus(true, 2, &profile(&addresses));
+    plan.units[1].polls.truncate(1);
+    let device = script(|request: &Request| match request.unit {
+        1 => vec![(1200 * MS, request.honest())],
+        _ => soon(request.honest()),
+    });
+    let mut bench = Bench::of(&plan, &engine, scripted(true, device), Memory::none());
+    let (mut last, mut longest, mut heard) = (Instant::now(), Duration::ZERO, [0; 10]);
+    let begun = Instant::now();
+    while begun.elapsed() < 7200 * SECOND {
+        for (item, measured) in bench.next().await.readings {
+            match heard.get_mut(item.0 as usize) {
+                Some(heard) => *heard += u32::from(measured.is_ok()),
+                None if measured.is_ok() => {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+                None => {}
+            }
+        }
+    }
+    assert!(longest <= 4 * SECOND, "the other waited {longest:?}");
+    assert!(heard.iter().all(|heard| *heard >= 10), "{heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_device_is_asked_for_rarely_is_read_although_it_lies_beside_other_items() {
+    let (mut plan, engine) = bus(true, 1, &profile(&[100, 101]));
+    plan.units[0].polls[1].period = 60 * SECOND;
+    let device = script(|request: &Request| vec![(1200 * MS, request.honest())]);
+    let mut bench = Bench::of(&plan, &engine, scripted(true, device), Memory::none());
+    let (mut good, begun) = (0, Instant::now());
+    while begun.elapsed() < 3600 * SECOND {
+        let readings = bench.next().await.readings;
+        good += readings.iter().filter(|(item, it)| item.0 == 1 && it.is_ok()).count();
+    }
+    assert!(good >= 20, "{good} of 60");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_lost_by_a_gateway_that_ends_each_connection_for_some_minutes() {
+    let begun = Instant::now();
+    let device = script(move |request: &Request| {
+        let ends = (60..300).contains(&begun.elapsed().as_secs());
+        if ends { end() } else { soon(request.honest()) }
+    });
+    let mut bench = Bench::start(true, 4, &[100], device);
+    watch(&mut bench, 4, 315 * SECOND).await;
+    assert_eq!(states(&bench), [UnitState::Online; 4]);
+    let seen = watch(&mut bench, 4, 20 * SECOND).await;
+    assert!(seen.iter().all(|(good, bad)| *good >= 19 && bad.is_empty()), "{seen:?}");
+}
