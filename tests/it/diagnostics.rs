@@ -233,9 +233,15 @@ fn an_item_of_a_device_that_is_away_has_no_age_and_says_why() -> Result<()> {
     assert!(told["heard"]["value"].is_null() && told["origin"]["register"].is_null());
     let text = String::from_utf8(site.ask(&["why", "printer.execution"])?.stdout)?;
     assert!(text.contains("no value") && text.contains("has never answered"), "{text}");
-    let top = site.ask(&["top", "--once"])?;
-    let top = String::from_utf8(top.stdout)?;
-    for said in ["panel", "moonraker: down", "14 items: disconnected", "mqtt     not used"] {
+    // Its items are told to be without it when a first patience is over.
+    let mut top = String::new();
+    wait_for("items that say why they have no value", PATIENCE, || {
+        let asked = site.ask(&["top", "--once"]).map(|asked| asked.stdout);
+        top = String::from_utf8(asked.unwrap_or_default()).unwrap_or_default();
+        top.contains("14 items: disconnected")
+    })
+    .with_context(|| top.clone())?;
+    for said in ["panel", "moonraker: down", "mqtt     not used"] {
         assert!(top.contains(said), "{said}: {top}");
     }
     // What is printed to no terminal is printed once, without its control sequences.
