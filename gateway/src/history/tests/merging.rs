@@ -90,16 +90,22 @@ fn a_day_that_cannot_be_merged_keeps_no_hour_and_no_other_day_waiting() {
     assert_eq!(exported(&Archive::in_folder(folder.path()))["a"].len(), 55 * 60);
 }
 
-#[test]
-fn a_day_that_is_too_old_goes_though_it_cannot_be_merged_but_not_at_once() {
-    let folder = Folder::new("history-unmerged-old");
-    let records = minutes(1..=49 * 60 + 30);
+/// A keeper with so many minutes in its file, of which a row cannot be read.
+fn spoilt(folder: &Folder, count: u64) -> Keeper {
+    let records = minutes(1..=count);
     let (mut keeper, _) = reopened(folder.path(), &records);
     for record in &records {
         keeper.take(record);
     }
     assert!(keeper.flush().unwrap());
     spoil(&keeper.database);
+    keeper
+}
+
+#[test]
+fn a_day_that_is_too_old_goes_though_it_cannot_be_merged_but_not_at_once() {
+    let folder = Folder::new("history-unmerged-old");
+    let mut keeper = spoilt(&folder, 49 * 60 + 30);
     let day = Duration::from_secs(DAY_S);
     let limits = HistoryPlan { keep: day, keep_minutes: 9 * day, bytes: 1 << 30 };
     keeper.present = Present { wall_ms: keeper.newest_ms, stands: true };
@@ -120,13 +126,7 @@ fn a_day_that_is_too_old_goes_though_it_cannot_be_merged_but_not_at_once() {
 #[test]
 fn an_hour_that_has_to_go_without_its_roll_up_takes_no_other_hour_with_it() {
     let folder = Folder::new("history-hopeless-hour");
-    let records = minutes(1..=12 * 60 + 30);
-    let (mut keeper, _) = reopened(folder.path(), &records);
-    for record in &records {
-        keeper.take(record);
-    }
-    assert!(keeper.flush().unwrap());
-    spoil(&keeper.database);
+    let mut keeper = spoilt(&folder, 12 * 60 + 30);
     let day = Duration::from_secs(DAY_S);
     let little = HistoryPlan { keep: 9 * day, keep_minutes: 9 * day, bytes: 1 };
     keeper.present = Present { wall_ms: keeper.newest_ms, stands: true };
