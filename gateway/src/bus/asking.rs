@@ -12,9 +12,10 @@ use tokio::time::{Instant, timeout};
 use super::WriteCoil;
 use super::link::PATIENCE;
 use super::owner::{Owner, Unit, is_allowed};
+use super::question::{Answer, Ask, Fault};
 use super::sieve::Late;
 use super::timing::LineTiming;
-use super::transaction::{Answer, Ask, Connection, Fault, Framing, Outcome};
+use super::transaction::{Connection, Framing, Outcome};
 use super::unit::UnitState;
 use super::wait::Wait;
 

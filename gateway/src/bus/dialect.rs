@@ -8,7 +8,7 @@ use andon_adapters::dlt645::{self, Identifier, NoValue};
 use andon_adapters::huanyang;
 use andon_adapters::modbus::{Block, Table};
 
-use super::transaction::{Answer, Ask, Fault};
+use super::question::{Answer, Ask, Fault};
 use crate::config::plan::Station;
 
 /// Most bytes that are looked at for one answer; more is babble.

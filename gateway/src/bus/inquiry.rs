@@ -10,8 +10,9 @@ use andon_adapters::dlt645::Address;
 use andon_adapters::modbus::Block;
 
 use super::dialect::Dialect;
+use super::question::{Answer, Ask, Fault};
 use super::timing::LineTiming;
-use super::transaction::{Answer, Ask, Connection, Fault, Framing, Outcome};
+use super::transaction::{Connection, Framing, Outcome};
 use super::transport::{self, Opener};
 use crate::config::plan::{Link, Station};
 

@@ -8,7 +8,7 @@
 
 use andon_adapters::modbus::{Block, Table};
 
-use super::transaction::{Answer, Ask, Fault};
+use super::question::{Answer, Ask, Fault};
 
 /// Longest frame: the header, the rest of it a PDU of 253 bytes.
 pub(super) const FRAME_MAX: usize = 260;
@@ -98,7 +98,7 @@ fn read_out(table: Table, count: usize, content: &[u8]) -> Result<Answer, Fault>
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::transaction::Registers;
+    use super::super::question::Registers;
     use super::*;
 
     fn read(table: Table, start: u16, count: u16) -> Ask {

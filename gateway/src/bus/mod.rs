@@ -3,7 +3,7 @@
 //!
 //! Reading order: `timing` (how long things take), `unit` (who is worth asking), `scheduler` (what
 //! is next), `group` (what is due together), `reads` (what is then asked) with `gaps` (what it is
-//! asked for around, and when that is doubted), `transaction` (one checked question) with `wait`
+//! asked for around, and when that is doubted), `transaction` (one checked `question`) with `wait`
 //! (for how long), `mbap` (Modbus TCP), `sieve` (its late answers) and `dialect` (those that are no
 //! Modbus), `transport`, `port` (who else has it) and `link` (the stream), `owner` (the loop),
 //! `rounds` (one read of a round), `asking` (what follows from a reply), `gather` (readings on their
@@ -46,6 +46,7 @@ mod owner;
 mod pause;
 mod port;
 mod probe;
+mod question;
 mod reads;
 mod rounds;
 pub mod scheduler;
@@ -66,9 +67,9 @@ mod tests;
 pub use gather::Gather;
 pub use inquiry::Inquiry;
 pub use probe::{RawReading, probe_once};
+pub use question::Fault;
 pub use setting::Setter;
 pub use status::Status;
-pub use transaction::Fault;
 pub use words::{LastWords, WORDS_MAX};
 
 /// Writes that may wait. A trip is one write per attempt; more than this waiting means that the

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use andon_adapters::modbus::{Batch, Holes, Table, Words, coalesce, decode};
 use andon_engine::value::{Measured, Unavailable, Value};
 
+use super::question::{Answer, Ask, Fault};
 use super::timing::{LineTiming, TURNAROUND_MAX, reply_bytes};
-use super::transaction::{Answer, Ask, Connection, Fault, Framing};
+use super::transaction::{Connection, Framing};
 use super::transport::{self, Opener};
 use crate::config::plan::{BusPlan, UnitPlan};
 

@@ -16,10 +16,11 @@ use andon_engine::value::Unavailable;
 use super::gaps::TRY_LEAST;
 use super::group::Round;
 use super::owner::{NobodyListens, Owner, Unit};
+use super::question::{Answer, Fault};
 use super::scheduler::GroupIndex;
 use super::skips::Spell;
 use super::status::{Refusal, UnitStatus};
-use super::transaction::{Answer, Fault, Framing};
+use super::transaction::Framing;
 use super::unit::UnitState;
 
 /// An item that the device refuses alone is asked for again after this time: firmware changes,
@@ -104,12 +105,12 @@ impl Owner {
         health.may_ask(now) || (allowed && matches!(health.state(), UnitState::Slow { .. }))
     }
 
-    /// Whether a unit that is probably dead would be asked while another's question may hold the
+    /// Whether a unit that is dead, or slow, would be asked while another's question may hold the
     /// gateway: those that answer show whether it does.
     fn is_no_time_to_probe(&mut self, unit: usize) -> bool {
-        let quarantined = self.units[unit].health.is_quarantined();
+        let left_alone = self.units[unit].health.is_left_alone();
         let holder = self.link.connection().and_then(|connection| connection.holder());
-        quarantined && holder.is_some_and(|holder| holder != unit)
+        left_alone && holder.is_some_and(|holder| holder != unit)
     }
 
     /// Begins the rounds of all groups of the unit that are due.

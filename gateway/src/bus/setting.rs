@@ -10,7 +10,7 @@ use std::time::Duration;
 use andon_adapters::profile::Setting;
 
 use super::inquiry::Inquiry;
-use super::transaction::{Ask, Fault, Registers};
+use super::question::{Ask, Fault, Registers};
 use crate::config::plan::{Link, Station};
 
 /// How long a device is waited for; nobody else wants the line.

@@ -12,7 +12,7 @@ use andon_engine::value::Unavailable;
 use serde::Serialize;
 
 use super::group::Group;
-use super::transaction::Fault;
+use super::question::Fault;
 use super::unit::UnitState;
 use crate::config::plan::{BusPlan, Station, UnitPlan};
 

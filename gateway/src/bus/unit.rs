@@ -107,13 +107,13 @@ impl UnitHealth {
     }
 
     /// Whether it is left alone until a probe, or its next turn, is due.
-    pub const fn is_quarantined(&self) -> bool {
+    pub const fn is_left_alone(&self) -> bool {
         matches!(self.state, UnitState::Quarantined { .. } | UnitState::Slow { .. })
     }
 
     /// Whether the probe that is due should wait for a slow device.
     pub const fn is_patient(&self) -> bool {
-        self.is_quarantined() && self.probes % PATIENT_EVERY == PATIENT_EVERY - 1
+        self.is_left_alone() && self.probes % PATIENT_EVERY == PATIENT_EVERY - 1
     }
 
     /// It answered, be it with an exception. Returns whether it had been in quarantine. The debt

@@ -10,7 +10,8 @@ use andon_engine::value::Value;
 
 use super::*;
 use crate::bus::dialect::{BYTES_MAX, Dialect};
-use crate::bus::transaction::{Answer, Ask, Connection, Fault, Framing};
+use crate::bus::question::{Answer, Ask, Fault};
+use crate::bus::transaction::{Connection, Framing};
 use crate::config::plan::Station;
 use crate::simulate::{self, Device};
 
