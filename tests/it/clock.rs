@@ -2,6 +2,7 @@
 //! clock of its own: no measured value moves, no machine-hour is made, nobody is alarmed. The
 //! process lives in a time of its own (libfaketime); boot time is the kernel's.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,15 +63,32 @@ impl WallClock {
     }
 }
 
-/// Observations as they arrived: when, by the subscriber's clock, and what they say of when, both
-/// in seconds.
-fn arrived(log: &Path) -> Result<Vec<(f64, f64)>> {
-    let told = |line: &str| {
-        let (at, payload) = line.split_once(' ')?;
-        let said = serde_json::from_str::<Value>(payload).ok()?["t"].as_f64()?;
-        Some((at.parse().ok()?, said / 1000.0))
-    };
-    Ok(fs::read_to_string(log)?.lines().filter_map(told).collect())
+/// An observation as it arrived.
+#[derive(Debug)]
+struct Arrived {
+    /// When, in seconds of the subscriber's clock.
+    at: f64,
+    /// What it says of when, in seconds.
+    said: f64,
+}
+
+/// Observations in the order in which they were made, each as it first came with a time. What was
+/// made before the clock's anchor was on disk is sent without one and then again, and any message
+/// may come twice: whoever listens goes by its number, and every time it says the same.
+fn arrived(log: &Path) -> Result<Vec<Arrived>> {
+    let mut observations: BTreeMap<u64, Arrived> = BTreeMap::new();
+    for line in fs::read_to_string(log)?.lines() {
+        let (at, payload) = line.split_once(' ').with_context(|| line.to_owned())?;
+        let told: Value = serde_json::from_str(payload).with_context(|| line.to_owned())?;
+        let Some(said) = told["t"].as_f64().map(|said| said / 1000.0) else {
+            ensure!(told["clock"] == "unsynced", "{line}");
+            continue;
+        };
+        let seq = told["seq"].as_u64().with_context(|| line.to_owned())?;
+        let first = observations.entry(seq).or_insert(Arrived { at: at.parse()?, said });
+        ensure!(first.said == said, "{seq} was first of {} and then of {said}", first.said);
+    }
+    Ok(observations.into_values().collect())
 }
 
 fn configuration(dir: &Path, broker: u16, meter: u16) -> Result<PathBuf> {
@@ -146,9 +164,9 @@ fn a_wall_clock_that_leaps_two_hours_moves_no_value_and_makes_no_hours() -> Resu
 }
 
 /// Every value carries the wall time at which it was taken, by the clock before the leap or after.
-fn expect_one_leap(arrived: &[(f64, f64)], ran: f64) -> Result<()> {
+fn expect_one_leap(arrived: &[Arrived], ran: f64) -> Result<()> {
     ensure!(arrived.len() as f64 > ran * 5.0, "{} observations in {ran} s", arrived.len());
-    let ahead = |&(at, said): &(f64, f64)| said - at;
+    let ahead = |one: &Arrived| one.said - one.at;
     let old = arrived.iter().take_while(|one| ahead(one) < LEAP.as_secs_f64() / 2.0).count();
     let (before, after) = arrived.split_at(old);
     ensure!(!before.is_empty() && !after.is_empty(), "{old} of {} before", arrived.len());
@@ -158,10 +176,10 @@ fn expect_one_leap(arrived: &[(f64, f64)], ran: f64) -> Result<()> {
             ensure!((-0.3..UNDER_WAY).contains(&late), "{one:?} is {late} s late");
         }
         for pair in side.windows(2) {
-            ensure!(pair[0].1 < pair[1].1, "{pair:?} is out of order");
+            ensure!(pair[0].said < pair[1].said, "{pair:?} is out of order");
         }
     }
-    let noticed = after[0].0 - before[0].0;
+    let noticed = after[0].at - before[0].at;
     ensure!(noticed < SIDE.as_secs_f64() + NOTICED + UNDER_WAY, "noticed after {noticed} s only");
     eprintln!("{} observations before the leap, {} after it", before.len(), after.len());
     Ok(())

@@ -21,6 +21,7 @@ use crate::http::Feed;
 use crate::journal::{Journal, Observation, Payload};
 use crate::outputs::Outputs;
 use crate::run::diary::Pen;
+use crate::run::distinct::Distinct;
 
 /// Deliveries taken in one go before the urgent queue is looked at again; one delivery is the
 /// items of one machine, at most a few dozen readings.
@@ -81,7 +82,9 @@ pub fn start(
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
         // Dropped when the thread ends, in whatever way: whoever waits for it then knows.
         let _alive: oneshot::Sender<()> = alive;
-        let shell = Shell { engine, plan, sinks, out: Vec::new(), began: None, done: Vec::new() };
+        let distinct = Distinct::new(plan.engine.items.len());
+        let (out, done) = (Vec::new(), Vec::new());
+        let shell = Shell { engine, plan, distinct, sinks, out, began: None, done };
         runtime.block_on(shell.run(urgent, readings));
     })?;
     Ok(Thread { thread, ended })
@@ -109,6 +112,7 @@ impl Thread {
 struct Shell {
     engine: Engine,
     plan: Arc<Plan>,
+    distinct: Distinct,
     sinks: Sinks,
     out: Vec<Output>,
     /// When the turn under way began.
@@ -195,7 +199,9 @@ impl Shell {
                 self.sinks.outputs.carry_out(*command);
             }
         }
-        let records: Vec<Payload> = self.out.iter().filter_map(|out| self.record(out)).collect();
+        let Self { plan, distinct, out, .. } = self;
+        let records: Vec<Payload> =
+            out.iter().filter_map(|out| record(plan, distinct, out)).collect();
         let (mut waiting, mut told) = (Vec::new(), Vec::new());
         for answer in self.done.drain(..) {
             let (tell, synced) = oneshot::channel();
@@ -217,19 +223,20 @@ impl Shell {
             self.sinks.progress.turned(now.since(began));
         }
     }
+}
 
-    fn record(&self, output: &Output) -> Option<Payload> {
-        match output {
-            Output::Observation { machine, at, items } => {
-                let machine = self.plan.engine.machines[usize::from(machine.0)].id.clone();
-                let name = |index: usize| self.plan.engine.items[index].item.name.clone();
-                let items = items.iter();
-                let items =
-                    items.map(|(item, value)| (name(item.0 as usize), value.clone())).collect();
-                Some(Payload::Observation(Observation { machine, at: *at, items }))
-            }
-            Output::Event(event) => Some(Payload::Event(event.clone())),
-            Output::Command(_) | Output::Refused(_) => None,
+/// What the journal has of an output.
+fn record(plan: &Plan, distinct: &mut Distinct, output: &Output) -> Option<Payload> {
+    match output {
+        Output::Observation { machine, at, items } => {
+            let at = distinct.moment(*at, items);
+            let machine = plan.engine.machines[usize::from(machine.0)].id.clone();
+            let name = |index: usize| plan.engine.items[index].item.name.clone();
+            let items = items.iter();
+            let items = items.map(|(item, value)| (name(item.0 as usize), value.clone())).collect();
+            Some(Payload::Observation(Observation { machine, at, items }))
         }
+        Output::Event(event) => Some(Payload::Event(event.clone())),
+        Output::Command(_) | Output::Refused(_) => None,
     }
 }

@@ -7,6 +7,7 @@
 //! what is not delivered yet stays in it.
 
 mod diary;
+mod distinct;
 pub mod engine_thread;
 mod past;
 mod watch;

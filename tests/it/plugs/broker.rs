@@ -1,14 +1,18 @@
 //! The broker that devices share: lost and back, and shared by many; and what a scan of it proposes,
 //! taken over as a configuration.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use andon_tests::andon;
 use andon_tests::peers::{Mosquitto, replay};
-use andon_tests::plugs::{Board, Publisher};
-use andon_tests::process::work_dir;
+use andon_tests::plugs::{Board, PATIENCE, Publisher};
+use andon_tests::process::{wait_for, work_dir};
+use andon_tests::workshop::SITE;
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::{at_home, broker, device, has_mosquitto};
 
@@ -87,6 +91,54 @@ fn many_devices_share_a_broker_and_come_back_together() -> Result<()> {
     let log = std::fs::read_to_string(&board.process.log)?;
     ensure!(!log.contains("takes nothing"), "the connection is too narrow:\n{log}");
     Ok(())
+}
+
+/// So many values at once, so often.
+const AT_ONCE: usize = 12;
+const BREATHS: usize = 20;
+
+#[test]
+fn values_said_in_one_breath_have_a_time_each() -> Result<()> {
+    if !has_mosquitto() {
+        return Ok(());
+    }
+    let dir = work_dir("breath")?;
+    let Some(home) = Mosquitto::start(&dir)? else { return Ok(()) };
+    let Some(watch) = home.watch(&format!("andon/v1/{SITE}/scale/observation"))? else {
+        return Ok(());
+    };
+    let scale = "protocol = \"json\"\ntopic = \"scale\"\nmapping = { \"power.active\" = \"w W\" }";
+    at_home(&dir, home.port).mqtt(home.port).with(&device("home", "scale", scale)).write(&dir)?;
+    let board = Board::start(&dir)?;
+    board.wait_for_device("scale", "silent", "")?;
+    for breath in 0..BREATHS {
+        let values = (1..=AT_ONCE).map(|nth| format!("{{\"w\":{}}}\n", breath * AT_ONCE + nth));
+        let mut said = Publisher(home.port).lines("scale", &values.collect::<String>())?;
+        ensure!(said.wait()?.success(), "the broker refuses them");
+    }
+    let mut times = BTreeMap::new();
+    wait_for("the last value with its time", PATIENCE, || {
+        times = times_of_values(&watch.log).unwrap_or_default();
+        times.contains_key(&(BREATHS * AT_ONCE))
+    })?;
+    ensure!(times.len() == BREATHS * AT_ONCE, "{} values came", times.len());
+    let distinct: BTreeSet<i64> = times.values().copied().collect();
+    ensure!(distinct.len() == times.len(), "a store would keep {} of {times:?}", distinct.len());
+    Ok(())
+}
+
+/// The times of whole values in what a subscriber has printed.
+fn times_of_values(log: &Path) -> Result<BTreeMap<usize, i64>> {
+    let mut times = BTreeMap::new();
+    for line in std::fs::read_to_string(log)?.lines() {
+        let Some((_, payload)) = line.split_once(' ') else { continue };
+        let told: Value = serde_json::from_str(payload)?;
+        if let (Some(watts), Some(t)) = (told["items"]["power.active"].as_f64(), told["t"].as_i64())
+        {
+            times.insert(watts as usize, t);
+        }
+    }
+    Ok(times)
 }
 
 #[test]
