@@ -1,7 +1,8 @@
 //! A group's round: which reads it takes, what each brought, and its end.
 //!
 //! A failure is a reading too: whatever is due is delivered in its round, if need be as
-//! unavailable, and without bus time where none would help. Rounds of one unit that begin together
+//! unavailable, and without bus time where none would help; but for a device that is slow and not
+//! asked, of which nothing failed. Rounds of one unit that begin together
 //! share reads: such a read belongs to the one with the earliest deadline, and the others have
 //! their part of it. When to read is `owner`'s matter.
 
@@ -72,7 +73,11 @@ impl Owner {
         if !self.link.is_up() {
             self.break_off(group, Unavailable::Disconnected);
         } else if !self.may_go_on(group, now) {
-            self.break_off(group, self.units[unit].why);
+            match self.units[unit].health.state() {
+                // It answers, and is not asked now: its values grow old by themselves.
+                UnitState::Slow { .. } => self.skip(group),
+                _ => self.break_off(group, self.units[unit].why),
+            }
         } else if self.is_no_time_to_probe(unit) {
             self.lose(unit, |owner| &mut owner.passed_over);
             self.break_off(group, self.units[unit].why);
@@ -280,6 +285,14 @@ impl Owner {
                 self.has_turn[group] |= progress.allowed;
                 lost(self)[group] = true;
             }
+        }
+    }
+
+    /// Ends the round's reads: nothing is known of what waits.
+    fn skip(&mut self, group: usize) {
+        if let Some(progress) = self.rounds[group].as_mut() {
+            progress.broken = true;
+            progress.waiting.clear();
         }
     }
 

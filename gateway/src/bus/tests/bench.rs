@@ -240,8 +240,12 @@ impl Bench {
     }
 
     pub(super) async fn next(&mut self) -> Delivery {
-        let delivery = timeout(60 * SECOND, self.deliveries.recv()).await;
-        delivery.expect("a delivery within a minute").expect("the owner runs")
+        self.next_within(60 * SECOND).await
+    }
+
+    pub(super) async fn next_within(&mut self, patience: Duration) -> Delivery {
+        let delivery = timeout(patience, self.deliveries.recv()).await;
+        delivery.expect("a delivery in time").expect("the owner runs")
     }
 
     /// What `count` deliveries hold, by item.
