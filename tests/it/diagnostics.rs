@@ -268,8 +268,8 @@ fn wrong_questions_and_absent_gateways_get_a_clear_word_and_an_exit_code() -> Re
         (&["why", "panl-1.power.active"], &site.url, 1, "did you mean \"panel-1\"?"),
         (&["why", "panel-1.../metrics"], &site.url, 1, "has no item"),
         (&["why", "panl-1"], &site.url, 1, "did you mean \"panel-1\"?"),
-        (&["why", "panel-1."], &site.url, 1, "is no MACHINE.ITEM"),
-        (&["why", ".power"], &site.url, 1, "is no MACHINE.ITEM"),
+        (&["why", "panel-1."], &site.url, 2, "is no MACHINE.ITEM"),
+        (&["why", ".power"], &site.url, 2, "is no MACHINE.ITEM"),
         (&["why"], &site.url, 2, "MACHINE[.ITEM]"),
         (&["top", "--twice"], &site.url, 2, "--twice"),
         (&["top", "--once"], &nobody, 1, "is it running?"),
@@ -280,6 +280,31 @@ fn wrong_questions_and_absent_gateways_get_a_clear_word_and_an_exit_code() -> Re
         assert_eq!(got, Some(code), "{arguments:?}: {told}");
         assert!(told.contains(said), "{arguments:?}: {told}");
         assert!(!told.contains("panicked"), "{told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_typed_wrong_and_what_is_configured_wrong_are_told_apart_by_exit_code() -> Result<()> {
+    let dir = work_dir("diagnostics-codes")?;
+    let broken = dir.join("broken.toml");
+    std::fs::write(&broken, "[site]\nid = 7\n")?;
+    let broken = broken.to_str().context("a path")?;
+    for (arguments, code, said) in [
+        (&["export", "--from", "-1h", "--config", broken][..], 78, "--state"),
+        (&["history", "hours", "--from", "-1h", "--config", broken], 78, "--journal"),
+        (&["alarms", "--config", broken], 78, "--url"),
+        (&["run", "--config", broken], 78, "broken.toml"),
+        (&["why", "saw.", "--url", "http://127.0.0.1:9"], 2, "is no MACHINE.ITEM"),
+        (&["simulate", "--rtu"], 2, "nothing to serve"),
+        (&["simulate", "--rtu", "--device", "nine"], 2, "is no UNIT=PROFILE"),
+        (&["scan", "serial", "/dev/null", "--units", "0-9"], 2, "--units"),
+        (&["scan", "serial", "/dev/null", "--parity", "X"], 2, "--parity"),
+    ] {
+        let output = binary::output(arguments)?;
+        let told = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(told.contains(said) && output.stdout.is_empty(), "{arguments:?}: {told}");
     }
     Ok(())
 }

@@ -45,11 +45,11 @@ impl Whereabouts {
 pub(super) fn plan_of(config: &Path, options: &str) -> anyhow::Result<crate::config::plan::Plan> {
     match crate::config::load(config) {
         Ok(loaded) => Ok(loaded.plan),
-        Err(problems) => bail!(
+        Err(problems) => bail!(super::Misconfigured(format!(
             "the configuration at {} has {} (see \"andon check\"); name {options} instead",
             config.display(),
             count(problems.len(), "problem")
-        ),
+        ))),
     }
 }
 

@@ -17,6 +17,7 @@ use jiff::tz::TimeZone;
 use andon_engine::plan::ItemPlan;
 use andon_engine::value::{Measured, Value};
 
+use super::asking::plan_of;
 use super::history::window;
 use crate::config::did_you_mean;
 use crate::history::export::{ExportError, Exported, Sample, Selection};
@@ -177,14 +178,7 @@ fn place(args: &ExportArgs) -> anyhow::Result<Place> {
         };
         return Ok(Place { state, site, zone: TimeZone::system(), names: Names::new() });
     }
-    let plan = match crate::config::load(&args.config) {
-        Ok(loaded) => loaded.plan,
-        Err(problems) => anyhow::bail!(
-            "the configuration at {} has {} problems (see \"andon check\"); name --state instead",
-            args.config.display(),
-            problems.len()
-        ),
-    };
+    let plan = plan_of(&args.config, "--state")?;
     let machine =
         |item: &ItemPlan| plan.engine.machines[usize::from(item.machine.0)].id.to_string();
     let items = plan.engine.items.iter();

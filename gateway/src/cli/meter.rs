@@ -11,6 +11,7 @@ use andon_adapters::profile::{Library, Profile, Setting, SettingKind};
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
+use super::Usage;
 use crate::bus::{Fault, Setter};
 use crate::config::plan::{Link, Parity};
 
@@ -93,7 +94,7 @@ pub async fn run(args: MeterArgs) -> anyhow::Result<()> {
         'N' => Parity::None,
         'E' => Parity::Even,
         'O' => Parity::Odd,
-        other => bail!("--parity {other}: N, E or O"),
+        other => bail!(Usage(format!("--parity {other}: N, E or O"))),
     };
     let (port, baud, stop_bits) = (which.port.clone(), which.baud, which.stop_bits);
     let link = Link::Rtu { port, baud, parity, stop_bits };
@@ -108,12 +109,9 @@ fn setting(profile: &Profile, kind: SettingKind, value: f64) -> anyhow::Result<&
     let setting = profile.setting(kind).with_context(|| {
         format!("profile {} does not say how its {} is set", profile.id, kind.word())
     })?;
-    ensure!(
-        setting.encode(value).is_some(),
-        "{value} is not between {} and {}",
-        setting.least,
-        setting.greatest
-    );
+    let beyond =
+        || Usage(format!("{value} is not between {} and {}", setting.least, setting.greatest));
+    ensure!(setting.encode(value).is_some(), beyond());
     Ok(setting)
 }
 

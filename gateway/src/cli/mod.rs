@@ -163,13 +163,20 @@ fn asynchronously_on(threads: usize, future: impl Future<Output = anyhow::Result
     }
 }
 
-/// An error is told on stderr with its causes; exit code 1, or 2 for [`Usage`].
+/// An error is told on stderr with its causes; exit code 1, 2 for [`Usage`] or 78 for
+/// [`Misconfigured`].
 fn outcome(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             talk(&format!("andon: {error:#}\n"));
-            if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if error.is::<Usage>() {
+                ExitCode::from(2)
+            } else if error.is::<Misconfigured>() {
+                ExitCode::from(EXIT_CONFIG)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -178,6 +185,11 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+/// A configuration with problems has no word on what was not typed; exit code 78.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misconfigured(pub String);
 
 /// Writes a line of data to stdout, as [`put`].
 ///

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::sync::watch;
 
+use super::Usage;
 use crate::config::plan::{Secret, StorePlan};
 use crate::lock::FolderLock;
 use crate::mqtt::LinkOptions;
@@ -44,12 +45,12 @@ impl BrokerArgs {
         let (host, port) = match self.broker.rsplit_once(':') {
             // An IPv6 address without brackets has colons but no port.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                let port = port.parse().with_context(|| format!("\"{port}\" is not a port"))?;
+                let port = port.parse().map_err(|_| Usage(format!("\"{port}\" is not a port")))?;
                 (host.trim_start_matches('[').trim_end_matches(']'), port)
             }
             _ => (self.broker.as_str(), standard),
         };
-        anyhow::ensure!(!host.is_empty(), "--broker names no host");
+        anyhow::ensure!(!host.is_empty(), Usage("--broker names no host".to_owned()));
         let password = self.password_file.as_ref().map(read_secret).transpose()?;
         let login = self.user.clone().map(|user| (user, password.unwrap_or_default()));
         let (host, ca_file) = (host.to_owned(), self.ca_file.clone());
@@ -101,7 +102,8 @@ pub struct RecordArgs {
 /// # Errors
 /// When the arguments make no sense; never because broker or store are away.
 pub async fn run(args: RecordArgs) -> anyhow::Result<()> {
-    anyhow::ensure!(is_name(&args.name), "--name \"{}\" cannot be part of a topic", args.name);
+    let wrong = || Usage(format!("--name \"{}\" cannot be part of a topic", args.name));
+    anyhow::ensure!(is_name(&args.name), wrong());
     let token = args.token_file.as_ref().map(read_secret).transpose()?.unwrap_or_default();
     let filters =
         if args.filter.is_empty() { broker::filters(&args.site) } else { args.filter.clone() };

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use tokio::sync::mpsc;
 
+use super::Usage;
 use crate::simulate::{Bench, Device, Fault};
 
 /// Longest line that is read from stdin, in bytes.
@@ -134,7 +135,8 @@ fn devices(args: &SimulateArgs) -> anyhow::Result<Vec<Device>> {
     }
     let mut devices: Vec<Device> = Vec::new();
     let add = |devices: &mut Vec<Device>, unit: u8, id: &str| {
-        ensure!(devices.iter().all(|device| device.unit != unit), "unit {unit} is given twice");
+        let twice = || Usage(format!("unit {unit} is given twice"));
+        ensure!(devices.iter().all(|device| device.unit != unit), twice());
         devices.push(Device::new(unit, profile(&library, id)?));
         Ok(())
     };
@@ -149,7 +151,9 @@ fn devices(args: &SimulateArgs) -> anyhow::Result<Vec<Device>> {
                 add(&mut devices, unit, id)?;
             }
         }
-        _ => bail!("--unit goes with one PROFILE; use --device UNIT=PROFILE for several"),
+        _ => bail!(Usage(
+            "--unit goes with one PROFILE; use --device UNIT=PROFILE for several".to_owned()
+        )),
     }
     for device in &args.device {
         if let Some((label, id)) = device.split_once('=')
@@ -162,10 +166,12 @@ fn devices(args: &SimulateArgs) -> anyhow::Result<Vec<Device>> {
             continue;
         }
         let parts = device.split_once('=').and_then(|(unit, id)| Some((unit.parse().ok()?, id)));
-        let (unit, id) = parts.with_context(|| format!("--device {device} is no UNIT=PROFILE"))?;
+        let (unit, id) =
+            parts.with_context(|| Usage(format!("--device {device} is no UNIT=PROFILE")))?;
         add(&mut devices, unit, id)?;
     }
-    ensure!(!devices.is_empty(), "nothing to serve: name a PROFILE or --device UNIT=PROFILE");
+    let nothing = || Usage("nothing to serve: name a PROFILE or --device UNIT=PROFILE".to_owned());
+    ensure!(!devices.is_empty(), nothing());
     Ok(devices)
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::Value;
 
+use super::Usage;
 use super::asking::{Gateway, Whereabouts, lasting, plain, reason};
 use crate::diagnostics::Explanation;
 
@@ -38,7 +39,7 @@ pub async fn run(args: WhyArgs) -> anyhow::Result<()> {
         return machine(&gateway, &args.item, args.json).await;
     };
     if machine.is_empty() || item.is_empty() {
-        bail!("{:?} is no MACHINE.ITEM, such as laser.power.active", args.item);
+        bail!(Usage(format!("{:?} is no MACHINE.ITEM, such as laser.power.active", args.item)));
     }
     let told = gateway.get("why", &[machine, item]).await?;
     if args.json {

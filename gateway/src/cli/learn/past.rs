@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::LearnArgs;
+use crate::cli::Usage;
 use crate::cli::history;
 use crate::config::plan::Plan;
 use crate::hours::{self, MachineHours, Window};
@@ -126,7 +127,8 @@ impl PastArgs {
         let exit_for = self.exit_for.unwrap_or(now.exit_for);
         let bands = Bands { idle, run, enter_for, exit_for };
         let bands = bands.checked().map_err(anyhow::Error::msg)?;
-        anyhow::ensure!(bands != now, "these are the bands as they are: name others");
+        let same = || Usage("these are the bands as they are: name others".to_owned());
+        anyhow::ensure!(bands != now, same());
         Ok(bands)
     }
 }

@@ -11,6 +11,7 @@ use andon_adapters::profile::Library;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
+use crate::cli::Usage;
 use crate::scan::{Finding, Format, Options, Progress, Scan, Station, line_proposal};
 
 /// The speeds that makers set, most usual first.
@@ -117,15 +118,18 @@ fn options(args: &SerialArgs) -> anyhow::Result<Options> {
     let ends = args.units.split_once('-').unwrap_or((&args.units, &args.units));
     let units = ends.0.parse().ok().zip(ends.1.parse().ok());
     let Some(units @ (1..=247u8, 1..=247u8)) = units.filter(|(first, last)| first <= last) else {
-        bail!("--units {} is not FIRST-LAST within 1-247", args.units);
+        bail!(Usage(format!("--units {} is not FIRST-LAST within 1-247", args.units)));
     };
-    ensure!(args.baud.iter().all(|baud| (50..=4_000_000).contains(baud)), "--baud: 50 to 4000000");
+    let wrong = |what: &str| Usage(what.to_owned());
+    let is_speed = |baud: &u32| (50..=4_000_000).contains(baud);
+    ensure!(args.baud.iter().all(is_speed), wrong("--baud: 50 to 4000000"));
     let formats = args.baud.iter().flat_map(|&baud| {
         args.parity.iter().map(move |&parity| (baud, parity.to_ascii_uppercase()))
     });
     let formats: Vec<Format> = formats.map(|(baud, parity)| Format { baud, parity }).collect();
-    ensure!(formats.iter().all(|format| "NEO".contains(format.parity)), "--parity: N, E or O");
-    ensure!(!formats.is_empty(), "no speed or no parity to try");
+    let is_parity = |format: &Format| "NEO".contains(format.parity);
+    ensure!(formats.iter().all(is_parity), wrong("--parity: N, E or O"));
+    ensure!(!formats.is_empty(), wrong("no speed or no parity to try"));
     let (port, thorough) = (args.port.clone(), args.thorough);
     Ok(Options { port, formats, units, wait_ms: args.wait, thorough })
 }
