@@ -274,7 +274,7 @@ fn wrong_questions_and_absent_gateways_get_a_clear_word_and_an_exit_code() -> Re
         (&["top", "--twice"], &site.url, 2, "--twice"),
         (&["top", "--once"], &nobody, 1, "is it running?"),
         (&["why", "panel-1.voltage"], &nobody, 1, "is it running?"),
-        (&["top", "--json"], "no address", 1, "is not an address"),
+        (&["top", "--json"], "no address", 2, "is not an address"),
     ] {
         let (got, told) = asked(arguments, url)?;
         assert_eq!(got, Some(code), "{arguments:?}: {told}");
@@ -298,6 +298,8 @@ fn what_was_typed_wrong_and_what_is_configured_wrong_are_told_apart_by_exit_code
         (&["why", "saw.", "--url", "http://127.0.0.1:9"], 2, "is no MACHINE.ITEM"),
         (&["simulate", "--rtu"], 2, "nothing to serve"),
         (&["simulate", "--rtu", "--device", "nine"], 2, "is no UNIT=PROFILE"),
+        (&["simulate", "--rtu", "eastron/sdm120", "--fault", "rain"], 2, "--fault 'rain'"),
+        (&["scan", "lan", "--subnet", "ten"], 2, "is no subnet"),
         (&["scan", "serial", "/dev/null", "--units", "0-9"], 2, "--units"),
         (&["scan", "serial", "/dev/null", "--parity", "X"], 2, "--parity"),
     ] {

@@ -70,16 +70,18 @@ impl Owner {
         let unit = self.groups[group].unit;
         let group = self.asker(group);
         let mut step = Step::StoodIn;
-        if !self.link.is_up() {
-            self.break_off(group, Unavailable::Disconnected);
-        } else if !self.may_go_on(group, now) {
-            match self.units[unit].health.state() {
-                // It answers, and is not asked now: its values grow old by themselves.
-                UnitState::Slow { .. } => self.skip(group),
-                _ => self.break_off(group, self.units[unit].why),
-            }
-        } else if self.is_no_time_to_probe(unit) {
+        let (up, may_go_on) = (self.link.is_up(), self.may_go_on(group, now));
+        let passed_over = up && may_go_on && self.is_no_time_to_probe(unit);
+        if passed_over {
             self.lose(unit, |owner| &mut owner.passed_over);
+        }
+        let turned_away = passed_over || !may_go_on;
+        if turned_away && matches!(self.units[unit].health.state(), UnitState::Slow { .. }) {
+            // It answers, and is not asked now: its values grow old by themselves.
+            self.skip(group);
+        } else if !up {
+            self.break_off(group, Unavailable::Disconnected);
+        } else if turned_away {
             self.break_off(group, self.units[unit].why);
         } else {
             step = self.read_next(group, now).await;

@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
 
 use super::check::count;
+use super::{Misconfigured, Usage};
 
 /// The gateway bounds its own work to less.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ impl Whereabouts {
 pub(super) fn plan_of(config: &Path, options: &str) -> anyhow::Result<crate::config::plan::Plan> {
     match crate::config::load(config) {
         Ok(loaded) => Ok(loaded.plan),
-        Err(problems) => bail!(super::Misconfigured(format!(
+        Err(problems) => bail!(Misconfigured(format!(
             "the configuration at {} has {} (see \"andon check\"); name {options} instead",
             config.display(),
             count(problems.len(), "problem")
@@ -75,11 +76,11 @@ impl Gateway {
     /// When the gateway's address is none.
     pub(super) fn resource(&self, name: &str, below: &[&str]) -> anyhow::Result<Url> {
         let text = format!("{}/api/v1/{name}", self.url.trim_end_matches('/'));
-        let mut url =
-            Url::parse(&text).with_context(|| format!("{} is not an address", self.url))?;
+        let wrong = |_| Usage(format!("{} is not an address", self.url));
+        let mut url = Url::parse(&text).map_err(wrong)?;
         match url.path_segments_mut() {
             Ok(mut segments) => drop(segments.extend(below)),
-            Err(()) => bail!("{} is not the address of a gateway", self.url),
+            Err(()) => bail!(Usage(format!("{} is not the address of a gateway", self.url))),
         }
         Ok(url)
     }

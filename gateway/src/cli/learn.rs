@@ -21,6 +21,7 @@ use clap::Args;
 use serde_json::json;
 
 use self::meter::Meter;
+use crate::cli::typed;
 use crate::clock::boot_now;
 use crate::config::plan::Plan;
 use crate::learn::bands::{self, Lesson, SAMPLES_LEAST};
@@ -127,7 +128,7 @@ fn from_file(args: &LearnArgs, file: &Path) -> anyhow::Result<()> {
 
 async fn record(args: LearnArgs, plan: Plan) -> anyhow::Result<()> {
     let subject = subject(&plan, &args)?;
-    enough(args.length, subject.period)?;
+    typed(enough(args.length, subject.period))?;
     let mut recording = match args.keep.as_deref().filter(|file| file.exists()) {
         Some(file) => read(file)?,
         None => Recording::new(

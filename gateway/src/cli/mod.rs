@@ -186,6 +186,11 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// What was typed: an error of it is [`Usage`].
+fn typed<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|error| Usage(format!("{error:#}")).into())
+}
+
 /// A configuration with problems has no word on what was not typed; exit code 78.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -87,14 +87,7 @@ pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
     if let Some(log) = &args.log {
         bench.log_to(log).with_context(|| format!("{} cannot be written", log.display()))?;
     }
-    for text in &args.set {
-        let (unit, item, value) = parse_set(text)?;
-        bench.set(unit, item, value).with_context(|| format!("--set {text}"))?;
-    }
-    for text in &args.fault {
-        let (fault, unit) = Fault::parse(text).with_context(|| format!("--fault '{text}'"))?;
-        bench.fault(unit, &fault).with_context(|| format!("--fault '{text}'"))?;
-    }
+    super::typed(prepare(&bench, &args))?;
     match (args.tcp, args.rtu_over_tcp) {
         (Some(address), _) => {
             bench.start_tcp(address).with_context(|| format!("--tcp {address}"))?;
@@ -126,6 +119,19 @@ async fn tell(bench: &Bench) {
         super::say(&format!("serving: {address}")).ok();
         told = Some(address);
     }
+}
+
+/// Sets what is to be so from the beginning.
+fn prepare(bench: &Bench, args: &SimulateArgs) -> anyhow::Result<()> {
+    for text in &args.set {
+        let (unit, item, value) = parse_set(text)?;
+        bench.set(unit, item, value).with_context(|| format!("--set {text}"))?;
+    }
+    for text in &args.fault {
+        let (fault, unit) = Fault::parse(text).with_context(|| format!("--fault '{text}'"))?;
+        bench.fault(unit, &fault).with_context(|| format!("--fault '{text}'"))?;
+    }
+    Ok(())
 }
 
 fn devices(args: &SimulateArgs) -> anyhow::Result<Vec<Device>> {

@@ -8,6 +8,7 @@ use andon_engine::event::Event;
 use tokio::sync::{mpsc, watch};
 
 use super::SharedAnchors;
+use super::distinct::MOVED_MAX;
 use super::engine_thread::Urgent;
 use crate::bus::BusHandle;
 use crate::bus::device::{DeviceHandle, DeviceState, DeviceStatus};
@@ -63,8 +64,11 @@ impl Clock {
         }
         // Read while nobody can ask for a time: whatever is measured later will find it expected.
         let (now, wall) = (clock::boot_now(), clock::wall_now_ms());
-        let anchor = self.watch.step(now, wall, synchronised, self.trust_wall)?;
-        anchors.expect(Some((self.boot, now)));
+        // A record may already be of a moment that is yet to come.
+        let ahead = i64::try_from(MOVED_MAX.as_millis()).unwrap_or(0);
+        let (at, wall) = (now + MOVED_MAX, wall.saturating_add(ahead));
+        let anchor = self.watch.step(at, wall, synchronised, self.trust_wall)?;
+        anchors.expect(Some((self.boot, at)));
         Some(anchor)
     }
 }
@@ -327,7 +331,9 @@ mod tests {
         let anchor = own.step(&anchors).unwrap();
         let told = settled(before);
         assert!(told.is_some(), "decided by the old anchor");
-        let measured = clock::boot_now();
+        let told_ahead = clock::boot_now() + MOVED_MAX / 2;
+        assert!(settled(told_ahead).is_some(), "it may have been sent by the old one already");
+        let measured = clock::boot_now() + MOVED_MAX;
         assert_eq!(settled(measured), None, "the new anchor is not on the disk yet");
         assert_eq!(own.step(&anchors), None, "one at a time");
         anchors.write().unwrap().note(boot, &anchor);

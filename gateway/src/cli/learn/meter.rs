@@ -14,6 +14,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Subject;
 use crate::bus;
+use crate::cli::Usage;
 use crate::clock::boot_now;
 use crate::config::plan::{BusPlan, Plan};
 
@@ -47,7 +48,8 @@ impl Meter {
     ) -> anyhow::Result<Self> {
         let base = url.map_or_else(|| format!("http://{}", plan.http.listen), str::to_owned);
         let address = format!("{}/api/v1/picture", base.trim_end_matches('/'));
-        let address = reqwest::Url::parse(&address).context("--url is not an address")?;
+        let address = reqwest::Url::parse(&address)
+            .map_err(|_| Usage("--url is not an address".to_owned()))?;
         let client = reqwest::Client::builder().timeout(DEADLINE).build()?;
         let from = match client.get(address.clone()).send().await {
             Ok(response) if response.status().is_success() => {

@@ -126,7 +126,7 @@ impl PastArgs {
         let enter_for = self.enter_for.unwrap_or(now.enter_for);
         let exit_for = self.exit_for.unwrap_or(now.exit_for);
         let bands = Bands { idle, run, enter_for, exit_for };
-        let bands = bands.checked().map_err(anyhow::Error::msg)?;
+        let bands = bands.checked().map_err(|why| Usage(why.to_string()))?;
         let same = || Usage("these are the bands as they are: name others".to_owned());
         anyhow::ensure!(bands != now, same());
         Ok(bands)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::typed;
 use crate::scan::proposal::fragments;
 use crate::scan::{Proposal, mdns, ssdp, subnet};
 
@@ -31,7 +32,7 @@ pub(super) struct LanArgs {
 /// # Errors
 /// When the subnet is none.
 pub(super) async fn run(args: LanArgs) -> anyhow::Result<()> {
-    let hosts = args.subnet.as_deref().map(subnet::hosts).transpose()?.unwrap_or_default();
+    let hosts = typed(args.subnet.as_deref().map(subnet::hosts).transpose())?.unwrap_or_default();
     let duration = Duration::from_secs(args.seconds);
     let services = async {
         mdns::browse(args.interface, mdns::GROUP, duration).await.unwrap_or_else(|error| {
