@@ -351,11 +351,16 @@ async fn a_slow_device_that_is_passed_over_or_has_no_connection_between_its_turn
         let begun = Instant::now();
         // Unit 2 is slow; unit 3 is off, and now and then the gateway ends a connection, when it is
         // not the turn of unit 2.
-        let mut ends = 1;
+        let (mut ends, mut turn) = (1, begun);
         let device = serial_gateway(move |request| match request.unit {
-            2 => (takes, Some(request.honest())),
+            2 => {
+                turn = Instant::now();
+                (takes, Some(request.honest()))
+            }
             3 => (2500 * MS, Some(request.exception(0x0B))),
-            _ if begun.elapsed() > 613 * SECOND * ends => {
+            _ if begun.elapsed() > 613 * SECOND * ends
+                && (3 * SECOND..6 * SECOND).contains(&turn.elapsed()) =>
+            {
                 ends += 1;
                 (Duration::ZERO, Some(Vec::new()))
             }
