@@ -50,7 +50,7 @@ fn devices_that_a_broker_knows_of_are_proposed_and_nothing_is_published() -> Res
     let before = std::fs::read_to_string(&watch.log)?;
 
     let address = format!("127.0.0.1:{port}");
-    let output = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "2"])?;
+    let output = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "5"])?;
     let found = String::from_utf8(output.stdout)?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for fragment in [
@@ -64,7 +64,7 @@ fn devices_that_a_broker_knows_of_are_proposed_and_nothing_is_published() -> Res
     }
     ensure!(std::fs::read_to_string(&watch.log)? == before, "something was published");
 
-    let json = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "1", "--json"])?;
+    let json = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "5", "--json"])?;
     let json: serde_json::Value = serde_json::from_slice(&json.stdout)?;
     ensure!(json.as_array().is_some_and(|found| found.len() == 4), "{json}");
     Ok(())
@@ -82,7 +82,7 @@ fn a_plug_and_a_relay_that_are_replayed_are_found() -> Result<()> {
     };
     let Some(_relay) = replay("shelly", &dir, &arguments)? else { return Ok(()) };
     let address = format!("127.0.0.1:{port}");
-    let output = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "2"])?;
+    let output = andon::output(&["scan", "mqtt", "--broker", &address, "--seconds", "5"])?;
     let found = String::from_utf8(output.stdout)?;
     for fragment in [
         "protocol = \"tasmota\"\ntopic = \"plug-saw\"\nchannels = \"2\"\n",
@@ -112,7 +112,7 @@ fn a_printers_own_broker_wants_its_code_and_its_certificate() -> Result<()> {
     let address = format!("localhost:{port}");
     let (code, ca) = (code.to_string_lossy(), ca.to_string_lossy());
     let login = ["--user", "bblp", "--password-file", &code, "--ca-file", &ca];
-    let scan = ["scan", "mqtt", "--broker", &address, "--seconds", "1"];
+    let scan = ["scan", "mqtt", "--broker", &address, "--seconds", "5"];
     ensure!(andon::output(&[&scan[..], &login[..]].concat())?.status.success());
     std::fs::write(dir.join("code"), "wrong")?;
     ensure!(!andon::output(&[&scan[..], &login[..]].concat())?.status.success());

@@ -98,7 +98,7 @@ fn look(dice: &mut Dice, board: &str, boards: &mut Vec<TcpStream>) -> Result<()>
         boards.clear();
     }
     let mut stream = TcpStream::connect(board.trim_end_matches('/'))?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")?;
     let read = stream.read(&mut [0; 4096])?;
     ensure!(read > 0, "the board's stream ended at once");

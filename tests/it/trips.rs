@@ -150,10 +150,12 @@ fn trips(log: &[Value]) -> Result<Vec<Trip>> {
         let at = line["at"].as_u64().context("a moment")?;
         let unit = line["unit"].as_u64().unwrap_or(0);
         match line["kind"].as_str().unwrap_or_default() {
-            "set" if unit == 11 => {
-                crossed = (line["value"].as_f64() == Some(HOT)).then_some(at);
-                (told, written) = (None, None);
+            "set" if unit == 11 && line["value"].as_f64() == Some(HOT) => {
+                (crossed, told, written) = (Some(at), None, None);
             }
+            // A reply is noted once it has left: what follows upon a stop that was read back may be
+            // noted before it.
+            "set" if unit == 11 && written.is_none() => crossed = None,
             "reply" if unit == 11 && crossed.is_some() && told.is_none() => told = Some(at),
             "coil" if unit == 10 && crossed.is_some() && line["on"] == false => {
                 written = written.or(Some(at));

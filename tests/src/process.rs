@@ -1,8 +1,9 @@
 //! Child processes that cannot outlive their test, free ports, and waiting with a deadline.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -139,12 +140,26 @@ pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> b
     Ok(())
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that is free, and that neither the system nor another call gives to anybody else:
+/// it may be closed and opened again.
 ///
 /// # Errors
-/// When the system has none.
+/// When there is none.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    /// Below those that the system picks from.
+    const PORTS: Range<u32> = 10_240..32_768;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Of runs beside each other each begins elsewhere.
+    let begin = std::process::id().wrapping_mul(97);
+    for _ in PORTS {
+        let place =
+            begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(PORTS.start + place)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of loopback is free")
 }
 
 /// A new, empty folder for a test, under `tests/.work`; kept for looking at when a test fails.
@@ -154,10 +169,16 @@ pub fn free_port() -> Result<u16> {
 pub fn work_dir(name: &str) -> Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".work");
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = root.join(format!("{name}-{}-{count}", std::process::id()));
-    std::fs::create_dir_all(&dir)?;
-    Ok(dir)
+    std::fs::create_dir_all(&root)?;
+    loop {
+        // A process id may have been another run's, whose folders are kept.
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = root.join(format!("{name}-{}-{count}", std::process::id()));
+        match std::fs::create_dir(&dir) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => return Ok(made.map(|()| dir)?),
+        }
+    }
 }
 
 /// A small, seeded source of randomness for fault schedules (splitmix64).
