@@ -10,8 +10,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use andon_tests::agreement::{Sample, mismatches};
-use andon_tests::machines::{Board, Moonraker, OCTOPRINT_KEY, OctoPrint, Shown};
+use andon_tests::machines::{Board, Moonraker, OCTOPRINT_KEY, OctoPrint, Shown, ask};
 use andon_tests::process::{self, work_dir};
+use andon_tests::stalls::StallWatch;
 use andon_tests::workshop::Workshop;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -26,6 +27,9 @@ const LAG: Duration = Duration::from_millis(1500);
 const TRUTH_EVERY: Duration = Duration::from_millis(200);
 /// How often the board is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Longer than anything takes that OctoPrint is waited for, even a job to its end.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// A secret that its owner alone may read.
 fn secret(dir: &Path, name: &str, text: &str) -> Result<String> {
@@ -110,7 +114,7 @@ impl Watched {
     fn watch_until(&mut self, state: &str) -> Result<()> {
         let began = Instant::now();
         while self.look()? != state {
-            ensure!(began.elapsed() < Duration::from_secs(40), "OctoPrint was never {state}");
+            ensure!(began.elapsed() < LONGEST, "OctoPrint was never {state}");
         }
         self.watch(Duration::from_millis(2500))
     }
@@ -231,7 +235,8 @@ fn it_does_so_by_requests_where_the_push_is_refused() -> Result<()> {
 
 fn agrees(name: &str, pushes: bool) -> Result<()> {
     let dir = work_dir(name)?;
-    let files = [("short.gcode", gcode(45, 8)), ("long.gcode", gcode(60, 60))];
+    // Even the short one lasts: it is to be paused and resumed before it ends, on a busy machine too.
+    let files = [("short.gcode", gcode(45, 30)), ("long.gcode", gcode(60, 60))];
     let Some(octoprint) = OctoPrint::start(&dir, &files)? else { return Ok(()) };
     octoprint.connect()?;
     let key = format!("key_file = \"{}\"", secret(&dir, "key", OCTOPRINT_KEY)?);
@@ -274,7 +279,7 @@ fn agrees(name: &str, pushes: bool) -> Result<()> {
         "ready preparing running paused running finished ready preparing running stopped";
     assert_eq!(seen.course().join(" "), expected);
     assert_eq!(seen.octoprint.pushes()?, pushes);
-    let wrong = mismatches(&seen.truth, &seen.shown, LAG);
+    let wrong = mismatches(&seen.truth, &seen.shown, LAG, TRUTH_EVERY);
     eprintln!("{name}: {} mismatches in {} looks", wrong.len(), seen.shown.len());
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), seen.shown.len(), wrong.join("\n"));
     assert!(seen.shown.len() >= 20, "{}", seen.shown.len());
@@ -325,9 +330,16 @@ fn klipper_behind_moonraker_is_shown_as_it_is_and_stopped_by_its_own_stop() -> R
 
     // From here on print_stats says "printing" for ever.
     klippy("shutdown MCU 'mcu' shutdown: Timer too close")?;
-    let began = Instant::now();
+    // Moonraker may take its time to hear of it; the board may not, after that.
+    let url = format!("http://127.0.0.1:{}/server/info", moonraker.port);
+    let knows = |info: &Value| info["result"]["klippy_state"] == "shutdown";
+    process::wait_for("Moonraker to know", LAG * 10, || {
+        ask(&moonraker.key, &url, None).is_ok_and(|(_, info)| knows(&info))
+    })?;
+    let (began, stalls) = (Instant::now(), StallWatch::start());
     let shown = board.wait_for_execution("printer", "fault")?;
-    assert!(began.elapsed() < LAG, "{:?}", began.elapsed());
+    let (took, stalled) = (began.elapsed(), stalls.longest());
+    assert!(took < LAG + stalled, "{took:?}, of which the computer stood still for {stalled:?}");
     let message = shown.value("message");
     assert!(message.as_str().is_some_and(|text| text.contains("Timer too close")), "{message}");
     Ok(())

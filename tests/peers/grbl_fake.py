@@ -13,6 +13,8 @@ input, ending when that closes:
     spindle RPM | feed RATE | pins LETTERS | say TEXT | cut    (cut: the next report is cut off)
     mute | unmute     answers nothing, as a board that hangs while its motors go on
     log               prints every byte received so far, as hex
+    course            prints each change of the state that its reports gave, joined by commas:
+                      the moment of the first such report (ms of CLOCK_BOOTTIME), the state
 
 Liberties: no G-code is executed (every line is answered `ok`); holds and doors take 0.3 s whatever
 the speed; the position advances by 1 mm a report while running; the work offset is sent every
@@ -49,6 +51,7 @@ class Controller:
         self.silent, self.critical, self.locked = False, False, False
         self.x, self.feed, self.spindle, self.pins = 0.0, 0, 0, ""
         self.reports, self.cut, self.partial, self.received = 0, False, b"", b""
+        self.course = []
 
     def send(self, text):
         """Paced as the line would be: ten bits a byte, in portions of eight bytes."""
@@ -73,6 +76,9 @@ class Controller:
         if self.silent or self.critical:
             return
         self.reports += 1
+        if not self.course or self.course[-1][1] != self.state:
+            moment = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+            self.course.append((moment, self.state))
         if self.state == "Run":
             self.x += 1
         feed = self.feed if self.state in MOVING else 0
@@ -173,6 +179,8 @@ class Controller:
             self.silent = word == "mute"
         elif word == "log":
             print(self.received.hex(), flush=True)
+        elif word == "course":
+            print(",".join(f"{moment} {state}" for moment, state in self.course), flush=True)
 
 
 def main():

@@ -25,15 +25,28 @@ pub struct Sample {
 
 /// Every fact of the board that was not the machine's own in the time from `lag` before the board
 /// was asked until the first sample after it answered; in words.
-pub fn mismatches(machine: &[Sample], board: &[Sample], lag: Duration) -> Vec<String> {
+///
+/// The machine is sampled `every` so often, and the samples of one `lag` before the board was asked
+/// always count. Without a stall they lie within it; in a machine that stalls and cannot be sampled,
+/// they are older, and what the gateway has of it is no younger.
+pub fn mismatches(
+    machine: &[Sample],
+    board: &[Sample],
+    lag: Duration,
+    every: Duration,
+) -> Vec<String> {
+    let always = usize::try_from(lag.as_millis() / every.as_millis().max(1)).unwrap_or(0);
     let mut wrong = Vec::new();
     for shown in board {
         let earliest = shown.from.saturating_sub(lag);
+        let before = machine.partition_point(|sample| sample.until <= shown.from);
         let end = machine.partition_point(|sample| sample.from <= shown.until);
         let known: Vec<&Sample> = machine
             .iter()
+            .enumerate()
             .take((end + 1).min(machine.len()))
-            .filter(|sample| sample.until >= earliest)
+            .filter(|(nth, sample)| sample.until >= earliest || nth + always >= before)
+            .map(|(_, sample)| sample)
             .collect();
         for (name, value) in &shown.facts {
             let allowed: Vec<&Value> =
@@ -61,6 +74,7 @@ mod tests {
     use super::*;
 
     const LAG: Duration = Duration::from_secs(2);
+    const EVERY: Duration = Duration::from_secs(1);
 
     fn series(states: &[(u64, &str, Value)]) -> Vec<Sample> {
         let sample = |(second, state, heat): &(u64, &str, Value)| {
@@ -81,7 +95,7 @@ mod tests {
     }
 
     fn wrong(second: u64, state: &str, heat: Value) -> usize {
-        mismatches(&machine(), &series(&[(second, state, heat)]), LAG).len()
+        mismatches(&machine(), &series(&[(second, state, heat)]), LAG, EVERY).len()
     }
 
     #[test]
@@ -99,14 +113,28 @@ mod tests {
         assert_eq!(wrong(5, "paused", json!(20)), 1);
         assert_eq!(wrong(5, "ready", json!(20.1)), 1);
         assert_eq!(wrong(5, "ready", Value::Null), 1, "no value where there is one");
-        let nothing = mismatches(&[], &series(&[(0, "ready", json!(20))]), LAG);
+        let nothing = mismatches(&[], &series(&[(0, "ready", json!(20))]), LAG, EVERY);
         assert_eq!(nothing.len(), 2, "nothing is right by default");
     }
 
     #[test]
     fn a_value_where_the_machine_has_none_is_counted() {
         let silent = series(&[(0, "unknown", Value::Null), (1, "unknown", Value::Null)]);
-        assert_eq!(mismatches(&silent, &series(&[(1, "unknown", json!(0))]), LAG).len(), 1);
-        assert_eq!(mismatches(&silent, &series(&[(1, "unknown", Value::Null)]), LAG).len(), 0);
+        let wrong = |heat| mismatches(&silent, &series(&[(1, "unknown", heat)]), LAG, EVERY).len();
+        assert_eq!(wrong(json!(0)), 1);
+        assert_eq!(wrong(Value::Null), 0);
+    }
+
+    #[test]
+    fn what_was_said_before_a_stall_of_the_machine_may_still_be_shown() {
+        // Between the third second and the tenth it answers nobody.
+        let said = |second| (second, if second < 3 { "ready" } else { "running" }, json!(20));
+        let stalled = series(&[0, 1, 2, 10, 11, 12, 13].map(said));
+        let wrong = |second| {
+            mismatches(&stalled, &series(&[(second, "ready", json!(20))]), LAG, EVERY).len()
+        };
+        assert_eq!(wrong(9), 0);
+        assert_eq!(wrong(10), 0);
+        assert_eq!(wrong(12), 1, "it speaks again, and has been heard by now");
     }
 }

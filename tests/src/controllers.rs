@@ -2,6 +2,7 @@
 //! fakes of `tests/peers`, each typed to through stdin; and the board that shows what andon makes
 //! of them. What a machine is doing is asked from the machine, never from andon alone.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use crate::process::{Process, wait_for};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a peer may take to start: LinuxCNC loads its real-time parts one by one.
 const START: Duration = Duration::from_secs(40);
+/// How long the LinuxCNC of another run may be waited for: its test takes a minute or two.
+const OTHERS_TURN: Duration = Duration::from_secs(300);
 
 /// A peer that obeys the lines of its stdin.
 #[derive(Debug)]
@@ -280,18 +283,21 @@ pub struct LinuxCnc {
     process: Process,
     _stdin: ChildStdin,
     shell: BufReader<TcpStream>,
+    // The last to be dropped: the next one must not start before this one is gone.
+    _turn: File,
 }
 
 impl LinuxCnc {
     /// Starts LinuxCNC with simulated motors; `None` where it is not installed. There can be one
-    /// per computer.
+    /// per computer, so that of another run of the tests is waited for.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When it does not start, or the other one does not end.
     pub fn start(dir: &Path, port: u16) -> Result<Option<Self>> {
         if need("linuxcnc").is_none() {
             return Ok(None);
         }
+        let turn = turn()?;
         // It does not run as root, and who it then is may not read a home folder.
         let state = std::env::temp_dir().join(format!("andon-linuxcnc-{}", std::process::id()));
         let mut command =
@@ -308,7 +314,7 @@ impl LinuxCnc {
         };
         stream.set_read_timeout(Some(PATIENCE))?;
         let shell = BufReader::new(stream);
-        let mut mill = Self { port, dir: state, process, _stdin: stdin, shell };
+        let mut mill = Self { port, dir: state, process, _stdin: stdin, shell, _turn: turn };
         mill.tell("hello EMC test 1", "HELLO ACK")?;
         mill.tell("set echo off", "set echo off")?;
         mill.tell("set verbose on", "SET VERBOSE ACK")?;
@@ -356,6 +362,16 @@ impl LinuxCnc {
             }
         }
     }
+}
+
+/// Waits until no other run of the tests has a LinuxCNC. Whoever has the file has the turn, and the
+/// kernel takes it back from who was killed.
+fn turn() -> Result<File> {
+    let path = std::env::temp_dir().join("andon-linuxcnc.lock");
+    // Another user's file may be locked, if not written.
+    let file = File::open(&path).or_else(|_| File::create(&path)).context("LinuxCNC's lock")?;
+    wait_for("the LinuxCNC of another run to end", OTHERS_TURN, || file.try_lock().is_ok())?;
+    Ok(file)
 }
 
 impl Drop for LinuxCnc {

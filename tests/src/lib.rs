@@ -15,4 +15,5 @@ pub mod plugs;
 pub mod process;
 pub mod run_of_time;
 pub mod simulator;
+pub mod stalls;
 pub mod workshop;

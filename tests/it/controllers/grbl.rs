@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use andon_tests::controllers::{Board, Fake, PATIENCE, hours};
 use andon_tests::process::{wait_for, work_dir};
+use andon_tests::stalls::StallWatch;
 use andon_tests::workshop::Workshop;
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -16,6 +17,9 @@ use rustix::termios::{ControlModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::Value;
 
 use super::{AT_ONCE, PERIOD_MS, above, text};
+
+/// What a busy machine may take to hand a line on.
+const HANDED_ON_MS: u64 = 150;
 
 /// A router behind a fake at `dir/tty`, asked every [`PERIOD_MS`].
 fn router(dir: &Path, more: &str) -> Result<()> {
@@ -52,6 +56,17 @@ fn set_hang_up(terminal: &File) -> Result<()> {
     Ok(tcsetattr(terminal, OptionalActions::Now, &modes)?)
 }
 
+/// How long the fake has said that a job took, in milliseconds: from its first report that it runs
+/// to the first that it has ended. `course` is what it has reported, as `MOMENT STATE,…`.
+fn reported(course: &str) -> Result<u64> {
+    let told: Vec<(&str, &str)> =
+        course.split(',').filter_map(|change| change.split_once(' ')).collect();
+    let states: Vec<&str> = told.iter().map(|(_, state)| *state).collect();
+    ensure!(states == ["Idle", "Run", "Idle", "Run", "Idle"], "{course}");
+    let at = |nth: usize| told[nth].0.parse::<u64>();
+    Ok(at(4)? - at(1)?)
+}
+
 /// GRBL says Idle during G4. The pause is shorter than `exit_for`, so it is part of the run.
 #[test]
 fn a_dwell_of_grbl_is_part_of_the_run_and_the_hours_are_those_of_the_job() -> Result<()> {
@@ -60,8 +75,8 @@ fn a_dwell_of_grbl_is_part_of_the_run_and_the_hours_are_those_of_the_job() -> Re
     router(&dir, "activity = { from = \"execution\", exit_for = \"5 s\" }\n")?;
     let mut board = Board::start(&dir)?;
     board.wait_for_execution("router", "ready")?;
+    let stalls = StallWatch::start();
     cnc.say("run")?;
-    let begun = Instant::now();
     board.wait_for_execution("router", "running")?;
     sleep(Duration::from_secs(1));
     cnc.say("dwell 3")?;
@@ -71,12 +86,12 @@ fn a_dwell_of_grbl_is_part_of_the_run_and_the_hours_are_those_of_the_job() -> Re
     board.wait_for_value("router", "controller.state", |word| word == "Run")?;
     board.always("router", Duration::from_secs(1), run)?;
     cnc.say("end")?;
-    let job = u64::try_from(begun.elapsed().as_millis())?;
     board.wait_for_execution("router", "finished")?;
     board.gateway.stop(PATIENCE)?;
     let counted = hours(&dir, "router")?["run_ms"].as_u64().context("run_ms")?;
-    let sample = PERIOD_MS + 100; // and what a busy machine takes to hand a line on
-    ensure!(counted.abs_diff(job) <= sample, "{counted} ms counted of {job} ms");
+    let job = reported(&cnc.ask("course")?)?;
+    let bound = HANDED_ON_MS + u64::try_from(stalls.longest().as_millis())?;
+    ensure!(counted.abs_diff(job) <= bound, "{counted} ms counted of {job} ms, {stalls:?}");
     Ok(())
 }
 
@@ -88,7 +103,7 @@ fn homing_door_and_alarm_of_grbl_are_told_apart_from_silence() -> Result<()> {
     let board = Board::start(&dir)?;
     board.wait_for_execution("router", "ready")?;
     // Longer than a device may be silent before it is lost.
-    cnc.say("home 9")?;
+    cnc.say("home 20")?;
     board.wait_for_execution("router", "preparing")?;
     board.always("router", Duration::from_secs(7), |seen| seen["execution"] == "preparing")?;
     let log = std::fs::read_to_string(&board.gateway.log)?;
@@ -164,9 +179,10 @@ fn a_grbl_that_is_unplugged_has_no_values_and_comes_back_when_plugged_in() -> Re
     cnc.say("run")?;
     board.wait_for_execution("router", "running")?;
     cnc.process.kill();
-    let pulled = Instant::now();
+    let (pulled, stalls) = (Instant::now(), StallWatch::start());
     board.wait_for_value("router", "position.x", Value::is_null)?;
-    ensure!(pulled.elapsed() < AT_ONCE, "{:?}", pulled.elapsed());
+    let took = pulled.elapsed();
+    ensure!(took < AT_ONCE + stalls.longest(), "{took:?}, {stalls:?}");
     let machine = board.wait_for_execution("router", "unknown")?;
     ensure!(machine["why"] == "disconnected", "{machine}");
     ensure!(board.device("cnc")?["state"] == "down");
@@ -252,6 +268,7 @@ fn a_grbl_is_reset_by_a_rule_reads_it_back_and_stays_latched() -> Result<()> {
     router(
         &dir,
         "[output.stop]\nkind = \"trip\"\nmachine = \"router\"\nstop = \"cnc.emergency\"\n\
+         attempt_deadline = \"20 s\"\n\
          [rule.fast]\nmachine = \"router\"\nwhen = \"speed.spindle > 20000 rpm\"\n\
          clear = \"speed.spindle < 15000 rpm\"\non_unknown = \"alarm\"\n\
          severity = \"high\"\ntrip = \"stop\"\nmessage = \"The spindle runs away.\"\n",
@@ -266,6 +283,7 @@ fn a_grbl_is_reset_by_a_rule_reads_it_back_and_stays_latched() -> Result<()> {
     let stop = board.wait_for_stop("router", "latched")?;
     ensure!(stop["level"] == "C2" && stop["cause"] == "fast", "{stop}");
     let bytes = cnc.received()?;
+    // One is enough: an attempt may last longer than the reading back takes on any busy machine.
     let resets = bytes.as_bytes().chunks(2).filter(|byte| *byte == b"18").count();
     ensure!(resets == 1, "one reset, not {resets}: {bytes}");
     // Reset while it moved: GRBL has lost its position, and says so.
