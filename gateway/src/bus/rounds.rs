@@ -2,9 +2,9 @@
 //!
 //! A failure is a reading too: whatever is due is delivered in its round, if need be as
 //! unavailable, and without bus time where none would help; but for a device that is slow and not
-//! asked, of which nothing failed. Rounds of one unit that begin together
-//! share reads: such a read belongs to the one with the earliest deadline, and the others have
-//! their part of it. When to read is `owner`'s matter.
+//! asked, of which nothing failed. Rounds of one unit that begin together share reads: such a read
+//! belongs to the one with the earliest deadline, and the others have their part of it. When to
+//! read is `owner`'s matter.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
